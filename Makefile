@@ -1,0 +1,62 @@
+# `make help` lists everything. Each target makes .venv first if it is missing or out of date.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format types imports bench chaos up down clean
+
+# The first that really runs: a version manager's shim may stand for nothing.
+PYTHON  ?= $(shell for one in python3.11 python3; do $$one -c "" 2>/dev/null && echo $$one && break; done)
+VENV    := .venv
+PY      := $(VENV)/bin/python
+STAMP   := $(VENV)/.installed
+# What pytest runs: make test TESTS=tests/unit
+TESTS   ?= tests
+# How long the chaos run goes on.
+MINUTES ?= 10
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with everything; quick when nothing changed
+
+# pip writes half an environment when it is interrupted: the stamp comes last.
+$(STAMP): setup.cfg setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no python3.11 or python3 found; run make PYTHON=/path/to/python"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; run make PYTHON=/path/to/python"; exit 1; }
+	test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[worker,dev]"
+	@touch $@
+
+demo: $(STAMP) ## A worker, the sandbox and some events, on this machine; KEEP=1 leaves it running
+	KEEP=$(KEEP) $(PY) -m workers.demo
+
+test: lint types imports ## Everything CI runs; TESTS=tests/unit for a part
+	$(PY) -m pytest $(TESTS)
+
+lint: $(STAMP) ## Ruff: rules and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(STAMP) ## Ruff: put into format, mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(STAMP) ## mypy, strict
+	$(VENV)/bin/mypy
+
+imports: $(STAMP) ## import-linter: workers -> tasks -> config -> postback
+	$(VENV)/bin/lint-imports
+
+bench: $(STAMP) ## Throughput and cost of a take, on this machine
+	$(PY) -m tests.bench
+
+chaos: $(STAMP) ## Kill workers and Redis for MINUTES=10 and count what is lost
+	$(PY) -m tests.chaos --minutes $(MINUTES)
+
+up: ## Redis, all workers and Flower in containers
+	docker compose up --build --detach
+
+down: ## Stop the containers; the queues stay in their volume
+	docker compose down
+
+clean: ## Remove .venv, caches and build leftovers
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

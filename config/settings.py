@@ -1,0 +1,138 @@
+"""Settings from the environment, read here and nowhere else.
+
+They are checked at start; what is wrong is told in one sentence that names the variable.
+
+``.env.example`` lists every variable with its default and meaning; a test keeps the two in step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from config.policies import PROVIDERS
+from postback.broker import DEFAULT_URL, Broker, parse_broker
+from postback.errors import ConfigurationError
+
+__all__ = ["DEFAULTS", "Settings", "load_settings", "masked_url"]
+
+#: Variable -> default as it would be written; "" where leaving it out means something that the text of ``.env.example``
+#: says.
+DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "POSTBACK_BROKER_URL": DEFAULT_URL,
+        **{f"POSTBACK_{provider.upper()}_BROKER_URL": "" for provider in PROVIDERS},
+        "POSTBACK_SENTINEL_MASTER": "",
+        "POSTBACK_ACCOUNTS": "config/accounts.toml",
+        "POSTBACK_PROVIDER": "",
+        "POSTBACK_CONCURRENCY": "8",
+        "POSTBACK_LOG_LEVEL": "INFO",
+        "POSTBACK_LOG_FORMAT": "text",
+    }
+)
+
+#: Requests at once in one worker process. Each is a thread with a connection of its own; past 256 the GIL is the limit,
+#: not the provider.
+MAX_CONCURRENCY: Final = 256
+
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_FORMATS: Final = ("text", "json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a process needs to know before it reads the accounts file."""
+
+    #: The common Redis. Its URL is not in ``repr``.
+    broker: Broker
+    #: Provider -> its own Redis, only for those that have one.
+    brokers: Mapping[str, Broker] = field(default_factory=dict)
+    #: Relative to the working directory.
+    accounts_path: Path = Path(DEFAULTS["POSTBACK_ACCOUNTS"])
+    #: Whose events ``celery -A workers.app`` serves; None for all. ``python -m workers PROVIDER`` says it itself.
+    provider: str | None = None
+    #: Requests at once in one worker process, 1..256.
+    concurrency: int = 8
+    log_level: str = "INFO"
+    #: ``text`` for people, ``json`` for a log store: one object a line.
+    log_format: str = "text"
+
+    @property
+    def broker_url(self) -> str:
+        """URL of the common Redis as Celery takes it; may hold a password, see :func:`masked_url`."""
+        return self.broker.url
+
+    def broker_of(self, provider: str | None) -> Broker:
+        """The broker that carries a provider's events; the common one for None."""
+        return self.brokers.get(provider or "", self.broker)
+
+    def broker_url_of(self, provider: str | None) -> str:
+        """Its URL; may hold a password."""
+        return self.broker_of(provider).url
+
+    def sentinel_master_of(self, provider: str | None) -> str:
+        """Name under which the Sentinels know its primary; "" without Sentinel."""
+        return str(self.broker_of(provider).options.get("master_name", ""))
+
+    @property
+    def sentinel_master(self) -> str:
+        """The same for the common Redis."""
+        return self.sentinel_master_of(None)
+
+    def broker_urls_in_use(self) -> dict[str, tuple[str, ...]]:
+        """Broker URL -> providers whose events it carries."""
+        brokers: dict[str, tuple[str, ...]] = {}
+        for provider in PROVIDERS:
+            url = self.broker_url_of(provider)
+            brokers[url] = (*brokers.get(url, ()), provider)
+        return brokers
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read and check all settings. A variable that is set but empty counts as not set, as Compose leaves them.
+
+    Raises:
+        ConfigurationError: A variable has an impossible value; the sentence names the variable and shows no secret.
+    """
+
+    def text(name: str) -> str:
+        return environ.get(name, "").strip() or DEFAULTS[name]
+
+    master = text("POSTBACK_SENTINEL_MASTER")
+    brokers = {
+        provider: parse_broker(text(name), variable=name, master=master)
+        for provider in PROVIDERS
+        if text(name := f"POSTBACK_{provider.upper()}_BROKER_URL")
+    }
+    return Settings(
+        broker=parse_broker(text("POSTBACK_BROKER_URL"), master=master),
+        brokers=MappingProxyType(brokers),
+        accounts_path=Path(text("POSTBACK_ACCOUNTS")),
+        provider=_choice("POSTBACK_PROVIDER", text("POSTBACK_PROVIDER"), ("", *PROVIDERS)) or None,
+        concurrency=_whole("POSTBACK_CONCURRENCY", text("POSTBACK_CONCURRENCY"), 1, MAX_CONCURRENCY),
+        log_level=_choice("POSTBACK_LOG_LEVEL", text("POSTBACK_LOG_LEVEL").upper(), _LEVELS),
+        log_format=_choice("POSTBACK_LOG_FORMAT", text("POSTBACK_LOG_FORMAT").lower(), _FORMATS),
+    )
+
+
+def masked_url(url: str) -> str:
+    """The URL with passwords replaced by ``***``, fit for a log. Several Sentinel URLs are separated by ``;``."""
+    parts = re.split(r";(?=[a-z+]+://)", url)
+    masked = [re.sub(r"://(?:[^:@/]*)(?::.*)?@", "://***@", part, flags=re.DOTALL) for part in parts]
+    return re.sub(r"(password=)[^&;]*", r"\1***", ";".join(masked))
+
+
+def _whole(name: str, value: str, low: int, high: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+        raise ConfigurationError(f"{name} must be a whole number from {low} to {high}")
+    return int(value)
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ConfigurationError(f"{name} must be one of {', '.join(filter(None, allowed))}")
+    return value

@@ -1,0 +1,78 @@
+"""Queues: one for each account, one dead-letter list for each provider, and which task belongs where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from kombu import Exchange, Queue
+
+from config.accounts import Account
+from config.policies import POLICIES, PROVIDERS
+from postback import keys
+
+#: The exchange without a name delivers to the queue that the routing key names and needs no binding. A named one would
+#: add a ``_kombu.binding.*`` set to Redis for each account and an SMEMBERS to each message sent.
+DEFAULT_EXCHANGE: Final = Exchange("", type="direct")
+
+#: Celery's own queue, for tasks that are not ours (``link`` callbacks without a queue). No worker of Postback consumes
+#: it.
+FOREIGN_QUEUE: Final = "celery"
+
+
+def queue_name(provider: str, account: str) -> str:
+    """``tgtrack.main``."""
+    return keys.queue(provider, account)
+
+
+def dead_letter_name(provider: str) -> str:
+    """``tgtrack.dead``."""
+    return keys.dead(provider)
+
+
+def dead_letter_names(providers: Iterable[str] = PROVIDERS) -> tuple[str, ...]:
+    """Dead-letter lists of some providers; of all by default."""
+    return tuple(keys.dead(provider) for provider in providers)
+
+
+def provider_of(task_name: str) -> str | None:
+    """The provider whose task this is (``tgtrack.add_event`` -> ``tgtrack``), or None for a task that is not ours."""
+    provider = task_name.partition(".")[0]
+    return provider if provider in POLICIES else None
+
+
+def account_queue(name: str) -> Queue:
+    """Kombu's queue for one account.
+
+    Args:
+        name: The queue's name, ``tgtrack.main``.
+    """
+    return Queue(name, exchange=DEFAULT_EXCHANGE, routing_key=name)
+
+
+def account_queues(accounts: Iterable[Account]) -> list[Queue]:
+    """Kombu's queues for some accounts, in their order.
+
+    Dead-letter lists are never among them: a worker would consume what it was told of.
+    """
+    return [account_queue(account.queue) for account in accounts]
+
+
+def route(
+    name: str,
+    args: object,
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    task: object = None,
+    **_: object,
+) -> dict[str, Any] | None:
+    """Celery's router (``task_routes``): an event goes to the queue of the account in its keyword arguments.
+
+    It serves tasks sent from a worker, such as a ``link`` that names an event of another provider. A message without an
+    account goes to ``main``, as the SDK assumes where it knows no names.
+    """
+    provider = provider_of(name)
+    if provider is None:
+        return None
+    account = (kwargs or {}).get("account") or "main"
+    return {"queue": account_queue(keys.queue(provider, str(account)))}

@@ -1,0 +1,151 @@
+"""What ``pip install postback`` brings, seen from a project that is not ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: What of the checkout the build needs; a copy of it keeps ``build/`` and ``*.egg-info`` out of the checkout.
+SOURCES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "postback", "config", "tasks", "workers")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the checkout.
+
+    Without build isolation: this interpreter's setuptools does it, so that the test needs no registry.
+    """
+    source = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        origin = ROOT / name
+        if origin.is_dir():
+            shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif origin.exists():
+            shutil.copy(origin, source / name)
+    out = tmp_path_factory.mktemp("dist")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(source))
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a clean environment with the wheel in it.
+
+    Its dependencies come from this interpreter's site-packages by a ``.pth`` file: downloading Celery again would prove
+    nothing more. An editable install of the checkout does not come along: it works by a ``.pth`` file of its own, and a
+    directory that a ``.pth`` file adds is not searched for more of them.
+    """
+    home = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", "--without-pip", str(home))
+    executable = home / "bin" / "python"
+    library = Path(run(str(executable), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    # A wheel of pure Python is installed by unpacking it.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(library)
+    (library / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    return executable
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A producer's project whose own modules have the names of our rooms."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "__init__.py").write_text("OWNER = 'the bot'\n")
+    for name in ("tasks", "workers", "settings"):
+        (tmp_path / f"{name}.py").write_text("OWNER = 'the bot'\n")
+    return tmp_path
+
+
+def run(*command: str, cwd: Path | None = None) -> str:
+    environ = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("POSTBACK_")
+    }
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_only_the_sdk(wheel: Path) -> None:
+    """The wheel holds ``postback`` alone: no config, tasks or workers to collide with a producer's own."""
+    with zipfile.ZipFile(wheel) as archive:
+        top = {name.split("/")[0] for name in archive.namelist()}
+    assert top == {"postback", "postback-0.1.0.dist-info"}
+
+
+def test_every_file_of_it(wheel: Path) -> None:
+    """Every module of ``postback/`` is in the wheel, and so is what is no module: types, Lua, pages."""
+    kept = {".py", ".lua", ".html", ".typed"}
+    expected = {str(path.relative_to(ROOT)) for path in (ROOT / "postback").rglob("*") if path.suffix in kept}
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if name.startswith("postback/")}
+    assert inside == expected | {"postback/py.typed"}
+
+
+def test_entry_points(wheel: Path) -> None:
+    """The command and the pytest plugin are announced."""
+    with zipfile.ZipFile(wheel) as archive:
+        told = archive.read("postback-0.1.0.dist-info/entry_points.txt").decode()
+    assert "postback = postback.cli:main" in told
+    assert "postback = postback.testing" in told
+
+
+def test_import_beside_modules_of_the_same_names(python: Path, project: Path) -> None:
+    """A producer's own ``config`` and ``tasks`` stay its own, and ours are nowhere to be found."""
+    script = (
+        "import config, tasks, workers, postback, postback.testing\n"
+        "from postback import tgtrack, mytracker, tganalytics, tonai, tonapi\n"
+        "assert {config.OWNER, tasks.OWNER, workers.OWNER} == {'the bot'}\n"
+        "event = tgtrack.AddEvent(user_id='1', event_type='sale')\n"
+        "print(postback.__file__, event.task_name)"
+    )
+    path, task_name = run(str(python), "-c", script, cwd=project).split()
+    assert Path(path).is_relative_to(python.parent.parent)
+    assert task_name == "tgtrack.add_event"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "requests",
+        "limits",
+        "flower",
+        "tornado",
+        "django.db",
+        "flask",
+        "rich",
+        "prometheus_client",
+        "postback.sandbox",
+        "pytest",
+    ],
+)
+def test_light(module: str, python: Path, project: Path) -> None:
+    """Importing every event loads neither what only workers need, nor a framework, nor the sandbox.
+
+    Of Django only ``django.db`` is ours to avoid: kombu itself takes a class from ``django.utils`` where it can.
+    """
+    script = (
+        "from postback import tgtrack, mytracker, tganalytics, tonai, tonapi\n"
+        f"import sys; sys.exit({module!r} in sys.modules)"
+    )
+    run(str(python), "-c", script, cwd=project)
+
+
+def test_data_files(python: Path, project: Path) -> None:
+    """Type checkers find the marker through ``importlib.resources``, as every other data file is found."""
+    run(
+        str(python),
+        "-c",
+        "from importlib.resources import files; assert (files('postback') / 'py.typed').is_file()",
+        cwd=project,
+    )
