@@ -1,0 +1,128 @@
+"""Fixed quota windows of unknown phase, as a provider keeps them.
+
+"The counter is reset each second, hour or day" does not say when a second, hour or day begins, and a client's clock is
+not the provider's. Each (key, window) therefore has a phase of its own, random but reproducible from the seed. Every
+request counts when it arrives, also one that is
+refused: hammering a provider that says 429 does not help.
+
+Source: tgtrack-bot-api, "Лимиты на использование API".
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+#: seconds
+_UNITS: Final = {
+    "second": 1,
+    "sec": 1,
+    "minute": 60,
+    "min": 60,
+    "hour": 3600,
+    "day": 86400,
+    "month": 30 * 86400,
+    "year": 360 * 86400,
+}
+_ITEM: Final = re.compile(
+    r"(\d+)\s*(?:/|per\s)\s*(\d+)?\s*(second|sec|minute|min|hour|day|month|year)s?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `limit` requests in each window of `window_s` seconds."""
+
+    limit: int
+    window_s: int
+    text: str
+
+
+def parse_limits(text: str | None) -> tuple[Limit, ...]:
+    """Read ``"3/second; 500/hour; 5000/day"`` or ``"20 per 10 seconds"``; an empty text or None means no limit.
+
+    Raises:
+        ValueError: the text is not in that notation.
+    """
+    limits = []
+    for item in re.split(r"[;,|]", text or ""):
+        item = item.strip()
+        if not item:
+            continue
+        match = _ITEM.fullmatch(item)
+        if match is None or int(match[1]) < 1 or (match[2] and int(match[2]) < 1):
+            raise ValueError(f"limits: {item!r} is not like '3/second' or '20 per 10 seconds'")
+        limits.append(Limit(int(match[1]), int(match[2] or 1) * _UNITS[match[3].lower()], item))
+    return tuple(limits)
+
+
+@dataclass(slots=True)
+class _Counter:
+    limit: Limit
+    phase_s: float
+    window: float = -math.inf
+    used: int = 0
+
+
+class Windows:
+    """The counters of all keys.
+
+    Args:
+        clock: seconds, never going back.
+        seed: makes the phases reproducible; None draws them anew.
+    """
+
+    def __init__(self, clock: Callable[[], float], seed: int | None = None) -> None:
+        self._clock = clock
+        self._seed = random.SystemRandom().getrandbits(64) if seed is None else seed
+        self._lock = threading.Lock()
+        self._counters: dict[tuple[str, ...], list[_Counter]] = {}
+
+    def count(self, bucket: tuple[str, ...], limits: tuple[Limit, ...]) -> Limit | None:
+        """Count one request now; return the limit that it exceeds, or None."""
+        if not limits:
+            return None
+        exceeded = None
+        with self._lock:
+            now = self._clock()
+            counters = self._counters.get(bucket)
+            if counters is None or tuple(counter.limit for counter in counters) != limits:
+                counters = self._counters[bucket] = self._fit(bucket, limits)
+            for counter in counters:
+                window = math.floor((now - counter.phase_s) / counter.limit.window_s)
+                if window != counter.window:
+                    counter.window, counter.used = window, 0
+                counter.used += 1
+                if counter.used > counter.limit.limit and exceeded is None:
+                    exceeded = counter.limit
+        return exceeded
+
+    def phase_s(self, bucket: tuple[str, ...], window_s: int) -> float:
+        """Where the bucket's windows begin: a window starts at each ``phase + n * window_s`` of the clock."""
+        return random.Random(f"{self._seed}/{'/'.join(bucket)}/{window_s}").random() * window_s
+
+    def clear(self) -> None:
+        """Forget what was used.
+
+        Phases stay: a client that is right about the old counters is right about the new ones.
+        """
+        with self._lock:
+            self._counters.clear()
+
+    def _fit(self, bucket: tuple[str, ...], limits: tuple[Limit, ...]) -> list[_Counter]:
+        """Counters for new limits, keeping what old windows of the same length have counted."""
+        old = {counter.limit.window_s: counter for counter in self._counters.get(bucket, ())}
+        fitted = []
+        for limit in limits:
+            known = old.get(limit.window_s)
+            fitted.append(
+                _Counter(limit, known.phase_s, known.window, known.used)
+                if known
+                else _Counter(limit, self.phase_s(bucket, limit.window_s))
+            )
+        return fitted
