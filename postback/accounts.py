@@ -1,0 +1,169 @@
+"""Which accounts exist. Producers learn names only; a credential is never kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from postback.errors import ConfigurationError, UnknownAccount
+from postback.payload import Refused
+
+__all__ = ["DEFAULT_ACCOUNT", "VARIABLE", "KnownAccounts", "check_account_name", "names_in_file"]
+
+logger = logging.getLogger("postback")
+
+#: The environment variable that holds the accounts file's path.
+VARIABLE: Final = "POSTBACK_ACCOUNTS"
+#: Taken if a provider has several accounts and the event names none, or if nothing is known.
+DEFAULT_ACCOUNT: Final = "main"
+#: How long names that workers announced in Redis are taken as read, in seconds.
+CACHE_S: Final = 30.0
+#: When to ask again after a failed look-up that left nothing known, in seconds.
+RETRY_S: Final = 1.0
+
+#: Provider -> names of its accounts.
+Names = Mapping[str, frozenset[str]]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+def check_account_name(name: object) -> None:
+    """Refuse what cannot be an account's name: it becomes part of a queue's name, so no dots.
+
+    Raises:
+        Refused: It is none.
+    """
+    # `<provider>.dead` is the provider's dead-letter list.
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None or name == "dead":
+        raise Refused("must be an account's name: letters, digits, _ and -, at most 63")
+
+
+def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
+    """The names in an accounts file: its tables ``[provider.account]``.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except OSError as unreadable:
+        raise ConfigurationError(
+            f"{variable}: cannot read {path}: {unreadable.strerror or type(unreadable).__name__}"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        # The decoder's message may quote a piece of a credential.
+        raise ConfigurationError(f"{variable}: {path} is not TOML") from None
+    return {
+        provider: frozenset(name for name, table in accounts.items() if isinstance(table, dict))
+        for provider, accounts in tables.items()
+        if isinstance(accounts, dict)
+    }
+
+
+def names_announced(fields: Iterable[bytes | str]) -> Names:
+    """The names in the fields of the Redis hash that workers write: ``<provider>.<account>``."""
+    names: dict[str, set[str]] = {}
+    for field in fields:
+        text = field.decode("utf-8", "replace") if isinstance(field, bytes) else field
+        provider, dot, account = text.partition(".")
+        if dot and account:
+            names.setdefault(provider, set()).add(account)
+    return {provider: frozenset(accounts) for provider, accounts in names.items()}
+
+
+class KnownAccounts:
+    """Chooses and checks account names without a round trip per event.
+
+    Args:
+        given: Names set in code; nothing else is asked then.
+        path: An accounts file; Redis is not asked then. None takes ``POSTBACK_ACCOUNTS``.
+        read: Reads the announced names from Redis; returns None if that failed, which never fails a send.
+    """
+
+    def __init__(
+        self, read: Callable[[], Iterable[bytes | str] | None], *, given: Names | None = None, path: str | None = None
+    ) -> None:
+        self._read = read
+        self._given = given
+        self._path = path if path is not None else os.environ.get(VARIABLE) or None
+        self._names: Names | None = None
+        self._due = 0.0
+        self._reading = threading.Lock()
+
+    def choose(self, provider: str, account: str | None) -> str:
+        """The account that carries an event.
+
+        Args:
+            provider: ``"tgtrack"``.
+            account: The name asked for; None for the provider's only account or ``main``.
+
+        Raises:
+            UnknownAccount: The provider's names are known and this is none of them.
+            ConfigurationError: The accounts file cannot be read.
+        """
+        fresh = self._refresh()
+        known = self._known(provider)
+        chosen = _pick(account, known)
+        if chosen is None and not fresh:
+            # The account may have been added since; a refusal must not rest on a stale copy.
+            self._refresh(again=True)
+            known = self._known(provider)
+            chosen = _pick(account, known)
+        if chosen is None:
+            raise UnknownAccount(provider, account, sorted(known or ()))
+        return chosen
+
+    def _known(self, provider: str) -> frozenset[str] | None:
+        """None if nothing is known of this provider."""
+        return (self._names or {}).get(provider) or None
+
+    def _refresh(self, *, again: bool = False) -> bool:
+        """Read the names if they are due; whether they were read now."""
+        if self._given is not None:
+            self._names = self._given
+            return True
+        if time.monotonic() < self._due and not again:
+            return False
+        if self._names is None or again:
+            # Nothing to go on with meanwhile; no lock, so that an outage costs each thread one time limit and not a
+            # queue of them.
+            return self._read_now()
+        if not self._reading.acquire(blocking=False):
+            return False
+        try:
+            return self._read_now()
+        finally:
+            self._reading.release()
+
+    def _read_now(self) -> bool:
+        """Whether it succeeded."""
+        if self._path is not None:
+            names: Names | None = names_in_file(self._path)
+        else:
+            fields = self._read()
+            names = None if fields is None else names_announced(fields)
+        if names is not None:
+            self._names = names
+        self._due = time.monotonic() + (RETRY_S if self._names is None else CACHE_S)
+        return names is not None
+
+    def after_fork(self) -> None:
+        """Forget a lock that another thread of the parent may have held."""
+        self._reading = threading.Lock()
+
+
+def _pick(account: str | None, known: frozenset[str] | None) -> str | None:
+    if known is None:
+        return account or DEFAULT_ACCOUNT
+    if account is not None:
+        return account if account in known else None
+    if len(known) == 1:
+        return next(iter(known))
+    return DEFAULT_ACCOUNT if DEFAULT_ACCOUNT in known else None

@@ -1,0 +1,161 @@
+"""Every error a producer can meet.
+
+::
+
+    PostbackError
+    ├── InvalidEvent (ValueError)         the event breaks a rule of its provider; nothing was sent
+    ├── UnknownAccount (LookupError)      no such account at this provider; nothing was sent
+    ├── ConfigurationError                a setting is wrong; one sentence that names it
+    ├── NoResult                          .get() on an event that never has a result
+    └── SendError
+        ├── NotEnqueued                   certainly not in the queue: send again freely
+        ├── EnqueueUnknown                the reply was lost: it may be in the queue
+        └── PartlyEnqueued                send_many stopped half-way
+
+No message holds a credential, a broker's password, a user's id or a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "ConfigurationError",
+    "EnqueueUnknown",
+    "InvalidEvent",
+    "NoResult",
+    "NotEnqueued",
+    "PartlyEnqueued",
+    "PostbackError",
+    "PostbackWarning",
+    "SendError",
+    "UnknownAccount",
+    "UnknownEventName",
+]
+
+
+class PostbackError(Exception):
+    """Base of all errors raised by Postback."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions with keyword-only arguments do not survive pickling by themselves, and process pools pickle them.
+        return _restore_error, (type(self), self.args, dict(self.__dict__))
+
+
+def _restore_error(kind: type[PostbackError], args: tuple[Any, ...], state: dict[str, Any]) -> PostbackError:
+    """Rebuild a pickled error without running its constructor."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class PostbackWarning(UserWarning):
+    """Base of all warnings issued by Postback."""
+
+
+class UnknownEventName(PostbackWarning):
+    """The event name is not in the provider's published list; it is sent all the same."""
+
+
+class InvalidEvent(PostbackError, ValueError):
+    """The event breaks a rule of its provider.
+
+    Attributes:
+        event: Which event, ``"tgtrack.AddEvent"``.
+        errors: Field name -> what is wrong with it. Constructors name attributes (``custom_user_id``), ``load`` names
+            wire fields (``customUserId``). A rule about the event as a whole stands under ``"event"``.
+    """
+
+    def __init__(self, event: str, errors: Mapping[str, Sequence[str]]) -> None:
+        self.event = event
+        self.errors: dict[str, list[str]] = {field: list(messages) for field, messages in errors.items()}
+        told = "; ".join(f"{field} {message}" for field, messages in self.errors.items() for message in messages)
+        super().__init__(f"{event}: {told}")
+
+
+class UnknownAccount(PostbackError, LookupError):
+    """The provider has no account of this name.
+
+    Attributes:
+        provider: ``"tgtrack"``.
+        account: The name asked for; None if no name was given and there is neither one account only nor one named
+            ``main``.
+        known: The names that exist, sorted.
+    """
+
+    def __init__(self, provider: str, account: str | None, known: Sequence[str]) -> None:
+        self.provider = provider
+        self.account = account
+        self.known = tuple(sorted(known))
+        names = ", ".join(self.known) or "none"
+        if account is None:
+            message = f"{provider} has several accounts and none is named 'main': pass account=…, one of {names}"
+        else:
+            message = f"{provider} has no account {account!r}; known: {names}"
+        super().__init__(message)
+
+
+class ConfigurationError(PostbackError):
+    """A setting is missing or wrong; the message is one sentence that names the variable or the key in its file."""
+
+
+class NoResult(PostbackError):
+    """This event has no result to wait for; only ``GetUserInfo`` and ``GetEvent`` have one."""
+
+
+class SendError(PostbackError):
+    """The event could not be handed to Redis with certainty.
+
+    Attributes:
+        ids: Ids of the events concerned.
+        enqueued: How many events of the call are certainly in their queues.
+    """
+
+    enqueued: int = 0
+
+    def __init__(self, message: str, ids: Sequence[str]) -> None:
+        self.ids = tuple(ids)
+        super().__init__(message)
+
+    @property
+    def id(self) -> str | None:
+        """The first event's id."""
+        return self.ids[0] if self.ids else None
+
+
+class NotEnqueued(SendError):
+    """The events are certainly not in the queue: sending them again cannot duplicate them."""
+
+
+class EnqueueUnknown(SendError):
+    """The command was written but its reply was lost: the events may be in the queue or not.
+
+    Workers recognise a duplicate by its idempotency key only. An event sent with ``idempotency_key=``
+    (``tonai.Conversion`` always has one) may simply be sent again with the same key. Without one, sending again may
+    record the event twice;
+    ``task_id=`` (see ``ids``) makes at least the two messages recognisable in Flower and in the logs.
+    """
+
+
+class PartlyEnqueued(SendError):
+    """``send_many`` stopped half-way.
+
+    Attributes:
+        enqueued: How many events are certainly in their queues; the first ones of the list, if all providers share
+            one Redis.
+        enqueued_ids: Their ids.
+        unknown_ids: Ids of the events whose reply was lost; they follow the enqueued ones. See :class:`EnqueueUnknown`.
+        rejected_ids: Ids of the events that are certainly not in their queues.
+        ids: ``unknown_ids`` and ``rejected_ids``.
+    """
+
+    def __init__(
+        self, message: str, *, enqueued_ids: Sequence[str], unknown_ids: Sequence[str], rejected_ids: Sequence[str]
+    ) -> None:
+        self.enqueued_ids = tuple(enqueued_ids)
+        self.unknown_ids = tuple(unknown_ids)
+        self.rejected_ids = tuple(rejected_ids)
+        self.enqueued = len(self.enqueued_ids)
+        super().__init__(message, (*self.unknown_ids, *self.rejected_ids))

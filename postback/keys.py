@@ -1,0 +1,84 @@
+"""Every Redis key that Postback uses, built in this one module.
+
+A *queue* is an account's list of Celery messages, ``<provider>.<account>``. All that an account needs stands beside it under the same name with
+a suffix, so that ``KEYS tgtrack.main*`` in a console shows one account whole.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: kombu's separator between a queue's name and a priority step (``kombu.transport.redis.Channel.sep``).
+PRIORITY_SEPARATOR: Final = "\x06\x16"
+#: kombu's priority steps, the most urgent first; step 0 is the plain name.
+PRIORITY_STEPS: Final = (0, 3, 6, 9)
+
+#: hash: ``<provider>.<account>`` -> JSON that the provider's workers announce (limits and the time; never a credential).
+ACCOUNTS: Final = "postback.accounts"
+#: hash: worker node name -> JSON heartbeat.
+WORKERS: Final = "postback.workers"
+
+
+def queue(provider: str, account: str) -> str:
+    """Name of an account's queue: ``tgtrack.main``."""
+    return f"{provider}.{account}"
+
+
+def dead(provider: str) -> str:
+    """Name of a provider's dead-letter list: ``tgtrack.dead``."""
+    return f"{provider}.dead"
+
+
+def priority_list(queue_name: str, step: int) -> str:
+    """The list that holds a queue's messages of one priority step."""
+    return f"{queue_name}{PRIORITY_SEPARATOR}{step}" if step else queue_name
+
+
+def priority_lists(queue_name: str) -> list[str]:
+    """All lists of a queue, the most urgent first."""
+    return [priority_list(queue_name, step) for step in PRIORITY_STEPS]
+
+
+def delayed(queue_name: str) -> str:
+    """zset: message -> due time (ms, Redis clock)."""
+    return f"{queue_name}.delayed"
+
+
+def held(queue_name: str) -> str:
+    """zset: message that failed in the current run of failures -> time of its first grant (us, Redis clock)."""
+    return f"{queue_name}.held"
+
+
+def groups(queue_name: str) -> str:
+    """list: halves of a refused batch (cmsgpack), each to be sent as one request."""
+    return f"{queue_name}.groups"
+
+
+def meta(queue_name: str) -> str:
+    """hash: the account's state (quota log position, pause, health, last outcomes)."""
+    return f"{queue_name}.meta"
+
+
+def ring(queue_name: str) -> str:
+    """string: the quota log, one big-endian double (ms) for each of the latest responses."""
+    return f"{queue_name}.ring"
+
+
+def flight(queue_name: str) -> str:
+    """zset: grant -> end of its lease (ms)."""
+    return f"{queue_name}.flight"
+
+
+def unacked(queue_name: str) -> str:
+    """hash: grant -> its messages (cmsgpack)."""
+    return f"{queue_name}.unacked"
+
+
+def idempotency(queue_name: str) -> str:
+    """hash: idempotency key (sha256) -> ``<id> <end ms>`` of the event that owns it."""
+    return f"{queue_name}.idem"
+
+
+def idempotency_ends(queue_name: str) -> str:
+    """zset: idempotency key -> when it is forgotten (ms)."""
+    return f"{queue_name}.idem_ends"

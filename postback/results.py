@@ -1,0 +1,78 @@
+"""What ``delay`` returns."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from celery import Celery
+from celery.backends.base import DisabledBackend
+from celery.result import AsyncResult
+
+from postback.errors import NoResult
+
+__all__ = ["EventResult"]
+
+
+class _NoBackend(DisabledBackend):
+    """Stands for the results that are never stored: asking for one says so instead of waiting for ever."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NoResult("this event has no result; only tgtrack.GetUserInfo and tonapi.GetEvent have one")
+
+    get_state = get_status = get_result = get_traceback = _refuse
+    get_task_meta = get_task_meta_for = wait_for = get_many = _refuse
+
+
+class EventResult(AsyncResult[Any]):
+    """A Celery AsyncResult of an event.
+
+    Only ``tgtrack.GetUserInfo`` and ``tonapi.GetEvent`` have a result: a plain dict, kept 10 minutes. ``get`` (and
+    ``state``, ``ready`` …) of any other event raises :class:`~postback.errors.NoResult` at once. Pass ``get`` a
+    ``timeout``: an
+    event may wait for its provider's quota for hours.
+
+    Attributes:
+        provider: ``"tgtrack"``.
+        has_result: Whether there is something to wait for.
+    """
+
+    def __init__(self, id: str, *, app: Celery, provider: str, has_result: bool = False, **options: Any) -> None:
+        self.provider = provider
+        if not has_result:
+            options["backend"] = _no_backend(app)
+        super().__init__(id, app=app, **options)
+        self.has_result = has_result
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """Wait for the result.
+
+        Raises:
+            NoResult: The event never has one.
+            celery.exceptions.TimeoutError: It is not there in time; the event goes on all the same.
+        """
+        if not self.has_result:
+            raise NoResult("this event has no result; only tgtrack.GetUserInfo and tonapi.GetEvent have one")
+        return super().get(*args, **kwargs)
+
+    wait = get
+
+    def __del__(self) -> None:
+        # The base class unsubscribes from the result's channel; without a result nothing was subscribed.
+        if getattr(self, "has_result", False):
+            super().__del__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.id, self.provider, self.has_result)
+
+
+def _no_backend(app: Celery) -> _NoBackend:
+    backend = app.__dict__.get("postback_no_backend")
+    if backend is None:
+        backend = app.__dict__["postback_no_backend"] = _NoBackend(app=app)
+    return backend
+
+
+def _restore(id: str, provider: str, has_result: bool) -> EventResult:
+    from postback.producer import current
+
+    return EventResult(id, app=current(provider).app, provider=provider, has_result=has_result)

@@ -1,0 +1,280 @@
+"""How an event gets into its account's queue: one Celery protocol-2 message, one LPUSH, never retried by itself.
+
+The message's headers beyond Celery's own: ``postback_at`` (when it was enqueued, ms), ``postback_size`` (bytes of the
+event) and ``postback_key`` (SHA-256 of the idempotency key).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from celery.canvas import Signature
+from celery.utils import uuid
+from kombu import exceptions as kombu_exceptions
+from kombu.exceptions import EncodeError
+
+from postback import keys
+from postback.accounts import DEFAULT_ACCOUNT
+from postback.errors import EnqueueUnknown, NotEnqueued, PartlyEnqueued, SendError
+from postback.options import Options, read_options
+from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, current
+from postback.results import EventResult
+
+if TYPE_CHECKING:
+    from postback.events import Event
+
+__all__ = ["BATCH_EVENTS", "Sink", "send", "send_in_thread", "send_many", "send_on_commit", "set_sink", "signature"]
+
+#: Events per pipeline of ``send_many``: large enough to make the round trip vanish, small enough for one reply's time
+#: limit.
+BATCH_EVENTS: Final = 500
+
+
+#: Raised by kombu 5.7 when a pipeline fails; older ones have no pipelines.
+_BATCH_ERROR: Final[type[Exception]] = getattr(kombu_exceptions, "BatchPublishError", kombu_exceptions.OperationalError)
+
+
+class Sink(Protocol):
+    """Takes events in place of Redis; see :mod:`postback.testing`."""
+
+    def __call__(self, event: Event, options: dict[str, Any]) -> EventResult:
+        """Take one event with the options of its send."""
+
+
+_sink: Sink | None = None
+
+
+def set_sink(sink: Sink | None) -> Sink | None:
+    """Send to a sink instead of Redis, in all threads; returns the one before."""
+    global _sink
+    before, _sink = _sink, sink
+    return before
+
+
+def send(event: Event, given: dict[str, Any]) -> EventResult:
+    """Enqueue one event; see :meth:`postback.events.Event.apply_async`."""
+    if _sink is not None:
+        return _sink(event, given)
+    options = read_options(event, given)
+    producer = current(event.provider)
+    task_id = options.task_id or uuid()
+    try:
+        account = producer.accounts.choose(event.provider, event.account)
+        with producer.link() as link:
+            link.check()
+            message = _message(producer, event, account, task_id, options)
+            try:
+                _publish(producer, link, event, account, message, options)
+            except EncodeError as unencodable:
+                raise TypeError(f"{event.title()}: headers, link and the other options must be JSON") from unencodable
+            except REFUSALS:
+                raise
+            except LINK_ERRORS as lost:
+                raise EnqueueUnknown(
+                    f"{event.title()} {task_id} may be in the queue or not: {_told(producer, lost)}", [task_id]
+                ) from None
+    except LINK_ERRORS as away:
+        raise NotEnqueued(
+            f"{event.title()} {task_id} is not in the queue: {_told(producer, away)}", [task_id]
+        ) from None
+    return _result(producer, event, task_id, options)
+
+
+def _message(producer: Producer, event: Event, account: str, task_id: str, options: Options) -> Any:
+    """The Celery message, not yet serialised."""
+    now_s = time.time()
+    event = event.with_time(now_s)
+    wire = event._wire()
+    headers = _headers(event, options)
+    headers["postback_at"] = int(now_s * 1000)
+    message = producer.app.amqp.create_task_message(
+        task_id,
+        event.task_name,
+        [],
+        {"account": account, "event": wire},
+        argsrepr="()",
+        kwargsrepr=_repr(event, account, wire),
+        ignore_result=options.ignore_result,
+        **options.for_message(producer.app),
+    )
+    message.headers.update(headers)
+    return message
+
+
+def _headers(event: Event, options: Options) -> dict[str, Any]:
+    headers = {**options.headers, "postback_size": event.size()}
+    if options.key is not None:
+        headers["postback_key"] = options.key
+    return headers
+
+
+def _repr(event: Event, account: str, wire: Any) -> str:
+    """What Flower and the logs show of the message's arguments."""
+    return f"{account} {event.summary(wire)}".rstrip()
+
+
+def _publish(producer: Producer, link: Link, event: Event, account: str, message: Any, options: Options) -> None:
+    producer.app.amqp.send_task_message(
+        link.kombu,
+        event.task_name,
+        message,
+        queue=keys.queue(event.provider, account),
+        # The anonymous exchange leads straight to the list: declaring a queue or an exchange would only cost a round
+        # trip.
+        declare=(),
+        retry=False,
+        priority=options.priority,
+    )
+
+
+def _result(producer: Producer, event: Event, task_id: str, options: Options) -> EventResult:
+    result = EventResult(
+        task_id, app=producer.app, provider=event.provider, has_result=event.has_result and not options.ignore_result
+    )
+    if options.parent is not None and options.add_to_parent:
+        options.parent.add_trail(result)
+    return result
+
+
+def _told(producer: Producer, error: BaseException) -> str:
+    """An error in one line, without the password and without the message that redis-py quotes when a pipeline fails."""
+    told = str(error).rpartition("caused error: ")[2].partition(" : <")[0]
+    return producer.broker.mask(f"{type(error).__name__}: {told}") if told else type(error).__name__
+
+
+def signature(event: Event, given: dict[str, Any]) -> Signature[Any]:
+    """See :meth:`postback.events.Event.si`."""
+    options = read_options(event, given)
+    producer = current(event.provider)
+    account = event.account or DEFAULT_ACCOUNT
+    if _sink is None:
+        with suppress(*LINK_ERRORS):  # nothing is sent yet: what cannot be looked up is taken at its word
+            account = producer.accounts.choose(event.provider, event.account)
+    wire = event.wire()
+    made: Signature[Any] = Signature(
+        event.task_name,
+        args=(),
+        kwargs={"account": account, "event": wire},
+        immutable=True,
+        app=producer.app,
+        options={
+            **options.for_signature(),
+            "queue": keys.queue(event.provider, account),
+            "priority": options.priority,
+            "headers": _headers(event, options),
+            "ignore_result": options.ignore_result,
+            "argsrepr": "()",
+            "kwargsrepr": _repr(event, account, wire),
+        },
+    )
+    for callback in options.link:
+        made.link(callback)
+    for callback in options.link_error:
+        made.link_error(callback)
+    return made
+
+
+async def send_in_thread(event: Event, given: dict[str, Any]) -> EventResult:
+    """See :meth:`postback.events.Event.adelay`."""
+    return await asyncio.to_thread(send, event, given)
+
+
+def send_on_commit(event: Event, given: dict[str, Any], using: str | None) -> None:
+    """See :meth:`postback.events.Event.delay_on_commit`."""
+    from importlib import import_module  # Django is not a dependency
+
+    read_options(event, given)  # a wrong option must fail here, not in a hook after the commit
+    import_module("django.db.transaction").on_commit(lambda: send(event, given), using=using)
+
+
+def send_many(events: Iterable[Event]) -> list[EventResult]:
+    """Enqueue many events through pipelines: all, or an error that says how many.
+
+    Args:
+        events: Any number, of any providers and accounts. Their accounts are checked before the first is sent.
+
+    Returns:
+        The results, in order.
+
+    Raises:
+        UnknownAccount: Nothing was sent.
+        NotEnqueued: None of the events is in its queue.
+        PartlyEnqueued: ``.enqueued`` events are certainly in their queues (the first ones, if all providers share one
+            Redis); the ids of the others are in ``.unknown_ids`` and ``.rejected_ids``.
+    """
+    batch = list(events)
+    if _sink is not None:
+        return [_sink(event, {}) for event in batch]
+    ids = [uuid() for _ in batch]
+    work: dict[Producer, list[_Item]] = {}
+    progress = _Progress()
+    try:
+        for event, task_id in zip(batch, ids, strict=True):
+            producer = current(event.provider)
+            account = producer.accounts.choose(event.provider, event.account)
+            work.setdefault(producer, []).append(_Item(event, task_id, account, read_options(event, {})))
+        for producer, items in work.items():
+            _send_items(producer, items, progress)
+    except (_BATCH_ERROR, *LINK_ERRORS) as failed:
+        raise progress.error(ids, _told(producer, failed.__cause__ or failed)) from None
+    made = {
+        item.task_id: _result(producer, item.event, item.task_id, item.options)
+        for producer in work
+        for item in work[producer]
+    }
+    return [made[task_id] for task_id in ids]
+
+
+@dataclass(slots=True)
+class _Item:
+    """One event of a ``send_many``."""
+
+    event: Event
+    task_id: str
+    account: str
+    options: Options
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of a ``send_many``: ids certainly in, and ids whose reply is awaited."""
+
+    enqueued: list[str] = field(default_factory=list)
+    awaited: list[str] = field(default_factory=list)
+
+    def error(self, ids: list[str], told: str) -> SendError:
+        """The error that says how far it got."""
+        if not self.enqueued and not self.awaited:
+            return NotEnqueued(f"none of {len(ids)} events is in its queue: {told}", ids)
+        touched = {*self.enqueued, *self.awaited}
+        return PartlyEnqueued(
+            f"{len(self.enqueued)} of {len(ids)} events are in their queues, "
+            f"of {len(self.awaited)} it is not known: {told}",
+            enqueued_ids=self.enqueued,
+            unknown_ids=self.awaited,
+            rejected_ids=[task_id for task_id in ids if task_id not in touched],
+        )
+
+
+def _send_items(producer: Producer, items: list[_Item], progress: _Progress) -> None:
+    """Publish in pipelines of ``BATCH_EVENTS``, each one round trip; one by one if kombu or its settings cannot."""
+    with producer.link() as link:
+        size = BATCH_EVENTS if getattr(link.kombu, "supports_batch_publish", False) else 1
+        for start in range(0, len(items), size):
+            chunk = items[start : start + size]
+            link.check()
+            messages = [_message(producer, item.event, item.account, item.task_id, item.options) for item in chunk]
+            # One more than the chunk: nothing is flushed before the block's end, so a failure concerns it as a whole.
+            with link.kombu.batch(max_size=size + 1) if size > 1 else nullcontext():
+                if size == 1:
+                    progress.awaited = [chunk[0].task_id]
+                for item, message in zip(chunk, messages, strict=True):
+                    _publish(producer, link, item.event, item.account, message, item.options)
+                progress.awaited = [item.task_id for item in chunk]
+            progress.enqueued += progress.awaited
+            progress.awaited = []

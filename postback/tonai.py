@@ -1,0 +1,64 @@
+"""Conversions for TON AI. Source of every field: Ton AI, "API for Reporting Conversion Events"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from postback.errors import InvalidEvent
+from postback.events import Event
+from postback.fields import text
+from postback.shown import field_name
+
+__all__ = ["Conversion"]
+
+
+class Conversion(Event, method="conversion", provider="tonai"):
+    """A user completed the conversion. One per account and user: a second within the horizon (7 days) is dropped.
+
+    On the wire: ``{"eventType": "conversion", "eventData": {"telegramUserId": "<digits>"}}``.
+    """
+
+    #: Always has an idempotency key, so that a conversion is reported once.
+    telegram_user_id: str = text(
+        wire="telegramUserId",
+        pattern="[1-9][0-9]{0,19}",
+        rule="a Telegram user id: a string of digits",
+        shown="id",
+        label="user",
+    )
+
+    #: The fixed part of every report.
+    EVENT_TYPE: ClassVar[str] = "conversion"
+
+    @classmethod
+    def _load(cls, data: Any, account: str | None) -> Conversion:
+        errors: dict[str, list[str]] = {}
+        if not isinstance(data, Mapping):
+            raise InvalidEvent(cls.title(), {"event": ["must be a JSON object"]})
+        for name in data:
+            if name not in ("eventType", "eventData"):
+                errors[field_name(name)] = ["is not a field of this event"]
+        if "eventType" not in data:
+            errors["eventType"] = ["is required"]
+        elif data["eventType"] != cls.EVENT_TYPE:
+            errors["eventType"] = [f"must be {cls.EVENT_TYPE!r}"]
+        if "eventData" not in data:
+            errors["eventData"] = ["is required"]
+        elif not isinstance(data["eventData"], Mapping):
+            errors["eventData"] = ["must be an object"]
+        if errors:
+            raise InvalidEvent(cls.title(), errors)
+        return super()._load(data["eventData"], account)
+
+    def _wire(self) -> Any:
+        return {"eventType": self.EVENT_TYPE, "eventData": {"telegramUserId": self.telegram_user_id}}
+
+    @classmethod
+    def summary(cls, wire: Any) -> str:
+        """``user=17…19``."""
+        return super().summary(wire.get("eventData")) if isinstance(wire, Mapping) else ""
+
+    def idempotency_key(self) -> str:
+        """The user's id."""
+        return self.telegram_user_id

@@ -1,0 +1,47 @@
+"""Event look-ups at TonAPI. Source: TonAPI, ``GET /v2/events/{event_id}``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import ClassVar
+
+from postback.events import Event
+from postback.fields import text
+from postback.payload import Refused
+
+__all__ = ["GetEvent"]
+
+_HEX = re.compile("[0-9a-fA-F]{64}")
+_BASE64URL = re.compile("[A-Za-z0-9_-]{43}=?")
+
+
+def _as_hex(event_id: str) -> str:
+    """64 lower-case hex digits from hex or base64url of 32 bytes."""
+    if _HEX.fullmatch(event_id):
+        return event_id.lower()
+    if _BASE64URL.fullmatch(event_id):
+        try:
+            raw = base64.urlsafe_b64decode(event_id[:43] + "=")
+        except binascii.Error:  # pragma: no cover - the pattern admits only decodable text
+            raise Refused("must be hex or base64url of 32 bytes") from None
+        # The last character carries four unused bits; if they are set, the id was cut or mistyped.
+        if base64.urlsafe_b64encode(raw).decode()[:43] == event_id[:43]:
+            return raw.hex()
+    raise Refused("must be hex (without 0x) or base64url of 32 bytes")
+
+
+class GetEvent(Event, method="get_event", provider="tonapi", reads=True):
+    """A TON event, once its trace is final; ``.get()`` returns it as a dict.
+
+    The event id, or the hash of any transaction of the trace, in hex or base64url; kept as 64 lower-case hex digits.
+    """
+
+    event_id: str = text(clean=_as_hex, shown="plain")
+    #: The ``Accept-Language`` header, which sets the language of previews, ``ru-RU,ru;q=0.5``.
+    accept_language: str | None = text(
+        default=None, pattern=r"[A-Za-z0-9*,;=. -]{1,100}", rule="an Accept-Language header's value"
+    )
+
+    time_field: ClassVar[str | None] = None

@@ -1,0 +1,266 @@
+import copy
+import json
+import pickle
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from postback import EVENTS, InvalidEvent, event_class, tgtrack
+
+SALE = {
+    "user_id": "987654321",
+    "event_type": "sale",
+    "amount": 1500.0,
+    "labels": [{"name": "manager", "value": "Jane"}],
+}
+
+
+def sale(**changed):
+    return tgtrack.AddEvent(**{**SALE, **changed})
+
+
+def refused(make):
+    with pytest.raises(InvalidEvent) as caught:
+        make()
+    return caught.value
+
+
+@pytest.mark.parametrize("user_id", [987654321, None, True, 1.0, b"1", ["1"]])
+@pytest.mark.parametrize("cls", [tgtrack.AddEvent, tgtrack.GetUserInfo, tgtrack.SendReachGoal, tgtrack.MyBotWasStopped])
+def test_user_id_is_a_string(cls, user_id):
+    """A user id that is not a string is refused by the field's name, without its value."""
+    error = refused(lambda: cls.load({"user_id": user_id}))
+    assert "user_id" in error.errors
+    assert "987654321" not in str(error)
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), -float("inf"), True, "1500", 10**400])
+def test_amount_is_a_finite_number(amount):
+    """What JSON cannot carry as a number is no amount."""
+    assert list(refused(lambda: sale(amount=amount)).errors) == ["amount"]
+
+
+@pytest.mark.parametrize("date", [-1, 4294967296, 1622520000000, 1.5, True, "1622520000"])
+def test_date_is_unix_seconds(date):
+    """Milliseconds and anything but a whole number of seconds are refused."""
+    assert list(refused(lambda: sale(date=date)).errors) == ["date"]
+
+
+@pytest.mark.parametrize("date", [0, 4294967295])
+def test_date_bounds(date):
+    """Both bounds belong to the range."""
+    assert sale(date=date).wire()["date"] == date
+
+
+@pytest.mark.parametrize("name", ["user_id", "event_type", "conversion_target"])
+def test_lone_surrogates(name):
+    """Text that UTF-8 cannot carry is refused by the field's name."""
+    assert list(refused(lambda: sale(**{name: "a\ud800"})).errors) == [name]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    ["x", [1], [{"name": "a"}], [{"name": "a", "value": 1}], [{"name": "a", "value": "b", "x": "c"}], {"name": "a"}],
+)
+def test_labels(labels):
+    """A label is an object of exactly a name and a value, both strings."""
+    assert list(refused(lambda: sale(labels=labels)).errors) == ["labels"]
+
+
+def test_event_result_is_one_of_three():
+    """Any other result is refused and the choice is told."""
+    assert "in_progress, success, failure" in str(refused(lambda: sale(event_result="won")))
+
+
+def test_all_errors_at_once():
+    """One error tells everything that is wrong, unknown fields included."""
+    error = refused(lambda: tgtrack.AddEvent.load({"user_id": 1, "date": "x", "colour": "red"}))
+    assert set(error.errors) == {"user_id", "event_type", "date", "colour"}
+    assert error.event == "tgtrack.AddEvent"
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 5])
+def test_load_wants_an_object(data):
+    """Anything but an object is refused."""
+    assert list(refused(lambda: tgtrack.AddEvent.load(data)).errors) == ["event"]
+
+
+def test_null_is_not_absent_in_json():
+    """The provider's JSON says null where the document says string: refused, not guessed."""
+    assert refused(lambda: tgtrack.AddEvent.load({**SALE, "conversion_target": None})).errors
+
+
+def test_a_wrong_parameter_is_a_type_error():
+    """A field that does not exist is a programming error."""
+    with pytest.raises(TypeError, match="colour"):
+        tgtrack.AddEvent(user_id="1", event_type="x", colour="red")
+
+
+@pytest.mark.parametrize("account", ["", "a.b", "dead", "a b", 5, "é"])
+def test_account_names(account):
+    """What cannot be part of a queue's name is no account."""
+    assert list(refused(lambda: sale(account=account)).errors) == ["account"]
+
+
+def test_wire_leaves_absent_fields_out():
+    """The wire form has the given fields only, and not the account."""
+    assert sale(account="shop").wire() == SALE
+
+
+def test_load_reads_its_own_wire():
+    """Loading a wire form gives an equal event."""
+    assert tgtrack.AddEvent.load(sale().wire()) == sale()
+
+
+def test_frozen():
+    """Nothing of an event can be changed."""
+    event = sale()
+    with pytest.raises(FrozenInstanceError):
+        event.amount = 1.0
+    with pytest.raises(FrozenInstanceError):
+        del event.amount
+    for change in (
+        lambda: event.labels.append({}),
+        lambda: event.labels[0].update(name="x"),
+        lambda: event.labels.clear(),
+    ):
+        with pytest.raises(TypeError):
+            change()
+
+
+def test_the_callers_objects_are_not_kept():
+    """Changing what was passed in, or what wire() returned, does not change the event."""
+    payload = {"a": {"b": [1]}}
+    event = tgtrack.OnToolsyEvent.load(payload)
+    payload["a"]["b"].append(2)
+    event.wire()["a"]["b"].append(3)
+    assert event.wire() == {"a": {"b": [1]}}
+
+
+def test_equality_and_hash():
+    """Events are equal if all fields are, the account included."""
+    assert sale() == sale()
+    assert len({sale(), sale(), sale(account="shop"), sale(amount=2.0)}) == 3
+    assert tgtrack.GetUserInfo(user_id="1") != tgtrack.MyBotWasStopped(user_id="1")
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda event: pickle.loads(pickle.dumps(event))])
+def test_copies_are_equal(again):
+    """Copying and pickling keep everything."""
+    for event in (
+        sale(account="shop"),
+        tgtrack.OnTelegramWebhook.load(b'{ "update_id":1}'),
+        tgtrack.OnToolsyEvent.load({"a": [1]}),
+    ):
+        assert again(event) == event
+
+
+def test_repr_hides_people():
+    """A repr shows no whole user id, no name and no payload."""
+    event = tgtrack.UserDidStartBot(user_id="987654321", first_name="Wilhelmina", username="mina")
+    assert "98…21" in repr(event)
+    assert not any(word in repr(event) for word in ("987654321", "Wilhelmina", "mina"))
+    assert "Jane" not in repr(sale())
+    assert "secret" not in repr(tgtrack.OnToolsyEvent.load({"secret": "secret"}))
+
+
+def test_summary_hides_people():
+    """A summary names the event's type and shortens the user."""
+    assert sale().summary(SALE) == "user=98…21 event_type=sale amount=1500.0"
+    assert tgtrack.GetUserInfo.summary({"user_id": "12345"}) == "user=…"
+
+
+@pytest.mark.parametrize("wire", [None, 5, [], {"user_id": 5, "event_type": {}}, "text"])
+def test_summary_takes_anything(wire):
+    """A summary of an invalid wire form does not fail."""
+    for cls in EVENTS.values():
+        assert isinstance(cls.summary(wire), str)
+
+
+def test_with_time_fills_once():
+    """The time is filled in if absent and stays otherwise."""
+    assert sale().with_time(1622520000.9).date == 1622520000
+    dated = sale(date=5)
+    assert dated.with_time(1622520000.0) is dated
+    info = tgtrack.GetUserInfo(user_id="1")
+    assert info.with_time(1.0) is info
+
+
+RAW = b'{ "update_id" : 1,\n"message":{"text":"\xd1\x8f \\u044f","n":1.0}}'
+
+
+def test_a_telegram_update_is_kept_byte_for_byte():
+    """Bytes and text travel verbatim, spaces and escapes included."""
+    for given in (RAW, RAW.decode(), bytearray(RAW)):
+        event = tgtrack.OnTelegramWebhook.load(given)
+        assert event.wire().encode() == RAW
+        assert event.size() == len(RAW)
+
+
+def test_a_telegram_update_as_an_object():
+    """An object travels as an object."""
+    assert tgtrack.OnTelegramWebhook.load(json.loads(RAW)).wire() == json.loads(RAW)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"\xff{}", b"[]", b"{}", b'{"update_id":null}', b'{"update_id":"1"}', b'{"update_id":true}',
+     b'{"update_id":1,"x":NaN}',
+     b'{"update_id":1', "{\"update_id\":1,\"x\":\"\ud800\"}", {"message": {}}, [1], None, 5, b"[" * 100_000],
+)  # fmt: skip
+def test_what_is_no_telegram_update(raw):
+    """Not UTF-8, not a JSON object, no update_id: refused."""
+    assert isinstance(refused(lambda: tgtrack.OnTelegramWebhook.load(raw)), InvalidEvent)
+
+
+OPAQUE = [tgtrack.MyBothelpWasStarted, tgtrack.WinWinWasStarted, tgtrack.OnToolsyEvent, tgtrack.OnSendPulseEvent]
+
+
+@pytest.mark.parametrize("cls", OPAQUE)
+@pytest.mark.parametrize(
+    "payload", [None, [], "x", b"{}", {"a": float("nan")}, {"a": {1}}, {1: "a"}, {"a": "\ud800"}, {"\ud800": 1}]
+)
+def test_opaque_payloads_are_json_objects(cls, payload):
+    """A payload that JSON cannot carry is refused."""
+    assert "payload" in refused(lambda: cls.load(payload)).errors
+
+
+def test_opaque_payloads_do_not_nest_for_ever():
+    """A payload deeper than any real one is refused, not a crash."""
+    deep = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    assert "payload" in refused(lambda: tgtrack.OnToolsyEvent.load(deep)).errors
+
+
+@pytest.mark.parametrize("webhook", ["{raw}", {"update_id": 1}])
+def test_sambot_takes_text_and_object(webhook):
+    """SamBot's webhook is sent as given."""
+    assert tgtrack.SambotOnTgWebhook.load({"webhook": webhook}).wire() == {"webhook": webhook}
+
+
+@pytest.mark.parametrize("start", ["", "auto_detect"])
+def test_start_value_may_be_empty(start):
+    """An empty start value is a value."""
+    assert tgtrack.MyBotWasStarted(start_value=start).wire() == {"start_value": start}
+
+
+def test_every_task_has_its_class():
+    """18 events; an unknown task is a KeyError."""
+    assert len(EVENTS) == 18
+    assert event_class("tgtrack.add_event") is tgtrack.AddEvent
+    with pytest.raises(KeyError):
+        event_class("tgtrack.nope")
+
+
+def test_reads_go_first():
+    """Reads have priority 0 and a result, writes priority 3 and none."""
+    assert {name for name, cls in EVENTS.items() if cls.has_result} == {"tgtrack.get_user_info", "tonapi.get_event"}
+    assert all(cls.default_priority == (0 if cls.has_result else 3) for cls in EVENTS.values())
+
+
+def test_invalid_event_survives_pickling():
+    """The error keeps its attributes in a process pool."""
+    error = refused(lambda: sale(amount=True))
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.event, again.errors, str(again)) == (error.event, error.errors, str(error))
