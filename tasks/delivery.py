@@ -1,0 +1,330 @@
+"""One grant, one request: checks the events, sends them, reads the answer and decides what becomes of each.
+
+Nothing here touches Redis: the decision is a :class:`~tasks.grants.Settlement`, which the governor applies in one step.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from celery.worker import state as worker_state
+
+from config.accounts import Account
+from postback.errors import InvalidEvent
+from postback.events import EVENTS
+from tasks.exchange import Asked, HttpRequest, NotSent, Sender, Unanswered
+from tasks.grants import Envelope, Grant, Health, Settlement
+from tasks.isolation import split
+from tasks.letters import letter, wrapped
+from tasks.outcomes import Outcome, Verdict
+from tasks.provider import Provider
+
+#: A request is not begun when less than its time limit and this many seconds are left of the lease.
+LEASE_RESERVE_S: Final = 1.0
+
+_HEALTH: Final[Mapping[Outcome, Health]] = {
+    Outcome.DELIVERED: "ok",
+    Outcome.PENDING: "ok",
+    Outcome.REJECTED: "ok",
+    Outcome.EXPIRED: "ok",
+    Outcome.RETRY: "fail",
+    Outcome.AMBIGUOUS: "fail",
+    Outcome.QUOTA: "quota",
+    Outcome.CREDENTIALS: "refused",
+}
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of one event, for Celery, Flower and the log."""
+
+    #: ``delivered``, ``duplicate``, ``retry``, ``wait`` or ``dead``.
+    kind: str
+    #: First word is the reason code of a dead letter.
+    text: str
+    result: Any = None
+    #: Seconds until it is tried again, where that is known.
+    again_in_s: float | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome of a whole grant."""
+
+    settlement: Settlement
+    #: One for each envelope, in order.
+    fates: list[Fate] = field(default_factory=list)
+    verdict: Verdict | None = None
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Delivers grants of one account."""
+
+    account: Account
+    provider: Provider
+    sender: Sender
+    #: Removes credentials from a text of the provider's.
+    scrub: Callable[[str], str] = str
+
+    def deliver(self, grant: Grant) -> Report:
+        """Send what is fit to be sent and say what becomes of every message. Never raises for anything an event or a provider can do."""
+        fates: list[Fate | None] = [None] * len(grant.envelopes)
+        settlement = Settlement(health="none")
+        live: list[tuple[int, bytes]] = []
+        for position, envelope in enumerate(grant.envelopes):
+            body = self._prepared(envelope, grant, position, settlement, fates)
+            if body is not None:
+                live.append((position, body))
+        report = Report(settlement)
+        if live:
+            self._send(grant, live, report, fates)
+        elif grant.siblings:
+            settlement.groups.append([_siblings(grant), []])
+        report.fates = [fate or Fate("wait", "put back") for fate in fates]
+        return report
+
+    # What is not sent at all
+
+    def _prepared(
+        self, envelope: Envelope, grant: Grant, position: int, settlement: Settlement, fates: list[Fate | None]
+    ) -> bytes | None:
+        """The event's body; or None, and its fate is decided."""
+
+        def dead(reason: str, detail: str) -> None:
+            self._bury(envelope, position, settlement, fates, Verdict(Outcome.REJECTED, detail), reason)
+
+        if envelope.duplicate_of:
+            fates[position] = Fate("duplicate", f"duplicate of {envelope.duplicate_of}")
+            return None
+        if envelope.defect:
+            dead("malformed", envelope.defect)
+            return None
+        event_class = EVENTS.get(envelope.task)
+        if event_class is None or event_class.provider != self.account.provider:
+            dead("malformed", f"unknown task {envelope.task[:80]!r}")
+            return None
+        if envelope.id in worker_state.revoked:
+            dead("revoked", "")
+            return None
+        expires = envelope.expires
+        if expires is not None and expires <= time.time():
+            dead("expired", "its `expires` has passed")
+            return None
+        account = envelope.kwargs.get("account", self.account.name)
+        if account != self.account.name:
+            dead("unknown_account", f"account {str(account)[:64]!r} in the queue of {self.account.queue}")
+            return None
+        extra = envelope.kwargs.keys() - {"account", "event"}
+        if extra or "event" not in envelope.kwargs:
+            dead("malformed", f"unexpected argument {min(extra)[:40]!r}" if extra else "it has no event")
+            return None
+        first_us = envelope.state.first_us or grant.granted_us + position
+        age_s = time.time() - (envelope.enqueued_ms or first_us / 1000) / 1000
+        overdue = self.provider.overdue(self.account, event_class.method, age_s)
+        if overdue:
+            dead("expired", overdue)
+            return None
+        try:
+            event = event_class.load(envelope.kwargs["event"], account=self.account.name)
+            # A producer that is not ours may leave the time out. The first grant's time is kept in the message: a retry does not move the event.
+            return self.provider.encode(self.account, event.with_time(first_us / 1_000_000))
+        except InvalidEvent as error:
+            dead("invalid", str(error))
+            return None
+
+    # The request
+
+    def _send(self, grant: Grant, live: list[tuple[int, bytes]], report: Report, fates: list[Fate | None]) -> None:
+        account, settlement = self.account, report.settlement
+        fitting = self._fitting(live)
+        for position, _ in live[len(fitting) :]:
+            settlement.messages.append([position + 1, "back"])
+        live = fitting
+        positions = [position for position, _ in live]
+        if grant.lease_left_s() < account.timeout_s + LEASE_RESERVE_S:
+            _return(grant, positions, settlement)
+            return
+        method = EVENTS[grant.envelopes[positions[0]].task].method
+        request = self.provider.request(account, method, [body for _, body in live])
+        asked = Asked(
+            account, method, len(live), any(grant.envelopes[position].state.duplicate for position in positions)
+        )
+        started = time.monotonic()
+        verdict = self._ask(request, asked)
+        report.elapsed_s = time.monotonic() - started
+        report.verdict = verdict
+        settlement.health = _HEALTH[verdict.outcome]
+        settlement.detail = verdict.words if settlement.health != "ok" else ""
+        settlement.retry_after_s = verdict.retry_after_s
+        if verdict.outcome is Outcome.REJECTED and len(positions) > 1:
+            split(grant, positions, settlement)
+            for position in positions:
+                fates[position] = Fate("wait", f"rejected {verdict.words}: in a batch of {len(positions)}, halving it")
+            return
+        if settlement.health in ("quota", "refused"):
+            _return(grant, positions, settlement)
+        elif grant.siblings:
+            split(grant, [], settlement, own_delivered=verdict.outcome is Outcome.DELIVERED)
+        for position in positions:
+            self._decide(grant, position, verdict, settlement, fates)
+
+    def _fitting(self, live: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """As many events from the front as the byte cap allows. TAKE counts an upper bound, but cannot know what a raw client's event becomes."""
+        total = 1
+        for count, (_, body) in enumerate(live):
+            total += len(body) + 1
+            if count and total > self.account.max_bytes:
+                return live[:count]
+        return live
+
+    def _ask(self, request: HttpRequest, asked: Asked) -> Verdict:
+        try:
+            answer = self.sender.send(request, self.account)
+        except NotSent as error:
+            return Verdict(Outcome.RETRY, str(error))
+        except Unanswered as error:
+            return Verdict(Outcome.AMBIGUOUS, str(error))
+        verdict = self.provider.classify(answer, asked)
+        scrubbed = self.scrub(verdict.detail)
+        if scrubbed == verdict.detail:
+            return verdict
+        return Verdict(
+            verdict.outcome, scrubbed, verdict.status, verdict.retry_after_s, verdict.data, verdict.most_attempts
+        )
+
+    # What an answer means for one event
+
+    def _decide(
+        self, grant: Grant, position: int, verdict: Verdict, settlement: Settlement, fates: list[Fate | None]
+    ) -> None:
+        outcome = verdict.outcome
+        if outcome is Outcome.DELIVERED:
+            settlement.delivered += 1
+            fates[position] = Fate("delivered", "delivered", verdict.data)
+        elif outcome in (Outcome.QUOTA, Outcome.CREDENTIALS):
+            word = "quota" if outcome is Outcome.QUOTA else "credentials"
+            fates[position] = Fate("wait", f"{word} {verdict.words}", again_in_s=verdict.retry_after_s)
+        elif outcome is Outcome.PENDING:
+            self._poll(grant, position, verdict, settlement, fates)
+        elif outcome in (Outcome.RETRY, Outcome.AMBIGUOUS):
+            self._again(grant, position, verdict, settlement, fates)
+        else:
+            reason = "expired" if outcome is Outcome.EXPIRED else "rejected"
+            self._bury(grant.envelopes[position], position, settlement, fates, verdict, reason, asked=True)
+
+    def _poll(
+        self, grant: Grant, position: int, verdict: Verdict, settlement: Settlement, fates: list[Fate | None]
+    ) -> None:
+        envelope, account = grant.envelopes[position], self.account
+        waited_s = (grant.granted_us - (envelope.state.first_us or grant.granted_us)) / 1_000_000
+        if waited_s >= account.deadline_s:
+            self._bury(envelope, position, settlement, fates, verdict, "not_final", asked=True)
+            return
+        pause_s = min(
+            account.poll_max_s,
+            account.poll_s * 2 ** min(envelope.state.polls, 30),
+            max(account.deadline_s - waited_s, 0.05),
+        )
+        settlement.messages.append([position + 1, "poll", round(pause_s * 1000)])
+        fates[position] = Fate("wait", f"pending {verdict.words}".rstrip(), again_in_s=pause_s)
+
+    def _again(
+        self, grant: Grant, position: int, verdict: Verdict, settlement: Settlement, fates: list[Fate | None]
+    ) -> None:
+        envelope, account = grant.envelopes[position], self.account
+        ambiguous = verdict.outcome is Outcome.AMBIGUOUS
+        attempts = envelope.state.attempts
+        most = min(account.max_attempts, verdict.most_attempts or account.max_attempts)
+        age_s = time.time() - (envelope.enqueued_ms or grant.granted_us / 1000) / 1000
+        if ambiguous and account.on_ambiguous == "dead":
+            self._bury(envelope, position, settlement, fates, verdict, "ambiguous", asked=True)
+        elif age_s > account.max_age_s or (not grant.outage and attempts + 1 >= most):
+            self._bury(envelope, position, settlement, fates, verdict, "exhausted", asked=True)
+        else:
+            ceiling_s = min(account.backoff_max_s, account.backoff_s * 2 ** min(attempts, 30))
+            pause_s = ceiling_s if account.retry_in_place else random.uniform(0, ceiling_s)
+            settlement.messages.append([position + 1, "retry", round(pause_s * 1000), int(ambiguous)])
+            word = "ambiguous" if ambiguous else "retry"
+            fates[position] = Fate("retry", f"{word} {verdict.words}".rstrip(), again_in_s=pause_s)
+
+    def _bury(
+        self,
+        envelope: Envelope,
+        position: int,
+        settlement: Settlement,
+        fates: list[Fate | None],
+        verdict: Verdict,
+        reason: str,
+        *,
+        asked: bool = False,
+    ) -> None:
+        """Make it a dead letter. ``asked``: a request was made for it just now."""
+        duplicate = envelope.state.duplicate or verdict.outcome is Outcome.AMBIGUOUS
+        header = letter(
+            envelope,
+            reason,
+            verdict.detail,
+            status=verdict.status,
+            attempts=envelope.state.attempts + int(asked),
+            duplicate=duplicate,
+        )
+        line = [position + 1, "dead", 0, int(duplicate), header]
+        if not envelope.document:
+            line.append(wrapped(envelope, header))
+        settlement.messages.append(line)
+        fates[position] = Fate("dead", f"{reason} {verdict.words}".rstrip())
+
+
+def _return(grant: Grant, positions: list[int], settlement: Settlement) -> None:
+    """Put events back to the front as they were; a half of a refused batch stays together."""
+    if grant.group:
+        settlement.groups.append([[position + 1 for position in positions], _siblings(grant)])
+    else:
+        settlement.messages += [[position + 1, "back"] for position in positions]
+
+
+def _siblings(grant: Grant) -> list[int]:
+    own = len(grant.envelopes)
+    return [own + index for index in range(1, len(grant.siblings) + 1)]
+
+
+def unsettled(grant: Grant, account: Account | None) -> Settlement:
+    """The settlement of a grant that Celery acknowledged or rejected without its task having decided anything (invariant I3).
+
+    An event that expired or was revoked is a dead letter and was not sent. Anything else means that our own code failed after the
+    request may have gone out: it is ambiguous.
+    """
+    settlement = Settlement(health="none")
+    sent = False
+    for index, envelope in enumerate(grant.envelopes, 1):
+        expires = envelope.expires
+        if expires is not None and expires <= time.time():
+            reason = "expired"
+        elif envelope.id in worker_state.revoked:
+            reason = "revoked"
+        else:
+            sent = True
+            attempts = envelope.state.attempts + 1
+            if account is None or attempts >= account.max_attempts:
+                header = letter(
+                    envelope, "exhausted", "the worker's own code failed", attempts=attempts, duplicate=True
+                )
+                settlement.messages.append([index, "dead", 0, 1, header])
+            else:
+                pause_ms = round(1000 * min(account.backoff_max_s, account.backoff_s * 2**attempts))
+                settlement.messages.append([index, "retry", pause_ms, 1])
+            continue
+        header = letter(envelope, reason, attempts=envelope.state.attempts, duplicate=envelope.state.duplicate)
+        settlement.messages.append([index, "dead", 0, int(envelope.state.duplicate), header])
+    if sent:
+        settlement.health = "unknown"
+        settlement.detail = "ambiguous: the worker's own code failed"
+    if grant.siblings:
+        settlement.groups.append([_siblings(grant), []])
+    return settlement

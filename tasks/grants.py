@@ -1,0 +1,238 @@
+"""What TAKE hands over and what SETTLE takes back: messages with their delivery state, grants, settlements.
+
+The governor (``workers.governor``) fills and empties :data:`REGISTRY`; a Celery task finds its grant there by delivery tag.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from kombu.compression import decompress
+from kombu.exceptions import KombuError
+
+#: First characters of every grant id, so that kombu's own delivery tags (UUIDs) are never taken for one.
+GRANT_PREFIX: Final = "postback:"
+
+#: What an answer says of the provider. ``unknown``: there may have been one, it says nothing. ``none``: nothing was sent.
+Health = Literal["ok", "fail", "quota", "refused", "unknown", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """What earlier deliveries of a message left in its header ``postback`` (written by the scripts, read here)."""
+
+    #: Attempts used up so far.
+    attempts: int = 0
+    #: Failures in the current run of failures; given back if it turns out to be an outage.
+    tries: int = 0
+    #: Time of the first grant, microseconds of the Redis clock; 0 before it.
+    first_us: int = 0
+    #: An earlier attempt may have been recorded.
+    duplicate: bool = False
+    #: Workers that died, or were cut off, with this message.
+    crashes: int = 0
+    #: Looks at an answer that was not final.
+    polls: int = 0
+
+    @classmethod
+    def parse(cls, text: object) -> DeliveryState:
+        """Read ``attempts=2 first=1732240000000000 duplicate=1``; anything else counts as no state."""
+        if not isinstance(text, str) or not text:
+            return cls()
+        words = dict(word.partition("=")[::2] for word in text.split())
+
+        def number(name: str) -> int:
+            digits = words.get(name, "0")
+            return int(digits) if digits.isdigit() else 0
+
+        return cls(
+            number("attempts"),
+            number("tries"),
+            number("first"),
+            number("duplicate") > 0,
+            number("crashes"),
+            number("polls"),
+        )
+
+
+@dataclass(slots=True)
+class Envelope:
+    """One message as it left its queue.
+
+    ``defect`` says in a few words why it is no event message; then only ``raw`` and what could be read of ``id`` and ``task`` count.
+    """
+
+    raw: bytes
+    id: str = ""
+    task: str = ""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    embed: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] = field(default_factory=dict)
+    state: DeliveryState = DeliveryState()
+    #: Id of the event that owns this one's idempotency key; then this one is dropped.
+    duplicate_of: str = ""
+    defect: str = ""
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The message's Celery headers."""
+        headers = self.document.get("headers")
+        return headers if isinstance(headers, dict) else {}
+
+    @property
+    def enqueued_ms(self) -> int:
+        """When the producer enqueued it (ms of the epoch), else its first grant, else 0."""
+        at = self.headers.get("postback_at")
+        return at if isinstance(at, int) and not isinstance(at, bool) else self.state.first_us // 1000
+
+    @property
+    def expires(self) -> float | None:
+        """Celery's ``expires`` header in seconds of the epoch."""
+        text = self.headers.get("expires")
+        if not isinstance(text, str):
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+    @property
+    def has_followers(self) -> bool:
+        """Whether ``link``, ``link_error``, a chain or a chord hangs on it."""
+        return any(self.embed.get(name) for name in ("callbacks", "errbacks", "chain", "chord"))
+
+
+def open_envelope(raw: bytes, owner: str = "") -> Envelope:
+    """Read a raw queue entry; never raises, see :attr:`Envelope.defect`."""
+    envelope = Envelope(raw=raw, duplicate_of=owner)
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        envelope.defect = "not JSON"
+        return envelope
+    if (
+        not isinstance(document, dict)
+        or not isinstance(document.get("headers"), dict)
+        or not isinstance(document.get("properties"), dict)
+    ):
+        envelope.defect = "not a Celery message"
+        return envelope
+    envelope.document = document
+    headers: dict[str, Any] = document["headers"]
+    task_id, task = headers.get("id"), headers.get("task")
+    envelope.id = task_id if isinstance(task_id, str) else ""
+    envelope.task = task if isinstance(task, str) else ""
+    if not envelope.id or not envelope.task:
+        envelope.defect = "without a task name or an id"
+        return envelope
+    envelope.state = DeliveryState.parse(headers.get("postback"))
+    try:
+        _open_body(envelope, document)
+    except (ValueError, TypeError, RecursionError, LookupError, KombuError, OSError):
+        envelope.defect = "its body cannot be read"
+    return envelope
+
+
+def _open_body(envelope: Envelope, document: dict[str, Any]) -> None:
+    content_type = document.get("content-type")
+    if content_type != "application/json":
+        envelope.defect = "its content type is not application/json"
+        return
+    body: Any = document.get("body")
+    if document["properties"].get("body_encoding") == "base64":
+        body = base64.b64decode(body, validate=True)
+    compression = envelope.headers.get("compression")
+    if compression:
+        body = decompress(body if isinstance(body, bytes) else body.encode(), compression)
+    parts = json.loads(body)
+    if not isinstance(parts, list) or len(parts) != 3 or not isinstance(parts[1], dict):
+        envelope.defect = "its body is not [args, kwargs, embed]"
+        return
+    if parts[0]:
+        envelope.defect = "it has positional arguments"
+        return
+    envelope.kwargs = parts[1]
+    envelope.embed = parts[2] if isinstance(parts[2], dict) else {}
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What SETTLE is to do with a grant: see ``workers/lua/settle.lua`` for the verbs."""
+
+    health: Health = "ok"
+    #: A few words for operators.
+    detail: str = ""
+    delivered: int = 0
+    #: ``[index from 1, verb, argument, duplicate 0|1, letter]``.
+    messages: list[list[Any]] = field(default_factory=list)
+    groups: list[list[list[int]]] = field(default_factory=list)
+    #: Seconds that a 429 asked for, or None.
+    retry_after_s: float | None = None
+
+    def encode(self) -> str:
+        """The script's JSON argument; empty for the most common settlement, one healthy answer for all."""
+        if self.health == "ok" and not self.messages and not self.groups:
+            return "" if self.delivered else '{"health":"ok"}'
+        spec: dict[str, Any] = {
+            "health": self.health,
+            "detail": self.detail,
+            "delivered": self.delivered,
+            "messages": self.messages,
+        }
+        if self.groups:
+            spec["groups"] = self.groups
+        return json.dumps(spec, separators=(",", ":"))
+
+    @classmethod
+    def nothing_sent(cls, indices: Iterable[int]) -> Settlement:
+        """Put messages back to the front as they were, uncharged."""
+        return cls(health="none", messages=[[index, "back"] for index in indices])
+
+
+@dataclass(slots=True)
+class Grant:
+    """Leave to send one HTTP request, with the messages that it carries."""
+
+    id: str
+    queue: str
+    envelopes: list[Envelope]
+    #: Messages of the other half of a refused batch; they wait for what becomes of this half.
+    siblings: list[Envelope] = field(default_factory=list)
+    #: This is a half of a refused batch and stays together.
+    group: bool = False
+    #: The account is in outage and this request is its probe.
+    outage: bool = False
+    #: Time of the grant, microseconds of the Redis clock.
+    granted_us: int = 0
+    #: ``time.monotonic()`` at which the lease has surely run out.
+    lease_end: float = 0.0
+    settlement: Settlement | None = None
+
+    @property
+    def everything(self) -> Sequence[int]:
+        """Indices of all its messages, siblings included, as SETTLE counts them."""
+        return range(1, len(self.envelopes) + len(self.siblings) + 1)
+
+    def put_back(self) -> Settlement:
+        """The settlement of a grant whose request was not sent."""
+        if not self.group:
+            return Settlement.nothing_sent(self.everything)
+        own = list(range(1, len(self.envelopes) + 1))
+        return Settlement(
+            health="none", groups=[[own, [index + len(own) for index in range(1, len(self.siblings) + 1)]]]
+        )
+
+    def lease_left_s(self) -> float:
+        """Seconds until the lease runs out."""
+        return self.lease_end - time.monotonic()
+
+
+#: Grants in this process, by id.
+REGISTRY: Final[dict[str, Grant]] = {}

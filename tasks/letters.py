@@ -1,0 +1,67 @@
+"""What a dead letter says of itself: the JSON of its header ``postback_dead``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tasks.grants import Envelope
+
+#: Longest detail kept with a dead letter, in characters.
+MAX_DETAIL: Final = 500
+
+
+def iso(epoch_ms: float) -> str:
+    """A moment as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def letter(
+    envelope: Envelope | None,
+    reason: str,
+    detail: str = "",
+    *,
+    status: int | None = None,
+    attempts: int = 0,
+    duplicate: bool = False,
+) -> str:
+    """The header's JSON text.
+
+    Args:
+        envelope: The message, for its enqueue time; None where it is not known yet (the scripts' own letters).
+        reason: One of the reasons of the README.
+        detail: The provider's words, scrubbed of secrets.
+        status: HTTP status or error code of the last answer.
+        attempts: Requests that were made for it.
+        duplicate: An attempt may have been recorded.
+    """
+    enqueued = envelope.enqueued_ms if envelope else 0
+    return json.dumps(
+        {
+            "reason": reason,
+            "status": status,
+            "detail": detail[:MAX_DETAIL],
+            "attempts": attempts,
+            "enqueued_at": iso(enqueued) if enqueued else None,
+            "failed_at": iso(time.time() * 1000),
+            "possible_duplicate": duplicate,
+        }
+    )
+
+
+def wrapped(envelope: Envelope, header: str) -> str:
+    """A Celery message around something that is none, so that a dead-letter list holds nothing else.
+
+    Its body is the original entry; a replay puts back exactly these bytes.
+    """
+    message: dict[str, Any] = {
+        "body": base64.b64encode(envelope.raw).decode(),
+        "content-encoding": "binary",
+        "content-type": "application/octet-stream",
+        "headers": {"postback_dead": json.loads(header), "id": envelope.id, "task": envelope.task},
+        "properties": {"body_encoding": "base64", "priority": 0, "delivery_info": {}, "delivery_tag": ""},
+    }
+    return json.dumps(message)

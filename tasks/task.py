@@ -1,0 +1,109 @@
+"""The Celery tasks: one per event class, all of one behaviour.
+
+A task finds its grant by delivery tag, delivers it, and tells Celery the outcome in Celery's own words: a return value (SUCCESS), ``Retry`` (RETRY,
+the event waits in Redis and not in Celery), or :class:`~tasks.outcomes.DeadLettered` (FAILURE).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final, NoReturn
+
+from celery import Celery, Task, states
+from celery.exceptions import Ignore, Retry
+
+from postback.events import EVENTS
+from tasks import runtime
+from tasks.delivery import Delivery, Fate, Report, unsettled
+from tasks.grants import REGISTRY, Grant
+from tasks.outcomes import DeadLettered, Delayed
+from tasks.registry import PROVIDERS
+
+#: Runs for messages that are no events of ours, so that Flower shows why they became dead letters.
+REFUSED_TASK: Final = "postback.refused"
+
+
+class DeliveryTask(Task[Any, Any]):
+    """Delivers one event, or a batch of one task that the transport put together."""
+
+    abstract = True
+    # The worker validates: a message whose arguments are wrong must become a dead letter, not an exception of the client's.
+    typing: bool = False
+    acks_late: bool = True
+    # Attempts are counted by Postback, in the message.
+    max_retries: int | None = None
+    # Expected: one line in the log, no traceback.
+    throws: tuple[type[Exception], ...] = (DeadLettered,)
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Deliver the grant that this message stands for."""
+        grant = self._grant()
+        if grant is None:
+            # Its lease ran out while it waited for a thread; Redis has queued its events again.
+            raise Ignore
+        running = runtime.current()
+        account = running.account(grant.queue)
+        if account is None:
+            grant.settlement = grant.put_back()
+            raise Retry("the account is gone from the accounts file", exc=Delayed("account removed"))
+        delivery = Delivery(account, PROVIDERS[account.provider], running.sender, running.scrub)
+        report = delivery.deliver(grant)
+        grant.settlement = report.settlement
+        running.observe(grant, report)
+        return _told(report)
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Settle. Celery calls this when links are published and the result is stored, in the thread that ran the task."""
+        grant = self._grant()
+        if grant is None:
+            return
+        running = runtime.current()
+        if grant.settlement is None or (status == states.FAILURE and not isinstance(retval, DeadLettered)):
+            # The provider may have the event, but what hangs on it was not published: once more, and flagged.
+            grant.settlement = unsettled(grant, running.account(grant.queue))
+        running.settle(grant)
+
+    def _grant(self) -> Grant | None:
+        properties = self.request.properties or {}
+        return REGISTRY.get(properties.get("delivery_tag", ""))
+
+
+def _told(report: Report) -> Any:
+    """The outcome in Celery's words."""
+    if len(report.fates) == 1:
+        fate = report.fates[0]
+        if fate.kind == "dead":
+            raise DeadLettered(fate.text)
+        if fate.kind in ("retry", "wait"):
+            _wait(fate)
+        return fate.text if fate.result is None else fate.result
+    counts = Counter(fate.kind for fate in report.fates)
+    words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    if counts.keys() <= {"retry", "wait"}:
+        _wait(Fate("wait", f"{report.fates[0].text} ({words})", again_in_s=report.fates[0].again_in_s))
+    if counts.keys() == {"dead"}:
+        raise DeadLettered(f"{report.fates[0].text} ({words})")
+    return words
+
+
+def _wait(fate: Fate) -> NoReturn:
+    raise Retry(fate.text, exc=Delayed(fate.text), when=fate.again_in_s)  # type: ignore[arg-type]
+
+
+def register(app: Celery) -> None:
+    """Add the tasks of all providers to an app."""
+    for name, event_class in EVENTS.items():
+        attributes = {
+            "name": name,
+            "ignore_result": not event_class.has_result,
+            "__doc__": event_class.__doc__,
+            "__module__": __name__,
+        }
+        app.register_task(type(event_class.__name__, (DeliveryTask,), attributes)())
+    refused = {
+        "name": REFUSED_TASK,
+        "ignore_result": True,
+        "__doc__": "A message that is no event.",
+        "__module__": __name__,
+    }
+    app.register_task(type("Refused", (DeliveryTask,), refused)())

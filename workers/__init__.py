@@ -1,0 +1,1 @@
+"""How it runs: the Celery app, the governed transport, the governor with its scripts, HTTP sessions."""

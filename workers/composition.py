@@ -1,0 +1,116 @@
+"""The composition root: puts settings, accounts, governor, tasks and transport together into one Celery app."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+from celery import Celery, bootsteps, signals
+
+from config.accounts import Accounts, load_accounts
+from config.celeryconfig import celery_config
+from config.settings import Settings
+from config.topology import account_queues
+from postback.broker import connect
+from postback.errors import ConfigurationError
+from tasks import runtime, task
+from workers import logs, process
+from workers.http import RequestsSender
+from workers.inspection import install_active_queues
+from workers.watch import Watch
+
+#: Seconds to wait for Redis' reply to a script, and for a connection: both block the event loop, so they are short.
+REPLY_S: Final = 3.0
+CONNECT_S: Final = 1.0
+
+
+def compose(settings: Settings, environ: Mapping[str, str], provider: str | None = None) -> Celery:
+    """The worker app.
+
+    Args:
+        settings: From the environment.
+        environ: Where the accounts file's ``env:NAME`` values come from.
+        provider: Serve this provider's accounts only; None for all of the common broker.
+
+    Raises:
+        ConfigurationError: The accounts file is wrong, or names no account to serve.
+    """
+    accounts = served(settings, environ, provider)
+    logs.configure(settings, accounts)
+    client = connect(
+        settings.broker_url_of(provider),
+        sentinel_master=settings.sentinel_master_of(provider),
+        timeout_s=REPLY_S,
+        connect_timeout_s=CONNECT_S,
+    )
+    governor = process.install(client, accounts)
+    runtime.install(
+        runtime.Runtime(
+            account=lambda queue: process.current_accounts().get(queue),
+            sender=RequestsSender(),
+            settle=governor.settle,
+            scrub=logs.scrub,
+            observe=logs.observe,
+        )
+    )
+    app = Celery("postback.worker")
+    app.config_from_object(celery_config(settings, provider))
+    sentinel = settings.broker_url_of(provider).startswith("sentinel:")
+    app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
+    app.conf.task_queues = account_queues(accounts.values())
+    task.register(app)
+    install_active_queues()
+    app.steps["consumer"].add(watch_step(Watch(settings, environ, provider, client)))
+    return app
+
+
+def served(settings: Settings, environ: Mapping[str, str], provider: str | None) -> Accounts:
+    """The accounts that a process serves.
+
+    Raises:
+        ConfigurationError: There are none, or the file is wrong.
+    """
+    accounts = load_accounts(settings.accounts_path, environ, provider=provider)
+    if not accounts:
+        raise ConfigurationError(
+            f"{settings.accounts_path}: names no {provider} account; add a table such as [{provider}.main]"
+        )
+    return accounts
+
+
+def watch_step(watch: Watch) -> type[bootsteps.StartStopStep]:
+    """Starts the process's periodic work with each connection's consumer."""
+
+    class WatchStep(bootsteps.StartStopStep):
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+        name = "postback.watch"
+
+        def start(self, c: Any) -> None:
+            watch.start(c)
+
+        def stop(self, c: Any) -> None:
+            watch.stop()
+
+    return WatchStep
+
+
+@signals.worker_init.connect
+def _refuse_other_pools(sender: Any = None, **_: Any) -> None:
+    """Grants live in one process: a forked child could not settle them."""
+    module = sender.pool_cls.__module__
+    if module != "celery.concurrency.thread":
+        raise SystemExit(
+            f"Postback runs in threads: start the worker without -P, or with -P threads (not {module.rpartition('.')[2]})"
+        )
+
+
+@signals.setup_logging.connect
+def _keep_logging(**_: Any) -> None:
+    """A receiver of this signal keeps Celery from configuring logging; ``logs.configure`` has done it."""
+
+
+def node_name(provider: str) -> str:
+    """A Celery node name that two copies on one host do not share."""
+    return f"{provider}-{os.getpid()}@{socket.gethostname()}"

@@ -1,0 +1,202 @@
+"""Runs on Celery's event loop: asks TAKE for the accounts that may have work and hands each grant to Celery as one ordinary message.
+
+It is driven by the loop's timers and not by ``on_tick``: the loop computes how long it may sleep before it calls ``on_tick``, so what is armed
+there waits up to a second. ``call_soon`` wakes the loop from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import redis
+
+from tasks.grants import Grant
+from workers.governor import BLOCKED, EMPTY, Governor
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks for new events of idle accounts; half of it is the mean latency that it adds.
+IDLE_S: Final = 0.02
+#: Seconds after which an account is asked again whatever TAKE said: another worker may have died, an operator may have resumed it.
+LONGEST_WAIT_S: Final = 1.0
+#: Seconds between two tries while Redis is away, first and longest.
+AWAY_S: Final = (0.1, 1.0)
+#: Requests taken at once where Celery sets no prefetch limit.
+UNLIMITED: Final = 64
+
+
+class Loop(Protocol):
+    """What is used of kombu's event loop."""
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any) -> Any:
+        """Run in the loop's thread, soon; may be called from any thread."""
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Any:
+        """Run in the loop's thread after ``delay`` seconds; call in that thread only."""
+
+
+class Subscription(Protocol):
+    """A consumer of one queue."""
+
+    def deliver(self, grant: Grant) -> None:
+        """Hand a grant to Celery."""
+
+    def free(self) -> int:
+        """How many messages Celery would take now."""
+
+    def threads(self) -> int:
+        """How many it takes in all; 0 for no limit."""
+
+
+class Feeder:
+    """Feeds the consumers of one connection."""
+
+    def __init__(self, governor: Governor) -> None:
+        """It sleeps until it has a loop and a subscription."""
+        self._governor = governor
+        self._subscriptions: dict[str, Subscription] = {}
+        #: Queue -> when it is worth asking (monotonic). Queues that are not in it are idle and only scanned.
+        self._next: dict[str, float] = {}
+        #: Queues that wait for an answer to a request on its way.
+        self._blocked: set[str] = set()
+        self._loop: Loop | None = None
+        self._armed_for: float | None = None
+        self._turn = 0
+        self._scan_at = 0.0
+        self._timed_scan_at = 0.0
+        self._away_s = 0.0
+
+    def add(self, queue: str, subscription: Subscription) -> None:
+        """Feed a queue from now on."""
+        self._subscriptions[queue] = subscription
+        self._next[queue] = 0.0
+        self.kick()
+
+    def remove(self, queue: str) -> None:
+        """Feed a queue no longer; what was taken is finished."""
+        self._subscriptions.pop(queue, None)
+        self._next.pop(queue, None)
+
+    def start(self, loop: Loop) -> None:
+        """Run on this loop. A reconnect makes a new feeder on the same loop; the old one must be stopped."""
+        self._loop = loop
+        self.kick()
+
+    def stop(self) -> None:
+        """Never run again."""
+        self._loop = None
+
+    def kick(self) -> None:
+        """Look again soon: an answer is in, or a queue was added. Any thread."""
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon(self._kicked)
+
+    def _kicked(self) -> None:
+        now = time.monotonic()
+        for queue in self._blocked:
+            if queue in self._next:
+                self._next[queue] = now
+        self._blocked.clear()
+        self._arm(0.0)
+
+    def _arm(self, delay: float) -> None:
+        at = time.monotonic() + delay
+        loop = self._loop
+        if loop is None or (self._armed_for is not None and self._armed_for <= at + 2e-4):
+            return
+        self._armed_for = at
+        if delay <= 0:
+            self._fire(at)
+        else:
+            loop.call_later(delay, self._fire, at)
+
+    def _fire(self, at: float) -> None:
+        if self._armed_for != at or self._loop is None:
+            return
+        self._armed_for = None
+        if not self._subscriptions:
+            return
+        try:
+            delay = self._pump()
+            self._away_s = 0.0
+        except redis.RedisError as error:
+            if not self._away_s:
+                logger.warning("Redis is away (%s); events wait in it, answers are kept", type(error).__name__)
+            self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
+            delay = self._away_s
+        self._arm(max(delay, 0.0005))
+
+    def _pump(self) -> float:
+        """One round over the accounts. Returns seconds until the next."""
+        governor = self._governor
+        governor.recover_if_restarted()
+        if governor.unsent:
+            governor.replay()
+        room = self._room()
+        if room <= 0:
+            # An answer kicks; the lease bounds an answer that never comes.
+            governor.forget_expired()
+            return LONGEST_WAIT_S
+        now = time.monotonic()
+        self._wake_idle(now)
+        due = [queue for queue, at in self._next.items() if at <= now + 3e-4]
+        if due:
+            self._turn += 1
+            start = self._turn % len(due)
+            for queue in due[start:] + due[:start]:
+                if room <= 0:
+                    break
+                room -= self._feed(queue, room)
+        now = time.monotonic()
+        soonest = min(self._next.values(), default=now + LONGEST_WAIT_S) - now
+        if soonest <= 0 and self._room() <= 0:
+            return LONGEST_WAIT_S
+        return min(soonest, self._scan_at - now) if len(self._next) < len(self._subscriptions) else soonest
+
+    def _wake_idle(self, now: float) -> None:
+        idle = [queue for queue in self._subscriptions if queue not in self._next]
+        if not idle or now < self._scan_at:
+            return
+        self._scan_at = now + IDLE_S
+        timed = now >= self._timed_scan_at
+        if timed:
+            self._timed_scan_at = now + LONGEST_WAIT_S
+        for queue in self._governor.scan(idle, timed=timed):
+            self._next[queue] = 0.0
+
+    def _feed(self, queue: str, room: int) -> int:
+        """Take what one account may have. Returns how many grants."""
+        subscription = self._subscriptions[queue]
+        allowed = self._allowance(queue, room)
+        if allowed <= 0:
+            return 0
+        taken = self._governor.take(queue, allowed)
+        now = time.monotonic()
+        if taken.wait_ms == EMPTY:
+            self._next.pop(queue, None)
+        elif taken.wait_ms == BLOCKED:
+            self._next[queue] = now + IDLE_S
+            self._blocked.add(queue)
+        else:
+            self._next[queue] = now + min(taken.wait_ms / 1000, LONGEST_WAIT_S)
+        for grant in taken.grants:
+            subscription.deliver(grant)
+        return len(taken.grants)
+
+    def _allowance(self, queue: str, room: int) -> int:
+        """Where several accounts share the threads, none may hold the last free one beside others of its own (invariant I6)."""
+        if len(self._subscriptions) == 1:
+            return room
+        if self._governor.in_flight(queue):
+            return room - 1
+        return max(1, room - 1)
+
+    def _room(self) -> int:
+        subscription = next(iter(self._subscriptions.values()))
+        if not subscription.threads():
+            return UNLIMITED - self._governor.in_flight()
+        return subscription.free() - self._governor.in_flight()

@@ -1,0 +1,166 @@
+-- SETTLE: applies everything that one answer means, in one step (invariant I3).
+-- Charges the quota log at the time of the answer, disposes of each message of the grant, and updates the account's health and pause.
+-- Idempotent by grant: a grant that is not in flight any more was already settled, or its lease ran out and its messages are queued again.
+--
+-- KEYS  see common.lua
+-- ARGV  1 grant
+--       2 '' (a healthy answer delivered every message) or JSON:
+--         health        "ok" | "fail" | "quota" | "refused" | "unknown" (charged, no verdict) | "none" (nothing was sent: neither)
+--         detail        a few words for operators, when health is not ok
+--         delivered     how many messages the provider has recorded
+--         messages      [[index from 1, verb, argument, duplicate 0|1, letter JSON text, text to bury instead], ...]; a message that is not named is done with.
+--                       Siblings of a half follow after the grant's own messages. Verbs:
+--                       "retry" (ms until its back-off ends; counts an attempt) | "poll" (ms; counts none) | "back" (to the front, as it was)
+--                       "later" (due time, ms) | "dead" (letter) | "done"
+--         groups        [[[index, ...], [index of sibling, ...]], ...]: halves of a refused batch, each to travel as one request
+--       3 backoff_ms    4 outage_after (failures in a row)   5 in_place: 1 if a failed event is tried again before any other
+--       6 longest pause_ms   7 random number 0..1            8 Retry-After in ms, or -1
+--       9.. lengths of the windows in ms, the shortest first (for a 429 that does not say how long)
+-- Returns { 1, paused_until_ms or 0, failures in a row }, or { 0 } if stale. O(messages + events held aside).
+
+local id, spec_text = ARGV[1], ARGV[2]
+if redis.call('ZREM', FLIGHT, id) == 0 then return { 0 } end
+local packed = redis.call('HGET', UNACKED, id)
+redis.call('HDEL', UNACKED, id)
+local grant = packed and cmsgpack.unpack(packed) or { at = now_us, raws = {}, owners = {}, sibling = {} }
+
+local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy')
+local seq, last, size = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[3] or 0)
+local paused, reason, since, fails, level = tonumber(m[4] or 0), m[5] or '', tonumber(m[6] or 0), tonumber(m[7] or 0), tonumber(m[8] or 0)
+local backoff, outage_after, in_place, longest, random, retry_after =
+  tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+
+local spec = spec_text == '' and { health = 'ok', delivered = #grant.raws } or cjson.decode(spec_text)
+local health = spec.health
+if health ~= 'none' then charge(seq, last, size) end
+if (spec.delivered or 0) > 0 then redis.call('HINCRBY', META, 'delivered', spec.delivered) end
+
+-- A pause never shortens another one, and never lifts one that waits for an operator.
+local function pause(until_ms, why)
+  if paused == -1 or (until_ms ~= -1 and until_ms <= paused) then return end
+  if paused <= now then
+    since = now
+    redis.call('HSET', META, 'since', string.format('%.0f', now))
+  end
+  paused, reason = until_ms, why
+  redis.call('HSET', META, 'paused', string.format('%.0f', until_ms), 'reason', why, 'detail', spec.detail or '')
+end
+
+local function each_held(change)
+  for _, raw in ipairs(redis.call('ZRANGE', HELD, 0, -1)) do
+    local state = state_of(raw)
+    local changed = with_state(raw, change(state))
+    redis.call('ZREM', HELD, raw)
+    redis.call('ZADD', HELD, state.first, changed)
+  end
+end
+
+local was_outage = fails >= outage_after
+local asked_before = grant.at / 1000 <= since  -- an answer to a request from before the pause proves nothing new
+if health == 'ok' then
+  if fails > 0 then                            -- the run of failures is over: those held aside go again, in order of their first grant
+    local front = {}
+    for _, raw in ipairs(redis.call('ZRANGE', HELD, 0, -1)) do
+      local state = state_of(raw)
+      local due = was_outage and 0 or state.due
+      state.tries, state.due = 0, 0
+      local changed = with_state(raw, state)
+      if due > now then redis.call('ZADD', DELAYED, due, changed) else front[#front + 1] = changed end
+    end
+    redis.call('DEL', HELD)
+    for i = #front, 1, -1 do to_front(front[i]) end
+    if reason == 'outage' or reason == 'retrying' then
+      paused = 0
+      redis.call('HDEL', META, 'paused', 'reason', 'since', 'detail')
+    end
+  end
+  if fails > 0 or m[9] ~= '1' then redis.call('HDEL', META, 'fails', 'level', 'cursor') end
+  redis.call('HSET', META, 'healthy', 1, 'ok_at', string.format('%.0f', now))
+  fails = 0
+elseif health == 'fail' then
+  fails = fails + 1
+  redis.call('HSET', META, 'healthy', 0, 'fails', fails, 'fail_at', string.format('%.0f', now), 'fail_text', spec.detail or '')
+  if fails >= outage_after and not (was_outage and asked_before) then
+    if not was_outage then
+      level = 0
+      if not in_place then                     -- it was not these events' fault: give them back the attempts of this run
+        each_held(function(state)
+          state.attempts, state.tries = math.max(0, state.attempts - state.tries), 0
+          return state
+        end)
+      end
+    else
+      level = level + 1
+    end
+    redis.call('HSET', META, 'level', level)
+    pause(now + math.min(longest, 4 * backoff * 2 ^ math.min(level, 20)) * (0.9 + 0.2 * random), 'outage')
+  end
+elseif health == 'quota' then
+  if retry_after >= 0 then
+    level = 0
+    pause(now + retry_after, 'quota')
+  elseif reason ~= 'quota' or not asked_before then
+    level = reason == 'quota' and level + 1 or 0
+    local lengths = #ARGV - 8
+    local freeze
+    if lengths > 0 then freeze = tonumber(ARGV[8 + math.min(level + 1, lengths)])
+    else freeze = math.min(longest, 1000 * 2 ^ math.min(level, 20)) end
+    pause(now + freeze, 'quota')
+  end
+  redis.call('HSET', META, 'healthy', 0, 'level', level, 'fail_at', string.format('%.0f', now), 'fail_text', spec.detail or '')
+  redis.call('HINCRBY', META, 'quota_answers', 1)
+elseif health == 'refused' then
+  redis.call('HSET', META, 'healthy', 0, 'fail_at', string.format('%.0f', now), 'fail_text', spec.detail or '')
+  pause(-1, 'credentials')
+end
+
+local all = {}
+for _, raw in ipairs(grant.raws) do all[#all + 1] = raw end
+for _, raw in ipairs(grant.sibling) do all[#all + 1] = raw end
+local front, dead = {}, 0
+for _, line in ipairs(spec.messages or {}) do
+  local index, verb, arg = line[1], line[2], line[3]
+  local raw = all[index]
+  if raw and verb == 'back' then
+    front[#front + 1] = { index, raw }
+  elseif raw and verb == 'later' then
+    redis.call('ZADD', DELAYED, arg, raw)
+  elseif raw and verb == 'dead' then
+    local state = state_of(raw)
+    if line[4] == 1 then state.duplicate = 1 end
+    bury(line[6] or raw, state, line[5])
+    dead = dead + 1
+  elseif raw and verb ~= 'done' then           -- retry, poll
+    local state = state_of(raw)
+    if state.first == 0 then state.first = grant.at + index - 1 end
+    if line[4] == 1 then state.duplicate = 1 end
+    if verb == 'poll' then
+      state.polls = state.polls + 1
+      redis.call('ZADD', DELAYED, now + arg, with_state(raw, state))
+    else
+      if not was_outage and (in_place or fails < outage_after) then state.attempts = state.attempts + 1 end
+      state.tries = state.tries + 1
+      if in_place and fails < outage_after then
+        front[#front + 1] = { index, with_state(raw, state) }
+        pause(now + arg, 'retrying')
+      elseif fails == 0 then
+        redis.call('ZADD', DELAYED, now + arg, with_state(raw, state))
+      else
+        state.due = math.floor(now + arg)
+        redis.call('ZADD', HELD, state.first, with_state(raw, state))
+      end
+    end
+  end
+end
+table.sort(front, function(a, b) return a[1] > b[1] end)
+for _, item in ipairs(front) do to_front(item[2]) end
+if dead > 0 then redis.call('HINCRBY', META, 'dead', dead) end
+
+local groups = spec.groups or {}
+for i = #groups, 1, -1 do
+  local raws, sibling = {}, {}
+  for _, index in ipairs(groups[i][1]) do raws[#raws + 1] = all[index] end
+  for _, index in ipairs(groups[i][2]) do sibling[#sibling + 1] = all[index] end
+  redis.call('RPUSH', GROUPS, cmsgpack.pack({ raws = raws, sibling = sibling }))
+end
+return { 1, paused > now and string.format('%.0f', paused) or (paused == -1 and '-1' or '0'), fails }

@@ -1,0 +1,75 @@
+"""The governor's Lua scripts: one file per operation, ``common.lua`` in front of those that touch an account's keys."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from postback import keys
+
+
+@cache
+def _source(name: str) -> str:
+    folder = files("workers") / "lua"
+    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
+    if name == "scan":
+        return text
+    return (folder / "common.lua").read_text(encoding="utf-8") + text
+
+
+class Script:
+    """A script by its SHA; loads itself again when the server has forgotten it (restart, failover, ``SCRIPT FLUSH``)."""
+
+    def __init__(self, name: str) -> None:
+        """Name it; nothing is sent until the first call."""
+        self.name = name
+        self.source = _source(name)
+        self._sha = ""
+
+    def __call__(self, client: redis.Redis, script_keys: list[str], args: list[Any]) -> Any:
+        """Run it.
+
+        Raises:
+            redis.RedisError: As the client does. After a connection error the script may or may not have run.
+        """
+        if not self._sha:
+            self._sha = str(client.script_load(self.source))
+        try:
+            return client.evalsha(self._sha, len(script_keys), *script_keys, *args)
+        except redis.exceptions.NoScriptError:
+            self._sha = str(client.script_load(self.source))
+            return client.evalsha(self._sha, len(script_keys), *script_keys, *args)
+
+
+@cache
+def account_keys(queue: str) -> tuple[str, ...]:
+    """KEYS of every account script, in the order of ``common.lua``."""
+    provider = queue.partition(".")[0]
+    return (
+        *keys.priority_lists(queue),
+        keys.delayed(queue),
+        keys.held(queue),
+        keys.groups(queue),
+        keys.meta(queue),
+        keys.ring(queue),
+        keys.flight(queue),
+        keys.unacked(queue),
+        keys.idempotency(queue),
+        keys.idempotency_ends(queue),
+        keys.dead(provider),
+    )
+
+
+@cache
+def wake_keys(queue: str) -> tuple[str, ...]:
+    """Keys that a new event creates: looked at often."""
+    return (*keys.priority_lists(queue), keys.groups(queue))
+
+
+@cache
+def timed_keys(queue: str) -> tuple[str, ...]:
+    """Keys that hold something for later, which this process may not know of: looked at once a second."""
+    return (keys.delayed(queue), keys.held(queue), keys.flight(queue))

@@ -1,0 +1,174 @@
+"""kombu's Redis transport with the accounts' queues taken out of it (invariants I1 and I9).
+
+Only public methods are overridden. For a governed queue ``basic_consume`` does not call kombu's, so its BRPOP and its ``unacked`` hash never see
+it; adding and cancelling consumers, remote control, events, shutdown and all other queues work as in stock kombu.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+from kombu.transport import redis as kombu_redis
+
+from tasks.grants import GRANT_PREFIX, Grant
+from tasks.task import REFUSED_TASK
+from workers import process
+from workers.feeder import Feeder, Loop
+
+#: The embedded options of a message without links.
+NO_EMBED: Final[dict[str, None]] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+class _Subscription:
+    """A governed queue's consumer on one channel."""
+
+    def __init__(self, queue: str, channel: Any, callback: Callable[[Any], Any]) -> None:
+        self._queue = queue
+        self._channel = channel
+        self._callback = callback
+
+    def deliver(self, grant: Grant) -> None:
+        self._callback(self._channel.Message(message_of(grant), channel=self._channel))
+
+    def free(self) -> int:
+        free = self._channel.qos.can_consume_max_estimate()
+        return 0 if free is None else int(free)
+
+    def threads(self) -> int:
+        return int(self._channel.qos.prefetch_count or 0)
+
+
+def message_of(grant: Grant) -> dict[str, Any]:
+    """The one message that stands for a grant; its delivery tag is the grant's id.
+
+    A single event travels as its own message, so Celery treats its id, links, result and revocation as always. A batch gets a message of its own.
+    """
+    first = grant.envelopes[0]
+    single = len(grant.envelopes) == 1
+    if single and not first.defect and first.task in process.task_names():
+        document = dict(first.document)
+        # Celery would time it once more on this machine's clock; TAKE has seen to it that it is due.
+        document["headers"] = {**document["headers"], "eta": None}
+        info = {"exchange": "", "routing_key": grant.queue, **(document["properties"].get("delivery_info") or {})}
+        document["properties"] = {**document["properties"], "delivery_tag": grant.id, "delivery_info": info}
+        return document
+    known = next(
+        (
+            envelope.task
+            for envelope in grant.envelopes
+            if not envelope.defect and envelope.task in process.task_names()
+        ),
+        None,
+    )
+    task_id = first.id if single and first.id else str(uuid.uuid4())
+    what = (first.task or first.defect)[:80] if single else f"{len(grant.envelopes)} events"
+    return {
+        "body": json.dumps([[], {}, NO_EMBED]),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            "task": REFUSED_TASK if single or known is None else known,
+            "id": task_id,
+            "root_id": task_id,
+            "parent_id": None,
+            "group": None,
+            "argsrepr": "()",
+            "kwargsrepr": f"<{what} of {grant.queue}>",
+            "ignore_result": True,
+        },
+        "properties": {
+            "correlation_id": task_id,
+            "delivery_tag": grant.id,
+            "delivery_mode": 2,
+            "priority": 0,
+            "delivery_info": {"exchange": "", "routing_key": grant.queue},
+        },
+    }
+
+
+class _GovernedChannel:
+    """Mixed into kombu's channel classes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Consumer tag -> governed queue.
+        self._governed: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
+    ) -> Any:
+        """Consume a queue: an account's through the governor, any other kombu's way."""
+        if not process.is_governed(queue):
+            return super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)  # type: ignore[misc]
+        self._governed[consumer_tag] = queue
+        feeder: Feeder = self.connection.feeder  # type: ignore[attr-defined]
+        feeder.add(queue, _Subscription(queue, self, callback))
+        return None
+
+    def basic_cancel(self, consumer_tag: str) -> Any:
+        """Stop consuming; what was taken is finished."""
+        queue = self._governed.pop(consumer_tag, None)
+        if queue is None:
+            return super().basic_cancel(consumer_tag)  # type: ignore[misc]
+        connection = self.connection  # type: ignore[attr-defined]
+        if connection:
+            connection.feeder.remove(queue)
+        return None
+
+    def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> Any:
+        """Acknowledge. A grant is normally settled already; one that is not is never taken for delivered."""
+        if not _is_grant(delivery_tag):
+            return super().basic_ack(delivery_tag, multiple)  # type: ignore[misc]
+        process.close_grant(delivery_tag)
+        return None
+
+    def basic_reject(self, delivery_tag: Any, requeue: bool = False) -> Any:
+        """Reject; see :meth:`basic_ack`."""
+        if not _is_grant(delivery_tag):
+            return super().basic_reject(delivery_tag, requeue)  # type: ignore[misc]
+        process.close_grant(delivery_tag)
+        return None
+
+
+def _is_grant(delivery_tag: Any) -> bool:
+    return isinstance(delivery_tag, str) and delivery_tag.startswith(GRANT_PREFIX)
+
+
+class Channel(_GovernedChannel, kombu_redis.Channel):  # type: ignore[misc]
+    """A channel to one Redis."""
+
+
+class SentinelChannel(_GovernedChannel, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """A channel to the primary that the Sentinels name."""
+
+
+class _GovernedTransport:
+    """Mixed into kombu's transport classes."""
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)  # type: ignore[call-arg]
+        governor = process.governor()
+        self.feeder = Feeder(governor) if governor else None
+
+    def register_with_event_loop(self, connection: Any, loop: Loop) -> None:
+        """Join Celery's event loop; the feeder of a lost connection, if there is one, is stopped."""
+        super().register_with_event_loop(connection, loop)  # type: ignore[misc]
+        if self.feeder:
+            process.replace_feeder(self.feeder)
+            self.feeder.start(loop)
+
+
+class Transport(_GovernedTransport, kombu_redis.Transport):
+    """One Redis."""
+
+    Channel = Channel
+
+
+class SentinelTransport(_GovernedTransport, kombu_redis.SentinelTransport):
+    """Redis behind Sentinels."""
+
+    Channel = SentinelChannel
