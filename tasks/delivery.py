@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from celery.worker import state as worker_state
@@ -19,8 +19,8 @@ from postback.events import EVENTS
 from tasks.exchange import Asked, HttpRequest, NotSent, Sender, Unanswered
 from tasks.grants import Envelope, Grant, Health, Settlement
 from tasks.isolation import split
-from tasks.letters import letter, wrapped
-from tasks.outcomes import Outcome, Verdict
+from tasks.letters import MAX_DETAIL, letter, wrapped
+from tasks.outcomes import Outcome, Verdict, brief
 from tasks.provider import Provider
 
 #: A request is not begun when less than its time limit and this many seconds are left of the lease.
@@ -97,9 +97,12 @@ class Delivery:
         """The event's body; or None, and its fate is decided."""
 
         def dead(reason: str, detail: str) -> None:
-            self._bury(envelope, position, settlement, fates, Verdict(Outcome.REJECTED, detail), reason)
+            # An event can have any number of wrong fields, and each is named.
+            self._bury(envelope, position, settlement, fates, Verdict(Outcome.REJECTED, detail[:MAX_DETAIL]), reason)
 
         if envelope.duplicate_of:
+            # Named, so that the script does not count it among the delivered.
+            settlement.messages.append([position + 1, "done"])
             fates[position] = Fate("duplicate", f"duplicate of {envelope.duplicate_of}")
             return None
         if envelope.defect:
@@ -191,12 +194,7 @@ class Delivery:
         except Unanswered as error:
             return Verdict(Outcome.AMBIGUOUS, str(error))
         verdict = self.provider.classify(answer, asked)
-        scrubbed = self.scrub(verdict.detail)
-        if scrubbed == verdict.detail:
-            return verdict
-        return Verdict(
-            verdict.outcome, scrubbed, verdict.status, verdict.retry_after_s, verdict.data, verdict.most_attempts
-        )
+        return replace(verdict, detail=brief(self.scrub(verdict.detail))) if verdict.detail else verdict
 
     # What an answer means for one event
 
@@ -206,7 +204,10 @@ class Delivery:
         outcome = verdict.outcome
         if outcome is Outcome.DELIVERED:
             settlement.delivered += 1
-            fates[position] = Fate("delivered", "delivered", verdict.data)
+            # What a provider says about a write is nobody's result: Celery would show it, and it may name a person.
+            has_result = EVENTS[grant.envelopes[position].task].has_result
+            text = "delivered, possible_duplicate" if grant.envelopes[position].state.duplicate else "delivered"
+            fates[position] = Fate("delivered", text, verdict.data if has_result else None)
         elif outcome in (Outcome.QUOTA, Outcome.CREDENTIALS):
             word = "quota" if outcome is Outcome.QUOTA else "credentials"
             fates[position] = Fate("wait", f"{word} {verdict.words}", again_in_s=verdict.retry_after_s)
@@ -241,7 +242,7 @@ class Delivery:
         ambiguous = verdict.outcome is Outcome.AMBIGUOUS
         attempts = envelope.state.attempts
         most = min(account.max_attempts, verdict.most_attempts or account.max_attempts)
-        age_s = time.time() - (envelope.enqueued_ms or grant.granted_us / 1000) / 1000
+        age_s = time.time() - (envelope.wanted_ms or grant.granted_us / 1000) / 1000
         if ambiguous and account.on_ambiguous == "dead":
             self._bury(envelope, position, settlement, fates, verdict, "ambiguous", asked=True)
         elif age_s > account.max_age_s or (not grant.outage and attempts + 1 >= most):
@@ -274,11 +275,16 @@ class Delivery:
             attempts=envelope.state.attempts + int(asked),
             duplicate=duplicate,
         )
-        line = [position + 1, "dead", 0, int(duplicate), header]
-        if not envelope.document:
-            line.append(wrapped(envelope, header))
-        settlement.messages.append(line)
+        settlement.messages.append(_dead_line(envelope, position + 1, header, duplicate=duplicate))
         fates[position] = Fate("dead", f"{reason} {verdict.words}".rstrip())
+
+
+def _dead_line(envelope: Envelope, index: int, header: str, *, duplicate: bool) -> list[Any]:
+    """What SETTLE is told of a dead letter; what is no Celery message gets one around it."""
+    line: list[Any] = [index, "dead", 0, int(duplicate), header]
+    if not envelope.document:
+        line.append(wrapped(envelope, header))
+    return line
 
 
 def _return(grant: Grant, positions: list[int], settlement: Settlement) -> None:
@@ -294,34 +300,39 @@ def _siblings(grant: Grant) -> list[int]:
     return [own + index for index in range(1, len(grant.siblings) + 1)]
 
 
-def unsettled(grant: Grant, account: Account | None) -> Settlement:
-    """The settlement of a grant that Celery acknowledged or rejected without its task having decided anything (invariant I3).
+def unsettled(grant: Grant, account: Account | None, *, ran: bool = False) -> Settlement:
+    """The settlement of a grant that Celery closed without its task having decided anything (invariant I3).
 
-    An event that expired or was revoked is a dead letter and was not sent. Anything else means that our own code failed after the
-    request may have gone out: it is ambiguous.
+    An event that expired or was revoked is a dead letter and was not sent. Anything else means that our own code failed
+    after the request may have gone out: it is ambiguous.
+
+    Args:
+        grant: The grant.
+        account: Its account, if the accounts file still has it.
+        ran: The task did run, so that its request may have gone out even if the event has expired by now.
     """
     settlement = Settlement(health="none")
     sent = False
     for index, envelope in enumerate(grant.envelopes, 1):
         expires = envelope.expires
-        if expires is not None and expires <= time.time():
+        if not ran and expires is not None and expires <= time.time():
             reason = "expired"
-        elif envelope.id in worker_state.revoked:
+        elif not ran and envelope.id in worker_state.revoked:
             reason = "revoked"
         else:
             sent = True
             attempts = envelope.state.attempts + 1
-            if account is None or attempts >= account.max_attempts:
-                header = letter(
-                    envelope, "exhausted", "the worker's own code failed", attempts=attempts, duplicate=True
-                )
-                settlement.messages.append([index, "dead", 0, 1, header])
+            at_most_once = account is not None and account.on_ambiguous == "dead"
+            if account is None or at_most_once or attempts >= account.max_attempts:
+                reason = "ambiguous" if at_most_once else "exhausted"
+                header = letter(envelope, reason, "the worker's own code failed", attempts=attempts, duplicate=True)
+                settlement.messages.append(_dead_line(envelope, index, header, duplicate=True))
             else:
                 pause_ms = round(1000 * min(account.backoff_max_s, account.backoff_s * 2**attempts))
                 settlement.messages.append([index, "retry", pause_ms, 1])
             continue
         header = letter(envelope, reason, attempts=envelope.state.attempts, duplicate=envelope.state.duplicate)
-        settlement.messages.append([index, "dead", 0, int(envelope.state.duplicate), header])
+        settlement.messages.append(_dead_line(envelope, index, header, duplicate=envelope.state.duplicate))
     if sent:
         settlement.health = "unknown"
         settlement.detail = "ambiguous: the worker's own code failed"

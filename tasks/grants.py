@@ -14,10 +14,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from kombu.compression import decompress
-from kombu.exceptions import KombuError
 
 #: First characters of every grant id, so that kombu's own delivery tags (UUIDs) are never taken for one.
 GRANT_PREFIX: Final = "postback:"
+
+#: Milliseconds of the epoch in the year 5138: whatever is later is no time.
+LATEST_MS: Final = 10**14
+#: Most digits of a number in the delivery state; microseconds of that year have as many.
+MAX_DIGITS: Final = 17
 
 #: What an answer says of the provider. ``unknown``: there may have been one, it says nothing. ``none``: nothing was sent.
 Health = Literal["ok", "fail", "quota", "refused", "unknown", "none"]
@@ -49,7 +53,7 @@ class DeliveryState:
 
         def number(name: str) -> int:
             digits = words.get(name, "0")
-            return int(digits) if digits.isdigit() else 0
+            return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS else 0
 
         return cls(
             number("attempts"),
@@ -59,6 +63,17 @@ class DeliveryState:
             number("crashes"),
             number("polls"),
         )
+
+
+def _moment(text: object) -> float | None:
+    """An ISO 8601 header in seconds of the epoch; None if it is none. A time without a zone is UTC, as Celery sends it."""
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 @dataclass(slots=True)
@@ -87,21 +102,25 @@ class Envelope:
 
     @property
     def enqueued_ms(self) -> int:
-        """When the producer enqueued it (ms of the epoch), else its first grant, else 0."""
+        """When the producer enqueued it (ms of the epoch), else its first grant, else 0.
+
+        Anybody may write the header: a time that is none (microseconds, say) does not count.
+        """
         at = self.headers.get("postback_at")
-        return at if isinstance(at, int) and not isinstance(at, bool) else self.state.first_us // 1000
+        if isinstance(at, int) and not isinstance(at, bool) and 0 < at < LATEST_MS:
+            return at
+        return self.state.first_us // 1000
+
+    @property
+    def wanted_ms(self) -> int:
+        """When it was to be sent: its ``eta`` if that is later than its enqueueing (ms of the epoch); 0 if neither is known."""
+        eta = _moment(self.headers.get("eta"))
+        return max(self.enqueued_ms, 0 if eta is None else int(eta * 1000))
 
     @property
     def expires(self) -> float | None:
         """Celery's ``expires`` header in seconds of the epoch."""
-        text = self.headers.get("expires")
-        if not isinstance(text, str):
-            return None
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return _moment(self.headers.get("expires"))
 
     @property
     def has_followers(self) -> bool:
@@ -135,7 +154,7 @@ def open_envelope(raw: bytes, owner: str = "") -> Envelope:
     envelope.state = DeliveryState.parse(headers.get("postback"))
     try:
         _open_body(envelope, document)
-    except (ValueError, TypeError, RecursionError, LookupError, KombuError, OSError):
+    except Exception:  # every decompressor has errors of its own, and what is raised here would stop the feeder
         envelope.defect = "its body cannot be read"
     return envelope
 

@@ -15,6 +15,7 @@ from celery.exceptions import Ignore, Retry
 from postback.events import EVENTS
 from tasks import runtime
 from tasks.delivery import Delivery, Fate, Report, unsettled
+from tasks.followers import DECIDED, follow_up
 from tasks.grants import REGISTRY, Grant
 from tasks.outcomes import DeadLettered, Delayed
 from tasks.registry import PROVIDERS
@@ -37,6 +38,9 @@ class DeliveryTask(Task[Any, Any]):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Deliver the grant that this message stands for."""
+        decided: Fate | None = getattr(self.request, DECIDED, None)
+        if decided is not None:
+            return _told_one(decided)
         grant = self._grant()
         if grant is None:
             # Its lease ran out while it waited for a thread; Redis has queued its events again.
@@ -49,8 +53,21 @@ class DeliveryTask(Task[Any, Any]):
         delivery = Delivery(account, PROVIDERS[account.provider], running.sender, running.scrub)
         report = delivery.deliver(grant)
         grant.settlement = report.settlement
+        if len(grant.envelopes) > 1:
+            self._follow_up(grant, report)
         running.observe(grant, report)
         return _told(report)
+
+    def _follow_up(self, grant: Grant, report: Report) -> None:
+        """What hangs on single events of a batch is published before the batch settles."""
+        for position, (envelope, fate) in enumerate(zip(grant.envelopes, report.fates, strict=True)):
+            if not follow_up(self.app, envelope, fate):
+                # The provider has it, what hangs on it was not published: once more, and flagged.
+                settlement = report.settlement
+                settlement.delivered -= int(fate.kind == "delivered")
+                settlement.messages = [line for line in settlement.messages if line[0] != position + 1]
+                settlement.messages.append([position + 1, "retry", 1000, 1])
+                report.fates[position] = Fate("retry", "ambiguous what hangs on it could not be published")
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Settle. Celery calls this when links are published and the result is stored, in the thread that ran the task."""
@@ -60,7 +77,7 @@ class DeliveryTask(Task[Any, Any]):
         running = runtime.current()
         if grant.settlement is None or (status == states.FAILURE and not isinstance(retval, DeadLettered)):
             # The provider may have the event, but what hangs on it was not published: once more, and flagged.
-            grant.settlement = unsettled(grant, running.account(grant.queue))
+            grant.settlement = unsettled(grant, running.account(grant.queue), ran=True)
         running.settle(grant)
 
     def _grant(self) -> Grant | None:
@@ -71,12 +88,7 @@ class DeliveryTask(Task[Any, Any]):
 def _told(report: Report) -> Any:
     """The outcome in Celery's words."""
     if len(report.fates) == 1:
-        fate = report.fates[0]
-        if fate.kind == "dead":
-            raise DeadLettered(fate.text)
-        if fate.kind in ("retry", "wait"):
-            _wait(fate)
-        return fate.text if fate.result is None else fate.result
+        return _told_one(report.fates[0])
     counts = Counter(fate.kind for fate in report.fates)
     words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     if counts.keys() <= {"retry", "wait"}:
@@ -86,6 +98,14 @@ def _told(report: Report) -> Any:
     return words
 
 
+def _told_one(fate: Fate) -> Any:
+    if fate.kind == "dead":
+        raise DeadLettered(fate.text)
+    if fate.kind in ("retry", "wait"):
+        _wait(fate)
+    return fate.text if fate.result is None else fate.result
+
+
 def _wait(fate: Fate) -> NoReturn:
     raise Retry(fate.text, exc=Delayed(fate.text), when=fate.again_in_s)  # type: ignore[arg-type]
 
@@ -93,12 +113,15 @@ def _wait(fate: Fate) -> NoReturn:
 def register(app: Celery) -> None:
     """Add the tasks of all providers to an app."""
     for name, event_class in EVENTS.items():
-        attributes = {
+        attributes: dict[str, Any] = {
             "name": name,
             "ignore_result": not event_class.has_result,
             "__doc__": event_class.__doc__,
             "__module__": __name__,
         }
+        if event_class.has_result:
+            # Flower shows a result's first characters, and what a look-up finds may name a person: leave it none.
+            attributes["resultrepr_maxsize"] = 1
         app.register_task(type(event_class.__name__, (DeliveryTask,), attributes)())
     refused = {
         "name": REFUSED_TASK,

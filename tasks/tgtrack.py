@@ -11,7 +11,10 @@ answer                           class
 409                              delivered if an earlier attempt may have been recorded, else rejected
 429                              quota
 500 503                          retry
-any other 5xx, unknown answers   ambiguous
+any other code; below 400 what   ambiguous
+is neither ``OK`` nor an error
+``OK`` without data for          ambiguous, :data:`MOST_ATTEMPTS`
+``get_user_info``
 ===============================  =============================================================
 
 A number is the envelope's ``error_code`` where there is one, else the HTTP status.
@@ -26,12 +29,15 @@ from typing import Any, ClassVar, Final
 from config.accounts import Account
 from tasks.exchange import Answer, Asked, HttpRequest
 from tasks.outcomes import Outcome, Verdict
-from tasks.provider import Provider
+from tasks.provider import MAX_WORDS, Provider, words
 
 logger = logging.getLogger(__name__)
 
 #: Seconds in a day.
 DAY_S: Final = 86_400
+
+#: Attempts of a look-up that is answered ``OK`` and nothing else: the next answer will hardly be another one. Decision.
+MOST_ATTEMPTS: Final = 3
 
 _OUTCOMES: Final[dict[int, Outcome]] = {
     **dict.fromkeys((400, 404, 405, 409, 415, 422), Outcome.REJECTED),
@@ -69,16 +75,13 @@ class TGTrack(Provider):
         if isinstance(envelope, dict):
             self._note_mode(envelope, asked.account)
             if envelope.get("status") == "OK" and 200 <= answer.status <= 299:
-                return Verdict(Outcome.DELIVERED, status=answer.status, data=envelope.get("data"))
+                return _recorded(answer.status, envelope.get("data"), asked)
             if envelope.get("status") == "error":
-                code = envelope.get("error_code")
-                described = _described(envelope)
-                if isinstance(code, int) and not isinstance(code, bool):
-                    return self._by_code(code, described, answer, asked)
-                if answer.status >= 400:
-                    return self._by_code(answer.status, described, answer, asked)
+                code = _code(envelope.get("error_code"))
+                if code is not None or answer.status >= 400:
+                    return self._by_code(answer.status if code is None else code, _described(envelope), answer, asked)
         if answer.status >= 400:
-            return self._by_code(answer.status, answer.text(120), answer, asked)
+            return self._by_code(answer.status, answer.text(MAX_WORDS), answer, asked)
         return Verdict(Outcome.AMBIGUOUS, "unknown answer", answer.status)
 
     def _by_code(self, code: int, detail: str, answer: Answer, asked: Asked) -> Verdict:
@@ -94,5 +97,18 @@ class TGTrack(Provider):
 
 
 def _described(envelope: dict[str, Any]) -> str:
-    words = (envelope.get("error_description"), envelope.get("error_details"))
-    return ": ".join(word for word in words if isinstance(word, str) and word)
+    told = (words(envelope.get("error_description")), words(envelope.get("error_details")))
+    return ": ".join(text for text in told if text)
+
+
+def _code(value: Any) -> int | None:
+    """The envelope's ``error_code``: an int by the document; a string of its digits cannot mean anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 99_999 else None
+
+
+def _recorded(status: int, data: Any, asked: Asked) -> Verdict:
+    if asked.method == "get_user_info" and not isinstance(data, dict):
+        return Verdict(Outcome.AMBIGUOUS, "OK without data", status, most_attempts=MOST_ATTEMPTS)
+    return Verdict(Outcome.DELIVERED, status=status, data=data)

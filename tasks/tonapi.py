@@ -73,4 +73,6 @@ class TonAPI(Provider):
 
 
 def _is_event(body: Any) -> bool:
-    return isinstance(body, dict) and isinstance(body.get("event_id"), str) and isinstance(body.get("in_progress"), bool)
+    return (
+        isinstance(body, dict) and isinstance(body.get("event_id"), str) and isinstance(body.get("in_progress"), bool)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from celery import Celery, bootsteps, signals
@@ -16,7 +17,9 @@ from config.topology import account_queues
 from postback.broker import connect
 from postback.errors import ConfigurationError
 from tasks import runtime, task
-from workers import logs, process
+from tasks.delivery import Report
+from tasks.grants import Grant
+from workers import logs, process, rows
 from workers.http import RequestsSender
 from workers.inspection import install_active_queues
 from workers.watch import Watch
@@ -39,20 +42,15 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     """
     accounts = served(settings, environ, provider)
     logs.configure(settings, accounts)
-    client = connect(
-        settings.broker_url_of(provider),
-        sentinel_master=settings.sentinel_master_of(provider),
-        timeout_s=REPLY_S,
-        connect_timeout_s=CONNECT_S,
-    )
-    governor = process.install(client, accounts)
+    client = partial(connect, settings.broker_of(provider), timeout_s=REPLY_S, connect_timeout_s=CONNECT_S)
+    governor = process.install(partial(client, single=True), accounts)
     runtime.install(
         runtime.Runtime(
             account=lambda queue: process.current_accounts().get(queue),
             sender=RequestsSender(),
             settle=governor.settle,
             scrub=logs.scrub,
-            observe=logs.observe,
+            observe=observe,
         )
     )
     app = Celery("postback.worker")
@@ -62,8 +60,14 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     app.conf.task_queues = account_queues(accounts.values())
     task.register(app)
     install_active_queues()
-    app.steps["consumer"].add(watch_step(Watch(settings, environ, provider, client)))
+    app.steps["consumer"].add(watch_step(Watch(settings, environ, provider, client())))
     return app
+
+
+def observe(grant: Grant, report: Report) -> None:
+    """Everyone who is told of outcomes."""
+    logs.observe(grant, report)
+    rows.observe(grant, report)
 
 
 def served(settings: Settings, environ: Mapping[str, str], provider: str | None) -> Accounts:

@@ -24,6 +24,8 @@ IDLE_S: Final = 0.02
 LONGEST_WAIT_S: Final = 1.0
 #: Seconds between two tries while Redis is away, first and longest.
 AWAY_S: Final = (0.1, 1.0)
+#: Seconds by which a timer may come early or late.
+PRECISION_S: Final = 3e-4
 #: Requests taken at once where Celery sets no prefetch limit.
 UNLIMITED: Final = 64
 
@@ -60,10 +62,14 @@ class Feeder:
         self._subscriptions: dict[str, Subscription] = {}
         #: Queue -> when it is worth asking (monotonic). Queues that are not in it are idle and only scanned.
         self._next: dict[str, float] = {}
+        #: Idle queue -> when something that waits in it becomes due, as far as this process knows.
+        self._due: dict[str, float] = {}
         #: Queues that wait for an answer to a request on its way.
         self._blocked: set[str] = set()
         self._loop: Loop | None = None
-        self._armed_for: float | None = None
+        self._kick_pending = False
+        self._timer: Any = None
+        self._armed_for = 0.0
         self._turn = 0
         self._scan_at = 0.0
         self._timed_scan_at = 0.0
@@ -79,46 +85,58 @@ class Feeder:
         """Feed a queue no longer; what was taken is finished."""
         self._subscriptions.pop(queue, None)
         self._next.pop(queue, None)
+        self._due.pop(queue, None)
 
     def start(self, loop: Loop) -> None:
         """Run on this loop. A reconnect makes a new feeder on the same loop; the old one must be stopped."""
         self._loop = loop
+        self._kick_pending = False
         self.kick()
 
     def stop(self) -> None:
         """Never run again."""
         self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def kick(self) -> None:
         """Look again soon: an answer is in, or a queue was added. Any thread."""
         loop = self._loop
-        if loop is not None:
+        if loop is not None and not self._kick_pending:
+            self._kick_pending = True
             loop.call_soon(self._kicked)
 
     def _kicked(self) -> None:
+        # Cleared first: an answer that comes in during this round asks for another.
+        self._kick_pending = False
         now = time.monotonic()
         for queue in self._blocked:
             if queue in self._next:
                 self._next[queue] = now
         self._blocked.clear()
-        self._arm(0.0)
+        if not self._away_s:
+            self._run()
 
     def _arm(self, delay: float) -> None:
-        at = time.monotonic() + delay
+        """Run within ``delay`` seconds. There is one timer at a time: a backlog of stale ones would stall kombu's loop, which fires ten a round."""
         loop = self._loop
-        if loop is None or (self._armed_for is not None and self._armed_for <= at + 2e-4):
+        if loop is None:
             return
+        at = time.monotonic() + delay
+        if self._timer is not None:
+            if self._armed_for <= at + PRECISION_S:
+                return
+            self._timer.cancel()
         self._armed_for = at
-        if delay <= 0:
-            self._fire(at)
-        else:
-            loop.call_later(delay, self._fire, at)
+        self._timer = loop.call_later(delay, self._fired)
 
-    def _fire(self, at: float) -> None:
-        if self._armed_for != at or self._loop is None:
-            return
-        self._armed_for = None
-        if not self._subscriptions:
+    def _fired(self) -> None:
+        self._timer = None
+        self._run()
+
+    def _run(self) -> None:
+        if self._loop is None or not self._subscriptions:
             return
         try:
             delay = self._pump()
@@ -143,7 +161,7 @@ class Feeder:
             return LONGEST_WAIT_S
         now = time.monotonic()
         self._wake_idle(now)
-        due = [queue for queue, at in self._next.items() if at <= now + 3e-4]
+        due = [queue for queue, at in self._next.items() if at <= now + PRECISION_S]
         if due:
             self._turn += 1
             start = self._turn % len(due)
@@ -152,12 +170,16 @@ class Feeder:
                     break
                 room -= self._feed(queue, room)
         now = time.monotonic()
-        soonest = min(self._next.values(), default=now + LONGEST_WAIT_S) - now
+        soonest = min((*self._next.values(), *self._due.values()), default=now + LONGEST_WAIT_S) - now
         if soonest <= 0 and self._room() <= 0:
             return LONGEST_WAIT_S
         return min(soonest, self._scan_at - now) if len(self._next) < len(self._subscriptions) else soonest
 
     def _wake_idle(self, now: float) -> None:
+        for queue, at in list(self._due.items()):
+            if at <= now + PRECISION_S:
+                del self._due[queue]
+                self._next[queue] = 0.0
         idle = [queue for queue in self._subscriptions if queue not in self._next]
         if not idle or now < self._scan_at:
             return
@@ -178,6 +200,8 @@ class Feeder:
         now = time.monotonic()
         if taken.wait_ms == EMPTY:
             self._next.pop(queue, None)
+            if taken.due_ms is not None:
+                self._due[queue] = now + taken.due_ms / 1000
         elif taken.wait_ms == BLOCKED:
             self._next[queue] = now + IDLE_S
             self._blocked.add(queue)

@@ -44,6 +44,8 @@ RECENT_GRANTS: Final = 2000
 #: TAKE's answers in place of a wait.
 EMPTY: Final = -1
 BLOCKED: Final = -2
+#: This and below: empty, and something becomes due in as many ms as it is below.
+IDLE_UNTIL: Final = -10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +56,26 @@ class Taken:
         grants: Each is one request to send.
         wait_ms: 0 if there may be more; else milliseconds before which there is nothing, or :data:`EMPTY`, or :data:`BLOCKED` until some
             answer is in.
+        due_ms: With :data:`EMPTY`: milliseconds until something that waits becomes due; None if nothing does.
     """
 
     grants: list[Grant]
     wait_ms: int
+    due_ms: int | None = None
 
 
 class Governor:
     """One per process. TAKE runs on the event loop; SETTLE runs in any thread."""
 
-    def __init__(self, client: redis.Redis, accounts: Callable[[], Mapping[str, Account]]) -> None:
+    def __init__(self, connect: Callable[[], redis.Redis], accounts: Callable[[], Mapping[str, Account]]) -> None:
         """Nothing is sent yet.
 
         Args:
-            client: Replies as bytes, retries off, short time-outs.
+            connect: Makes a client with one connection of its own, for one thread: replies as bytes, retries off, short time-outs.
             accounts: The accounts of this process by queue; asked anew each time, since the file may change.
         """
-        self._client = client
+        self._connect = connect
+        self._local = threading.local()
         self._accounts = accounts
         self._take = Script("take")
         self._settle = Script("settle")
@@ -89,6 +94,14 @@ class Governor:
         self._arguments: dict[int, tuple[Account, list[Any]]] = {}
         #: Called in any thread when a grant is no longer held here.
         self.on_released: Callable[[], None] = lambda: None
+
+    @property
+    def _client(self) -> redis.Redis:
+        """The current thread's client. A pool would look at its connection's socket before each command."""
+        client: redis.Redis | None = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = self._connect()
+        return client
 
     # TAKE
 
@@ -120,7 +133,10 @@ class Governor:
             grant.outage = bool(reply[1])
             REGISTRY[grant.id] = grant
             grants.append(grant)
-        return Taken(grants, int(reply[0]))
+        wait_ms = int(reply[0])
+        if wait_ms <= IDLE_UNTIL:
+            return Taken(grants, EMPTY, IDLE_UNTIL - wait_ms)
+        return Taken(grants, wait_ms)
 
     def _opened(self, queue: str, account: Account, parts: list[Any], begun: float) -> Grant:
         grant_id, raws, owners, more = parts

@@ -113,12 +113,12 @@ class RequestsSender:
     def send(self, request: HttpRequest, account: Account) -> Answer:
         """See :class:`tasks.exchange.Sender`. No exception names the URL, which may hold a key."""
         session = self._session(account.base_url)
-        prepared = requests.Request(
-            request.method, request.url, headers=dict(request.headers), data=request.body
-        ).prepare()
         deadline = time.monotonic() + account.timeout_s
         _local.deadline = deadline
         try:
+            prepared = requests.Request(
+                request.method, request.url, headers=dict(request.headers), data=request.body
+            ).prepare()
             response = session.send(
                 prepared,
                 timeout=(min(account.connect_timeout_s, account.timeout_s), account.timeout_s),

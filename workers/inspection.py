@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.worker import control
 
-from config.topology import dead_letter_name, provider_of
+from config.topology import account_queue, dead_letter_name, provider_of
 from workers import process
 
 
@@ -23,8 +23,6 @@ def install_active_queues() -> None:
         consumer = state.consumer.task_consumer
         queues = [dict(queue.as_dict(recurse=True)) for queue in consumer.queues] if consumer else []
         providers = {provider_of(queue) for queue in process.current_accounts()} - {None}
-        dead = [
-            {"name": dead_letter_name(str(provider)), "routing_key": dead_letter_name(str(provider))}
-            for provider in sorted(map(str, providers))
-        ]
-        return queues + dead
+        # Described as whole as a real queue: Flower's Worker page reads every one of these keys.
+        names = [dead_letter_name(str(provider)) for provider in sorted(map(str, providers))]
+        return queues + [dict(account_queue(name).as_dict(recurse=True)) for name in names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,10 +39,10 @@ class Process:
 _process: Process | None = None
 
 
-def install(client: redis.Redis, accounts: Mapping[str, Account]) -> Governor:
+def install(connect: Callable[[], redis.Redis], accounts: Mapping[str, Account]) -> Governor:
     """Make this process a worker of ``accounts``. Returns its governor."""
     global _process
-    _process = Process(Governor(client, current_accounts), accounts)
+    _process = Process(Governor(connect, current_accounts), accounts)
     atexit.register(_process.governor.release_all)
     return _process.governor
 

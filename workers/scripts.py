@@ -38,10 +38,10 @@ class Script:
         if not self._sha:
             self._sha = str(client.script_load(self.source))
         try:
-            return client.evalsha(self._sha, len(script_keys), *script_keys, *args)
+            return client.execute_command("EVALSHA", self._sha, len(script_keys), *script_keys, *args)
         except redis.exceptions.NoScriptError:
             self._sha = str(client.script_load(self.source))
-            return client.evalsha(self._sha, len(script_keys), *script_keys, *args)
+            return client.execute_command("EVALSHA", self._sha, len(script_keys), *script_keys, *args)
 
 
 @cache

@@ -9,7 +9,8 @@
 --      13 number of windows, then for each: limit, length_ms (padded for clock drift)
 -- Returns { wait_ms, outage, grant, {message, ...}, {owner id of its idempotency key or '', ...}, {granted_us, 1 if a half of a refused batch, its sibling messages...},
 --           grant, ... }
---   wait_ms 0: there may be more; > 0: nothing before then; -1: empty; -2: nothing until some answer is in.
+--   wait_ms 0: there may be more; > 0: nothing before then, whatever is enqueued; -1: empty; -2: nothing until some answer is in;
+--   -10 - n: empty, and something that waits becomes due in n ms.
 -- O(grants x (windows + messages)); recovery O(expired leases).
 
 local call_id, count, replay = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
@@ -215,7 +216,7 @@ local function pop_batch()
               if #batch.items > 0 and batch.bytes + bytes > max_bytes then
                 batch.closed = true
               else
-                batch.items[#batch.items + 1] = { raw, i }
+                batch.items[#batch.items + 1] = { raw, i, from + #slice - k + 1 }
                 batch.bytes = batch.bytes + bytes
                 if #batch.items >= batch_max then batch.closed = true end
               end
@@ -246,23 +247,19 @@ local function pop_batch()
     if oldest_wait > 0 then return nil, oldest_wait end
     ready = order[1]
   end
-  local raws, picked = {}, { {}, {}, {}, {} }
+  local raws, picked, together = {}, { {}, {}, {}, {} }, { true, true, true, true }
   for _, item in ipairs(found[ready].items) do
     raws[#raws + 1] = item[1]
     local of_list = picked[item[2]]
     of_list[#of_list + 1] = item[1]
+    if item[3] ~= #of_list then together[item[2]] = false end   -- its place, counted from the front
   end
   for i = 1, 4 do
     local mine = picked[i]
-    if #mine > 0 then
-      local tail = redis.call('LRANGE', LISTS[i], -#mine, -1)
-      local together = true
-      for k = 1, #mine do if tail[#tail - k + 1] ~= mine[k] then together = false break end end
-      if together then
-        redis.call('LTRIM', LISTS[i], 0, -(#mine + 1))
-      else
-        for _, raw in ipairs(mine) do redis.call('LREM', LISTS[i], -1, raw) end
-      end
+    if #mine > 0 and together[i] then
+      redis.call('LTRIM', LISTS[i], 0, -(#mine + 1))
+    else
+      for _, raw in ipairs(mine) do redis.call('LREM', LISTS[i], -1, raw) end
     end
   end
   redis.call('HDEL', META, 'first_seen')
@@ -311,7 +308,7 @@ local function idle()
     local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2]
     if first and (not soonest or tonumber(first) < soonest) then soonest = tonumber(first) end
   end
-  return soonest and math.max(1, math.ceil(soonest - now)) or -1
+  return soonest and -10 - math.max(1, math.ceil(soonest - now)) or -1
 end
 
 for k = 1, count do

@@ -1,0 +1,50 @@
+"""What hangs on an event that travels in a batch: its ``link``, ``link_error``, chain and chord.
+
+A batch is one Celery message, so Celery would follow up the batch and not its events. An event that something hangs on is therefore run through
+Celery's own tracer once more, with its own id and its outcome already decided: whatever a Celery user expects of ``link`` happens, because Celery
+does it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Celery, Task
+from celery.app.trace import trace_task
+
+from tasks.delivery import Fate
+from tasks.grants import Envelope
+
+#: Attribute of the task request that carries a decided outcome.
+DECIDED: Final = "postback_fate"
+
+#: Outcomes after which something may follow; a retry is none.
+_FINAL: Final = frozenset({"delivered", "duplicate", "dead"})
+
+
+def follow_up(app: Celery, envelope: Envelope, fate: Fate) -> bool:
+    """Publish what hangs on one event of a batch.
+
+    Args:
+        app: The worker's app.
+        envelope: The event.
+        fate: Its outcome.
+
+    Returns:
+        False if it could not be published: the event must not settle as delivered (invariant I3).
+    """
+    if fate.kind not in _FINAL or not envelope.has_followers:
+        return True
+    task: Task[Any, Any] = app.tasks[envelope.task]
+    properties = envelope.document["properties"]
+    request: dict[str, Any] = {
+        **envelope.headers,
+        **envelope.embed,
+        "properties": {},
+        "delivery_info": {"priority": properties.get("priority"), "redelivered": False},
+        "hostname": task.request.hostname,
+        DECIDED: fate,
+    }
+    traced = trace_task(task, envelope.id, (), envelope.kwargs, request, app=app)
+    # An outcome `dead` is a FAILURE to Celery, as it should be; anything else that failed is the publishing.
+    return traced.info is None or fate.kind == "dead"

@@ -1,0 +1,165 @@
+"""What the demo sends, and what must come of it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import postback
+from postback import mytracker, tganalytics, tgtrack, tonai, tonapi
+from postback.sandbox.exchange import fingerprint
+from workers.demo.stage import Stage
+
+#: The step that the sandbox is told to refuse.
+REFUSED_STEP: Final = "no-such-step"
+#: Seconds for which one event is put off.
+COUNTDOWN_S: Final = 5
+#: A payment on TON; its trace is final only at the third look.
+PAYMENT: Final = "97264395bd65a255a429b11326c84128b7d70ffed7949abae3036d506ba38621"
+#: Seconds to wait for the answer to a look-up.
+ANSWER_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Cast:
+    """One account of the demo: how it is set up and what must have come of its events in the end."""
+
+    queue: str
+    #: Lines of the accounts file, without ``base_url``; ``{key}`` is the generated credential.
+    lines: str
+    sent: int
+    delivered: int
+    waiting: int = 0
+    dead: int = 0
+    dropped: int = 0
+    #: Requests that the provider may see, fewest and most.
+    requests: tuple[int, int] = (0, 0)
+    #: Events that the provider records; the rest of the delivered ones are look-ups.
+    recorded: int = 0
+    note: str = ""
+    key: str = field(default_factory=lambda: f"demo-{secrets.token_hex(12)}")
+
+    @property
+    def provider(self) -> str:
+        """``tgtrack``."""
+        return self.queue.partition(".")[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """How the sandbox names its key."""
+        return fingerprint(self.key)
+
+    @property
+    def table(self) -> str:
+        """Its table in the accounts file."""
+        return f"[{self.queue}]\n{self.lines.format(key=self.key)}\nbase_url = {{url}}\n"
+
+
+#: Everybody, in the order in which they are shown.
+CAST: Final = (
+    Cast("tgtrack.main", 'api_key = "{key}"', sent=16, delivered=15, dead=1, recorded=14, requests=(16, 16)),
+    Cast(
+        "tgtrack.shop",
+        'api_key = "{key}"\nlimits = "3/second; 20 per hour"',
+        sent=30,
+        delivered=20,
+        waiting=10,
+        recorded=20,
+        requests=(20, 20),
+        note="its 20 per hour are spent",
+    ),
+    Cast(
+        "tgtrack.old", 'api_key = "{key}"', sent=5, delivered=0, waiting=5, requests=(1, 1), note="its key is revoked"
+    ),
+    Cast("mytracker.game", 'id_app = 666\ntoken = "{key}"', sent=245, delivered=245, recorded=245, requests=(13, 17)),
+    Cast("tganalytics.docs", 'token = "{key}"\napp_name = "docs"', sent=60, delivered=60, recorded=60, requests=(3, 5)),
+    Cast(
+        "tonai.main",
+        'api_key = "{key}"',
+        sent=5,
+        delivered=4,
+        dropped=1,
+        recorded=4,
+        requests=(4, 4),
+        note="1 duplicate dropped",
+    ),
+    Cast("tonapi.main", 'token = "{key}"\npoll_s = 1', sent=1, delivered=1, requests=(3, 3)),
+)
+#: Providers in that order.
+PROVIDERS: Final = tuple(dict.fromkeys(cast.provider for cast in CAST))
+
+
+def accounts_file(sandbox_url: str) -> str:
+    """The accounts file of the demo."""
+    return "\n".join(cast.table.replace("{url}", f'"{sandbox_url}"') for cast in CAST)
+
+
+def prepare(stage: Stage) -> None:
+    """Tell the sandbox whom to limit, whom to refuse, and how the payment goes."""
+    by_queue = {cast.queue: cast.key for cast in CAST}
+    stage.sandbox("limits", {"provider": "tgtrack", "key": by_queue["tgtrack.shop"], "limits": "3/second; 20 per hour"})
+    stage.sandbox("revoke", {"provider": "tgtrack", "key": by_queue["tgtrack.old"]})
+    stage.sandbox("refuse", {"provider": "tgtrack", "field": "event_type", "value": REFUSED_STEP})
+    stage.sandbox("tonapi", {"event_id": PAYMENT, "answers": ["not_found", "in_progress", "final"]})
+
+
+@dataclass
+class Sent:
+    """What the sends returned."""
+
+    user: Any = None
+    payment: Any = None
+    due_at: float = 0.0
+
+
+def send(say: Callable[[str], None]) -> Sent:
+    """Send everything, as a bot would."""
+    sent = Sent()
+    say(
+        "tgtrack      12 funnel steps in one send_many, a start, a look-up, one step in 5 s, one that TGTrack will refuse"
+    )
+    steps: list[postback.Event] = [
+        tgtrack.AddEvent(user_id=str(7_000_000 + n), event_type="lesson", amount=10.0 * n, account="main")
+        for n in range(12)
+    ]
+    postback.send_many(steps)
+    tgtrack.UserDidStartBot(user_id="7000100", first_name="Anna", start_value="spring", account="main").delay()
+    sent.user = tgtrack.GetUserInfo(user_id="7000100", account="main").delay()
+    sent.due_at = time.time() + COUNTDOWN_S
+    tgtrack.AddEvent(user_id="7000101", event_type="reminder", account="main").apply_async(countdown=COUNTDOWN_S)
+    tgtrack.AddEvent(user_id="7000102", event_type=REFUSED_STEP, account="main").delay()
+
+    say("             30 sales of an account that may make 20 requests an hour, 5 of one whose key is revoked")
+    postback.send_many(
+        tgtrack.AddEvent(user_id=str(7_001_000 + n), event_type="sale", account="shop") for n in range(30)
+    )
+    postback.send_many(tgtrack.AddEvent(user_id=str(7_002_000 + n), event_type="sale", account="old") for n in range(5))
+
+    say("mytracker    220 custom events and 25 logins, in turn")
+    events: list[postback.Event] = []
+    for n in range(220):
+        events.append(
+            mytracker.CustomEvent(
+                custom_event_name="level", custom_user_id=f"player-{n}", custom_event_params={"level": str(n % 9 + 1)}
+            )
+        )
+        if n < 25:
+            events.append(mytracker.Login(custom_user_id=f"player-{n}"))
+    postback.send_many(events)
+
+    say("tganalytics  60 events of a Mini App")
+    session = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+    postback.send_many(
+        tganalytics.Event(user_id=7_003_000 + n, event_name="app-init", session_id=session) for n in range(60)
+    )
+
+    say("tonai        3 conversions, and one of them again")
+    for user in ("7004001", "7004002", "7004003", "7004001"):
+        tonai.Conversion(telegram_user_id=user).delay()
+
+    say("tonapi       a payment to look up, and a conversion to report once it is final")
+    sent.payment = tonapi.GetEvent(event_id=PAYMENT).apply_async(link=tonai.Conversion(telegram_user_id="7004099").si())
+    return sent

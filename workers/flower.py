@@ -1,0 +1,173 @@
+"""``python -m workers.flower``: Flower, unmodified, on the plain Redis URL.
+
+It reads no accounts file and holds no provider's credential. The governed transport is for workers only: through it Flower would consume, and its
+Broker page knows only the URLs that Celery has.
+
+Flower asks workers which queues they serve once, when it starts. A worker that starts later, or an account added meanwhile, would be missing on the
+Broker page until somebody opens the Workers page, so the question is repeated here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, Final, NoReturn
+from urllib.parse import parse_qsl, urlsplit
+
+import redis
+from celery import Celery
+from kombu import Queue
+
+from config.celeryconfig import HEALTH_CHECK_INTERVAL_S, SOCKET_CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+from config.settings import Settings, load_settings
+from config.topology import DEFAULT_EXCHANGE, dead_letter_names
+from postback import keys
+from postback.broker import Broker, connect
+from postback.errors import ConfigurationError
+
+#: Milliseconds between two looks at which queues the workers serve.
+REFRESH_MS: Final = 10_000
+#: Seconds to wait for Redis' reply to the one question at the start.
+REPLY_S: Final = 2.0
+#: They belong to the user's own Celery app and would win over ``POSTBACK_BROKER_URL``.
+FOREIGN_VARIABLES: Final = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+)
+#: Certificate checks as URLs write them -> as Python's ``ssl`` has them.
+CERTIFICATES: Final = {
+    "CERT_REQUIRED": ssl.CERT_REQUIRED,
+    "CERT_OPTIONAL": ssl.CERT_OPTIONAL,
+    "CERT_NONE": ssl.CERT_NONE,
+}
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery app that Flower watches through."""
+    broker = settings.broker
+    app = Celery("postback.flower", set_as_current=False)
+    app.conf.update(
+        broker_url=broker.url,
+        broker_transport_options={
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": SOCKET_CONNECT_TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": HEALTH_CHECK_INTERVAL_S,
+            "priority_steps": list(keys.PRIORITY_STEPS),
+            "sep": keys.PRIORITY_SEPARATOR,
+            **broker.options,
+        },
+        broker_use_ssl=tls_options(broker) or None,
+        broker_connection_retry_on_startup=True,
+        accept_content=["json"],
+        result_accept_content=["json"],
+        # What the Broker page lists until the first worker has answered.
+        task_queues=[Queue(name, exchange=DEFAULT_EXCHANGE, routing_key=name) for name in known_queues(broker)],
+    )
+    return app
+
+
+def tls_options(broker: Broker) -> dict[str, Any]:
+    """Flower's own Redis client takes TLS settings from the configuration, not from the URL; empty without TLS."""
+    if not broker.url.startswith("rediss:"):
+        return {}
+    options: dict[str, Any] = {
+        name: value for name, value in parse_qsl(urlsplit(broker.url).query) if name.startswith("ssl_")
+    }
+    options["ssl_cert_reqs"] = CERTIFICATES.get(options.get("ssl_cert_reqs", ""), ssl.CERT_REQUIRED)
+    return options
+
+
+def known_queues(broker: Broker) -> list[str]:
+    """Queues of the accounts that workers have announced, and every dead-letter list."""
+    accounts: list[str] = []
+    client = connect(
+        broker.url,
+        sentinel_master=str(broker.options.get("master_name", "")),
+        timeout_s=REPLY_S,
+        connect_timeout_s=REPLY_S,
+        decode=True,
+    )
+    try:
+        accounts = [str(name) for name in client.hkeys(keys.ACCOUNTS)]
+    except redis.RedisError as error:
+        print(f"postback: Redis is away ({type(error).__name__}); Flower waits for it", file=sys.stderr)
+    finally:
+        client.close()
+    return sorted({*accounts, *dead_letter_names()})
+
+
+def serve(settings: Settings, arguments: Sequence[str]) -> None:
+    """Run Flower until SIGINT or SIGTERM.
+
+    Raises:
+        ConfigurationError: One of Flower's variables is wrong, or its port is taken.
+    """
+    # These two read their environment when they are imported.
+    from flower import command
+    from flower.app import Flower
+    from flower.urls import settings as web_settings
+    from tornado.ioloop import PeriodicCallback
+    from tornado.options import Error, options
+
+    flowerconfig = importlib.import_module("config.flowerconfig")
+    try:
+        command.apply_env_options()
+        command.apply_options("flower", [f"--conf={flowerconfig.__file__}", *arguments])
+    except (Error, ValueError) as error:
+        raise ConfigurationError(f"Flower does not take its options (FLOWER_… or the command line): {error}") from None
+    command.extract_settings()
+    command.setup_logging()
+    flower = Flower(capp=make_app(settings), options=options, **web_settings)
+    try:
+        port = flower.start_http_server()
+    except OSError as error:
+        raise ConfigurationError(
+            f"Flower cannot listen on FLOWER_PORT {options.port}: {error.strerror or error}"
+        ) from None
+    atexit.register(flower.stop)
+    signal.signal(signal.SIGTERM, _leave)
+    password = "with password" if options.basic_auth else "no password, this machine only"
+    print(
+        f"Flower on http://{options.address or '0.0.0.0'}:{port} ({password}), broker {settings.broker.shown}",
+        flush=True,
+    )
+    PeriodicCallback(flower.update_workers, REFRESH_MS).start()
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        flower.start()
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run Flower. Returns the exit status; 2 if the settings are wrong."""
+    for name in [name for name, value in os.environ.items() if name.startswith("FLOWER_") and not value.strip()]:
+        del os.environ[name]  # set but empty, as Compose leaves it: not set
+    for name in FOREIGN_VARIABLES:
+        os.environ.pop(name, None)
+    try:
+        serve(load_settings(os.environ), sys.argv[1:] if arguments is None else arguments)
+    except ConfigurationError as error:
+        print(f"postback: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("flower", "tornado"):
+            raise
+        print('postback: Flower is not installed; run pip install -e ".[worker]"', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
