@@ -174,7 +174,6 @@ def connect(
         "socket_keepalive": True,
         "health_check_interval": 25,
         "retry": Retry(NoBackoff(), 0),
-        "retry_on_timeout": False,
         "decode_responses": decode,
         # Without it redis-py 8 asks for maintenance notifications that only Redis Enterprise sends, at each connection.
         "protocol": 2,

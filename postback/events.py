@@ -306,11 +306,33 @@ class Event(_Declared):
     def delay_on_commit(self, *, using: str | None = None, **options: Any) -> None:
         """Send the event when Django's transaction commits (at once outside of one); never if it is rolled back.
 
+        If the send fails then, the commit stands and nothing is raised: the logger ``postback`` gets one ERROR line
+        with the event's id, and the event is lost. :meth:`delay_via_outbox` loses none.
+
         Args:
             using: Which database's transaction.
             **options: As for :meth:`apply_async`.
         """
         sending.send_on_commit(self, options, using)
+
+    def delay_via_outbox(self, *, using: str | None = None, **options: Any) -> EventResult:
+        """Write the event into Django's database, in the transaction that is open; ``postback_relay`` sends it.
+
+        It is committed and rolled back with the rest of the transaction. Redis is not asked. Its time, ``countdown``
+        and ``expires`` count from now.
+
+        Args:
+            using: Which database; None is the one that Django's routers choose for the outbox.
+            **options: As for :meth:`apply_async`.
+
+        Returns:
+            A Celery AsyncResult; ``.id`` is the event's id in the outbox, in Redis and in Flower.
+
+        Raises:
+            ConfigurationError: ``postback.contrib.django`` is not installed or not migrated, or its settings are wrong.
+            TypeError: There is no such option, or it cannot be chosen, or it is not JSON.
+        """
+        return sending.send_via_outbox(self, options, using)
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise FrozenInstanceError(f"cannot assign to field {name!r}")

@@ -7,6 +7,7 @@ event) and ``postback_key`` (SHA-256 of the idempotency key).
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
@@ -20,7 +21,7 @@ from kombu.exceptions import EncodeError
 
 from postback import keys
 from postback.accounts import DEFAULT_ACCOUNT
-from postback.errors import EnqueueUnknown, NotEnqueued, PartlyEnqueued, SendError
+from postback.errors import ConfigurationError, EnqueueUnknown, NotEnqueued, PartlyEnqueued, PostbackError, SendError
 from postback.options import Options, read_options
 from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, current
 from postback.results import EventResult
@@ -28,7 +29,20 @@ from postback.results import EventResult
 if TYPE_CHECKING:
     from postback.events import Event
 
-__all__ = ["BATCH_EVENTS", "Sink", "send", "send_in_thread", "send_many", "send_on_commit", "set_sink", "signature"]
+__all__ = [
+    "BATCH_EVENTS",
+    "Sink",
+    "is_collecting",
+    "send",
+    "send_in_thread",
+    "send_many",
+    "send_on_commit",
+    "send_via_outbox",
+    "set_sink",
+    "signature",
+]
+
+logger = logging.getLogger("postback")
 
 #: Events per pipeline of ``send_many``: large enough to make the round trip vanish, small enough for one reply's time
 #: limit.
@@ -54,6 +68,11 @@ def set_sink(sink: Sink | None) -> Sink | None:
     global _sink
     before, _sink = _sink, sink
     return before
+
+
+def is_collecting() -> bool:
+    """Whether sends go to a sink."""
+    return _sink is not None
 
 
 def send(event: Event, given: dict[str, Any]) -> EventResult:
@@ -189,7 +208,30 @@ def send_on_commit(event: Event, given: dict[str, Any], using: str | None) -> No
     from importlib import import_module  # Django is not a dependency
 
     read_options(event, given)  # a wrong option must fail here, not in a hook after the commit
-    import_module("django.db.transaction").on_commit(lambda: send(event, given), using=using)
+    given = {**given, "task_id": given.get("task_id") or uuid()}
+
+    def send_committed() -> None:
+        try:
+            send(event, given)
+        except Exception as failed:
+            # The order is committed: an exception from here would answer its buyer with an error page and keep Django
+            # from running the hooks behind this one.
+            told = str(failed) if isinstance(failed, PostbackError) else type(failed).__name__
+            logger.error("%s %s was not sent after the commit: %s", event.title(), given["task_id"], told)
+
+    import_module("django.db.transaction").on_commit(send_committed, using=using)
+
+
+def send_via_outbox(event: Event, given: dict[str, Any], using: str | None) -> EventResult:
+    """See :meth:`postback.events.Event.delay_via_outbox`."""
+    from importlib import import_module
+
+    try:
+        outbox = import_module("postback.contrib.django.outbox")
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError("delay_via_outbox needs Django: pip install 'postback[django]'") from missing
+    result: EventResult = outbox.write(event, given, using)
+    return result
 
 
 def send_many(events: Iterable[Event]) -> list[EventResult]:

@@ -1,0 +1,1 @@
+"""Postback inside web frameworks; nothing here is imported unless asked for."""

@@ -1,0 +1,55 @@
+"""Admin pages: what is in the outbox, without showing people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+
+from postback.contrib.django.models import OutboxEvent
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    _Base = admin.ModelAdmin[OutboxEvent]
+else:
+    _Base = admin.ModelAdmin
+
+__all__ = ["OutboxEventAdmin"]
+
+
+@admin.register(OutboxEvent)
+class OutboxEventAdmin(_Base):
+    """Shows events; sends those again that have failed. The wire form, which holds personal data, is not shown."""
+
+    list_display = ("event_id", "task", "account", "event", "state", "attempts", "created_at", "sent_at", "error")
+    list_filter = ("state", "task", "account")
+    search_fields = ("=event_id",)
+    ordering = ("-seq",)
+    fields = readonly_fields = ("seq", *list_display)
+    actions = ("send_again",)
+    # Counting a large history for every page costs more than it tells.
+    show_full_result_count = False
+
+    @admin.display(description="event")
+    def event(self, row: OutboxEvent) -> str:
+        """Ids shortened, names and texts left out."""
+        return row.summary()
+
+    @admin.action(description="Send again", permissions=["change"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[OutboxEvent]) -> None:
+        """Give failed events back to the relay. A sent one would only be dropped by the workers as a duplicate."""
+        changed = (
+            queryset.filter(state=OutboxEvent.State.FAILED)
+            .order_by()
+            .update(state=OutboxEvent.State.PENDING, error="", attempts=0)
+        )
+        self.message_user(request, f"{changed} of the chosen events will be sent again.", messages.SUCCESS)
+        left = queryset.filter(state=OutboxEvent.State.SENT).count()
+        if left:
+            self.message_user(request, f"{left} are sent already and were left alone.", messages.WARNING)
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        """Events come from code."""
+        return False

@@ -1,0 +1,89 @@
+"""The Django app: settings are applied when Django starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings as django_settings
+from django.core import checks as framework
+from django.core.signals import setting_changed
+
+from postback import producer, sending
+from postback.contrib.django import checks
+from postback.contrib.django.conf import Settings, read_settings
+from postback.errors import ConfigurationError
+from postback.events import Event
+from postback.results import EventResult
+
+__all__ = ["PostbackConfig"]
+
+
+class _Refuse:
+    """A sink that refuses every event: with wrong settings they would go to the wrong Redis.
+
+    A process that runs no system checks (gunicorn) hears of it at its first send instead of losing events in silence.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    def __call__(self, event: Event, options: dict[str, Any]) -> EventResult:
+        raise ConfigurationError(self.problem)
+
+
+class PostbackConfig(AppConfig):
+    """``postback.contrib.django`` in ``INSTALLED_APPS``.
+
+    Attributes:
+        postback_settings: What ``settings.POSTBACK`` says.
+        problems: What is wrong with it.
+    """
+
+    name = "postback.contrib.django"
+    label = "postback"
+    verbose_name = "Postback"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    postback_settings: Settings = Settings()
+    problems: list[str] = []  # noqa: RUF012 - replaced as a whole
+
+    def ready(self) -> None:
+        """Apply ``settings.POSTBACK`` to this process and register the system checks."""
+        framework.register(checks.check_settings)
+        framework.register(checks.check_tables, framework.Tags.database)
+        setting_changed.connect(self._on_setting_changed)
+        self.apply()
+
+    def apply(self) -> None:
+        """Make this process send as the settings say; with wrong settings it refuses to send."""
+        self.postback_settings, self.problems = read_settings(getattr(django_settings, "POSTBACK", {}))
+        _lift_refusal()
+        if self.problems:
+            sending.set_sink(_Refuse(self.problems[0]))
+            return
+        producer.configure(
+            broker_url=self.postback_settings.broker_url,
+            accounts=self.postback_settings.accounts,
+            send_timeout_s=self.postback_settings.send_timeout_s,
+        )
+
+    def require_usable(self) -> None:
+        """Refuse to work with wrong settings.
+
+        Raises:
+            ConfigurationError: The first thing that is wrong.
+        """
+        if self.problems:
+            raise ConfigurationError(self.problems[0])
+
+    def _on_setting_changed(self, *, setting: str, **kwargs: object) -> None:
+        """``override_settings(POSTBACK=…)`` in tests."""
+        if setting == "POSTBACK":
+            self.apply()
+
+
+def _lift_refusal() -> None:
+    before = sending.set_sink(None)
+    if before is not None and not isinstance(before, _Refuse):
+        sending.set_sink(before)  # a test is collecting

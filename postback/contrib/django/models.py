@@ -1,0 +1,97 @@
+"""The outbox: events that wait in the project's own database until a relay has put them into Redis."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.db import models
+
+from postback.events import EVENTS
+
+__all__ = ["OutboxEvent", "OutboxLane"]
+
+
+class OutboxEvent(models.Model):
+    """One event, from its transaction's commit until ``KEEP_DAYS`` after it was sent.
+
+    The primary key is a sequence of the database and not the event's id: it is what "in order" means, whatever the
+    clocks of the web servers say.
+    """
+
+    class State(models.TextChoices):
+        """Where an event is."""
+
+        PENDING = "pending", "pending"
+        SENT = "sent", "sent"
+        FAILED = "failed", "failed"
+
+    seq: models.BigAutoField[int, int] = models.BigAutoField(primary_key=True)
+    #: The Celery message's id; a UUID unless the caller chose one. The same at each send.
+    event_id: models.CharField[str, str] = models.CharField("id", max_length=255)
+    #: ``tgtrack``; the relay works through each provider in order.
+    provider: models.CharField[str, str] = models.CharField(max_length=32)
+    #: ``tgtrack.add_event``
+    task: models.CharField[str, str] = models.CharField(max_length=64)
+    #: Empty: the provider's only account, or the one named ``main``.
+    account: models.CharField[str, str] = models.CharField(max_length=63, blank=True, default="")
+    # Text and not JSONField: PostgreSQL's jsonb orders keys anew and refuses \u0000, and the provider must get what it was.
+    #: JSON of the wire form, with its time.
+    wire: models.TextField[str, str] = models.TextField()
+    #: JSON of the options of its send; times are absolute.
+    options: models.TextField[str, str] = models.TextField(default="{}")
+    state: models.CharField[str, str] = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
+    #: Sends that were begun and whose end is known.
+    attempts: models.PositiveIntegerField[int, int] = models.PositiveIntegerField(default=0)
+    #: Why it was not sent, without personal data.
+    error: models.TextField[str, str] = models.TextField(blank=True, default="")
+    created_at: models.DateTimeField[datetime, datetime] = models.DateTimeField()
+    sent_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager[OutboxEvent]] = models.Manager()
+
+    class Meta:
+        """Names and indexes."""
+
+        verbose_name = "outbox event"
+        ordering: ClassVar[list[str]] = ["seq"]
+        indexes: ClassVar[list[models.Index]] = [
+            # Stays small however long the history is: the relay asks for it twice a second.
+            models.Index(
+                fields=["provider", "seq"], condition=models.Q(state="pending"), name="postback_outbox_pending"
+            ),
+            models.Index(fields=["sent_at"], condition=models.Q(state="sent"), name="postback_outbox_sent"),
+            models.Index(fields=["event_id"], name="postback_outbox_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.event_id}"
+
+    def summary(self) -> str:
+        """The event in a few words without personal data: ``event_type=sale user=98…21``."""
+        event_class = EVENTS.get(self.task)
+        try:
+            wire: Any = json.loads(self.wire)
+        except ValueError:
+            return ""
+        return "" if event_class is None else event_class.summary(wire)
+
+
+class OutboxLane(models.Model):
+    """One provider's part of the outbox. A relay works on it alone: so events of an account keep their order.
+
+    Databases with ``SKIP LOCKED`` lock the row, which ends with the relay's connection; on others ``owner`` holds it
+    until ``held_until``.
+    """
+
+    #: The provider.
+    name: models.CharField[str, str] = models.CharField(max_length=32, primary_key=True)
+    owner: models.CharField[str, str] = models.CharField(max_length=36, blank=True, default="")
+    #: Seconds since the epoch.
+    held_until: models.FloatField[float, float] = models.FloatField(default=0.0)
+
+    objects: ClassVar[models.Manager[OutboxLane]] = models.Manager()
+
+    def __str__(self) -> str:
+        return str(self.name)

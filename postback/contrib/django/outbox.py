@@ -1,0 +1,120 @@
+"""Writing into the outbox."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from celery.utils import uuid
+from django.apps import apps
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
+from django.db import OperationalError, ProgrammingError, router
+from kombu.utils import json as kombu_json
+
+from postback import sending
+from postback.contrib.django.apps import PostbackConfig
+from postback.errors import ConfigurationError
+from postback.options import Options, read_options
+from postback.producer import current
+from postback.results import EventResult
+
+if TYPE_CHECKING:
+    from postback.events import Event
+
+__all__ = ["app_config", "missing_tables", "write"]
+
+
+def app_config() -> PostbackConfig:
+    """The installed app.
+
+    Raises:
+        ConfigurationError: It is not in ``INSTALLED_APPS``, or Django is not set up.
+    """
+    try:
+        config = apps.get_app_config(PostbackConfig.label)
+    except (LookupError, AppRegistryNotReady, ImproperlyConfigured):
+        config = None
+    if not isinstance(config, PostbackConfig):
+        raise ConfigurationError("the outbox needs 'postback.contrib.django' in INSTALLED_APPS, and django.setup()")
+    return config
+
+
+def missing_tables(alias: str) -> ConfigurationError:
+    """The error that says so."""
+    return ConfigurationError(
+        f"the outbox's tables are missing in database {alias!r}: run manage.py migrate postback"
+        + ("" if alias == "default" else f" --database {alias}")
+    )
+
+
+def write(event: Event, given: dict[str, Any], using: str | None) -> EventResult:
+    """See :meth:`postback.events.Event.delay_via_outbox`."""
+    config = app_config()
+    now_s = time.time()
+    options = read_options(event, given)
+    task_id = options.task_id or uuid()
+    if sending.is_collecting() and not config.problems:
+        # In a test: collected when the transaction commits, as the relay would not see it before either.
+        sending.send_on_commit(event, {**given, "task_id": task_id}, using)
+    else:
+        config.require_usable()
+        _insert(event.with_time(now_s), task_id, _kept(event, given, options, task_id, now_s), using, now_s)
+    has_result = event.has_result and not options.ignore_result
+    return EventResult(task_id, app=current(event.provider).app, provider=event.provider, has_result=has_result)
+
+
+def _insert(event: Event, task_id: str, options: str, using: str | None, now_s: float) -> None:
+    from postback.contrib.django.models import OutboxEvent  # models exist only once Django is set up
+
+    alias = using or router.db_for_write(OutboxEvent)
+    try:
+        OutboxEvent.objects.using(alias).create(
+            event_id=task_id,
+            provider=event.provider,
+            task=event.task_name,
+            account=event.account or "",
+            wire=json.dumps(event.wire()),
+            options=options,
+            created_at=datetime.fromtimestamp(now_s, UTC),
+        )
+    except (ProgrammingError, OperationalError) as failed:
+        # PostgreSQL calls a missing table the one, SQLite the other; what else goes wrong is the database's to tell.
+        if isinstance(failed, ProgrammingError) or "no such table" in str(failed):
+            raise missing_tables(alias) from failed
+        raise
+
+
+def _kept(event: Event, given: dict[str, Any], options: Options, task_id: str, now_s: float) -> str:
+    """The options as JSON, fit for a send at any later time.
+
+    Raises:
+        TypeError: One of them is not JSON.
+    """
+    kept = {name: value for name, value in given.items() if value is not None}
+    kept.pop("task_id", None)
+    now = datetime.fromtimestamp(now_s, UTC)
+    countdown = kept.pop("countdown", None)
+    if countdown is not None:
+        kept["eta"] = now + timedelta(seconds=countdown)
+    elif "eta" in kept:
+        kept["eta"] = options.timing["eta"]
+    if "expires" in kept:
+        expires = options.timing["expires"]
+        kept["expires"] = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
+    for name in ("link", "link_error"):
+        if name in kept:
+            kept[name] = getattr(options, name)
+    # A relay that is killed between its send and its commit sends again. The key lets a worker tell: what the caller
+    # chose or the event has by itself would do, else the id.
+    kept["idempotency_key"] = kept.get("idempotency_key") or event.idempotency_key() or task_id
+    parent = options.parent
+    if parent is not None:
+        kept.setdefault("root_id", parent.request.root_id or parent.request.id)
+        kept.setdefault("parent_id", parent.request.id)
+    try:
+        text: str = kombu_json.dumps(kept)
+    except (TypeError, ValueError) as unencodable:
+        raise TypeError(f"{event.title()}: headers, link and the other options must be JSON") from unencodable
+    return text

@@ -1,0 +1,63 @@
+"""Settings that every framework's integration reads alike; what is wrong is told in one sentence that names the key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+
+from postback.accounts import check_account_name, names_in_file
+from postback.errors import ConfigurationError
+from postback.events import EVENTS
+from postback.payload import Refused
+
+__all__ = ["meant", "read_accounts"]
+
+
+def meant(given: object, known: Iterable[str]) -> str:
+    """A question or a list for somebody who mistyped a name: ``did you mean 'tgtrack'?``."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given).lower(), [name.lower() for name in names], n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {next(name for name in names if name.lower() == near[0])!r}?"
+    return f"known are {', '.join(names)}"
+
+
+def read_accounts(name: str, value: object) -> Mapping[str, list[str]] | str:
+    """Account names by provider, or the path of an accounts file, which must be readable.
+
+    Args:
+        name: What to call the setting.
+        value: Whatever stands there.
+
+    Raises:
+        ConfigurationError: It cannot be used.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        path = str(os.fspath(value))
+        names_in_file(path, variable=name)
+        return path
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"{name} must be a path or a dict of provider to account names, not {type(value).__name__}"
+        )
+    return {_provider(name, provider): _names(name, provider, names) for provider, names in value.items()}
+
+
+def _provider(name: str, provider: object) -> str:
+    known = {event.provider for event in EVENTS.values()}
+    if not isinstance(provider, str) or provider not in known:
+        raise ConfigurationError(f"{name} has an unknown provider {str(provider)[:40]!r}: {meant(provider, known)}")
+    return provider
+
+
+def _names(name: str, provider: str, names: object) -> list[str]:
+    # A lone string would pass for a list of one-letter accounts.
+    if not isinstance(names, (list, tuple, set, frozenset)):
+        raise ConfigurationError(f"{name} must give a list of names for {provider!r}, not {type(names).__name__}")
+    for one in names:
+        try:
+            check_account_name(one)
+        except Refused as refused:
+            raise ConfigurationError(f"{name}: a name for {provider!r} {refused}") from None
+    return list(names)

@@ -1,0 +1,39 @@
+-- ERASE: removes exact messages from one list or sorted set of an account, with the idempotency keys that they own. Order and bytes of all others
+-- stay. In a list they are looked for between two places, since a queue's entries move on while somebody looks at them.
+--
+-- KEYS  1 list or zset of messages   2 idem (hash key -> "id end_ms")   3 idem_ends (zset key -> end ms)
+-- ARGV  1 first, 2 last: places in a list as LRANGE has them, from the left    3 a text that no entry is
+--       4.. for each message: its bytes, its id, its idempotency key or ''
+-- Returns how many entries were removed. O(last); O(messages x log) for a zset.
+
+local name, first, tombstone = KEYS[1], tonumber(ARGV[1]), ARGV[3]
+local zset = redis.call('TYPE', name).ok == 'zset'
+local gone, removed = {}, 0
+
+if zset then
+  for at = 4, #ARGV, 3 do
+    gone[ARGV[at]] = redis.call('ZREM', name, ARGV[at]) == 1
+    removed = removed + (gone[ARGV[at]] and 1 or 0)
+  end
+else
+  local wanted = {}
+  for at = 4, #ARGV, 3 do wanted[ARGV[at]] = true end
+  for i, raw in ipairs(redis.call('LRANGE', name, first, ARGV[2])) do
+    if wanted[raw] then
+      redis.call('LSET', name, first + i - 1, tombstone)
+      gone[raw] = true
+      removed = removed + 1
+    end
+  end
+  if removed > 0 then redis.call('LREM', name, removed, tombstone) end
+end
+
+for at = 4, #ARGV, 3 do
+  local key = ARGV[at + 2]
+  local owner = gone[ARGV[at]] and key ~= '' and redis.call('HGET', KEYS[2], key)
+  if owner and string.match(owner, '^(%S+)') == ARGV[at + 1] then
+    redis.call('HDEL', KEYS[2], key)
+    redis.call('ZREM', KEYS[3], key)
+  end
+end
+return removed

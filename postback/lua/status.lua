@@ -1,0 +1,37 @@
+-- STATUS: everything that is asked about one account, at one moment. Reads only.
+--
+-- KEYS  1-4 lists of the queue by priority step 0, 3, 6, 9; the right end is the front
+--       5 delayed (zset)  6 held (zset)  7 groups (list of cmsgpack)  8 meta (hash)  9 ring (string)  10 flight (zset)  11 unacked (hash)
+-- Returns { now_us, queued, delayed, held, events in groups, requests in flight, events in flight, oldest_ms or 0, last_due_ms or 0,
+--           {meta field, value, ...}, ring }
+--   oldest_ms: when the longest waiting event at the front of a list was enqueued (its header postback_at).
+-- O(groups + messages in flight + size of the ring).
+
+local clock = redis.call('TIME')
+
+local function events_of(packed)
+  local unpacked = cmsgpack.unpack(packed)
+  return #unpacked.raws + #(unpacked.sibling or {})
+end
+
+local queued, oldest = 0, 0
+for i = 1, 4 do
+  queued = queued + redis.call('LLEN', KEYS[i])
+  local raw = redis.call('LINDEX', KEYS[i], -1)
+  local at = raw and tonumber(string.match(raw, '"postback_at"%s*:%s*(%d+)') or nil)
+  if at and (oldest == 0 or at < oldest) then oldest = at end
+end
+
+local grouped = 0
+for _, packed in ipairs(redis.call('LRANGE', KEYS[7], 0, -1)) do grouped = grouped + events_of(packed) end
+
+local flying = 0
+for _, packed in ipairs(redis.call('HVALS', KEYS[11])) do flying = flying + events_of(packed) end
+
+local last = redis.call('ZRANGE', KEYS[5], -1, -1, 'WITHSCORES')[2]
+
+return {
+  string.format('%.0f', clock[1] * 1000000 + clock[2]), queued, redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), grouped,
+  redis.call('ZCARD', KEYS[10]), flying, string.format('%.0f', oldest), last and string.format('%.0f', tonumber(last)) or '0',
+  redis.call('HGETALL', KEYS[8]), redis.call('GET', KEYS[9]) or '',
+}

@@ -1,0 +1,204 @@
+"""Removing a person's events from everything that waits: queues, delayed and held events, halves of batches, dead letters.
+
+An event is a person's if one of its fields says so (``user_id``, ``telegramUserId``, ``customUserId`` and their like, the
+people of a Telegram update, the same in an opaque payload or in a linked event). What cannot be read is a person's if
+the id stands in it as a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis
+
+from postback import keys
+from postback.errors import PostbackError
+from postback.operations import queues
+from postback.operations.messages import Message, read_message, text_of
+from postback.operations.scripts import Script
+
+#: Messages read at a time.
+PART: Final = 500
+#: Passes over everything: events move while they are looked for (a delayed one becomes due, a failed one comes back).
+PASSES: Final = 5
+#: Shortest id that is looked for in text that is no JSON; a shorter one could be anything.
+WORD_CHARS: Final = 6
+
+#: Fields that hold a person's id, in lower case without ``_``.
+_ID_FIELDS: Final = frozenset(
+    {
+        "userid", "telegramuserid", "telegramid", "tguserid", "tgid", "tgchatid", "chatid", "customuserid", "customplatformuserid",
+        "clientid", "contactid", "customerid", "subscriberid", "messengeruserid", "peerid", "fromid",
+        "instanceid", "lvid", "gaid", "androidid", "appsetid", "idfa", "iosvendorid",
+    }
+)  # fmt: skip
+#: Objects whose ``id`` is a person's (Telegram's names and other services'), in lower case without ``_``.
+_PEOPLE: Final = frozenset(
+    {
+        "from", "user", "users", "chat", "senderchat", "contact", "client", "customer", "subscriber", "person", "forwardfrom",
+        "newchatmember", "newchatmembers", "newchatparticipant", "leftchatmember", "leftchatparticipant", "viabot",
+    }
+)  # fmt: skip
+
+_erase = Script("erase")
+_packed = Script("packed")
+_erase_packed = Script("erase_packed")
+
+
+@dataclass(slots=True)
+class Erased:
+    """What was removed.
+
+    Attributes:
+        by_place: Queue or dead-letter list -> events removed.
+        in_flight: The person's events on the wire just now. They are not removed, and may come back to a queue.
+    """
+
+    by_place: Counter[str] = field(default_factory=Counter)
+    in_flight: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.by_place.total()
+
+    def __add__(self, other: Erased) -> Erased:
+        """Of two Redis servers together."""
+        return Erased(self.by_place + other.by_place, self.in_flight + other.in_flight)
+
+
+def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = None) -> Erased:
+    """Remove a person's events from all accounts of some providers (all by default) on one Redis.
+
+    Other events keep their bytes and their order. Idempotency keys of removed events are released.
+
+    Args:
+        client: Replies as bytes.
+        user: The id as the provider knows it.
+        providers: Whose.
+
+    Raises:
+        PostbackError: There is no id to look for.
+        redis.RedisError: As the client does. What was removed before stays removed; doing it again removes the rest.
+    """
+    if not user.strip():
+        raise PostbackError("an id is needed to erase a person's events")
+    person = Person(user.strip())
+    names = queues.providers() if providers is None else providers
+    result = Erased()
+    for _ in range(PASSES):
+        before = result.total
+        result.in_flight = 0
+        for queue in sorted(set(queues.announced(client, names)) | queues.queues_with_events(client, names)):
+            _erase_account(client, queue, person, result)
+        for name in names:
+            dead = keys.dead(name)
+            result.by_place[dead] += _erase_list(client, dead, f"{name}.", person)
+        if result.total == before:
+            break
+    result.by_place = +result.by_place
+    return result
+
+
+class Person:
+    """Recognises the events of one person."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+        # Most messages are somebody else's: this look at the bytes spares their decoding.
+        self._plain = user.encode() if re.fullmatch(r"[\x21-\x7e]+", user) and not set(user) & set('"\\/') else None
+        word = rf"(?<![0-9A-Za-z]){re.escape(user)}(?![0-9A-Za-z])"
+        self._word = re.compile(word.encode()) if len(user) >= WORD_CHARS else None
+
+    def owns(self, raw: bytes) -> bool:
+        """Whether an entry of a queue or a dead-letter list is about this person."""
+        return self.owns_message(read_message(raw))
+
+    def owns_message(self, message: Message) -> bool:
+        """The same of an entry that was read."""
+        original = message.original
+        if original is not None:
+            return self.owns(original)
+        if not message.document:
+            return self._stands_in(message.raw)
+        body = message.body()
+        if body is None:
+            return self._stands_in(message.raw)
+        compressed = message.headers.get("compression")
+        if self._plain is not None and not compressed and self._plain not in body:
+            return False
+        parts = message.parts()
+        return self._is_in(parts) if parts else self._stands_in(body)
+
+    def _stands_in(self, text: bytes) -> bool:
+        return self._word is not None and self._word.search(text) is not None
+
+    def _is_in(self, value: Any, parent: str = "", depth: int = 0) -> bool:
+        if depth > 200:
+            return False
+        if isinstance(value, dict):
+            for key, item in value.items():
+                name = key.replace("_", "").replace("-", "").lower()
+                if isinstance(item, (str, int)) and str(item) == self._user:
+                    if name in _ID_FIELDS or (name == "id" and parent in _PEOPLE):
+                        return True
+                elif self._is_in(item, name, depth + 1):
+                    return True
+            return False
+        if isinstance(value, list):
+            return any(self._is_in(item, parent, depth + 1) for item in value)
+        if isinstance(value, str) and value[:1] in "{[" and self._user in value:
+            # An update that travels as text, byte for byte.
+            try:
+                return self._is_in(json.loads(value), parent, depth + 1)
+            except (ValueError, RecursionError):
+                return False
+        return False
+
+
+def _erase_account(client: redis.Redis, queue: str, person: Person, result: Erased) -> None:
+    removed = 0
+    for name in keys.priority_lists(queue):
+        removed += _erase_list(client, name, queue, person)
+    for name in (keys.delayed(queue), keys.held(queue)):
+        found = [raw for raw, _ in client.zscan_iter(name, count=PART) if person.owns(raw)]
+        removed += _remove(client, name, queue, found)
+    grouped, flying = _packed(client, [keys.groups(queue), keys.unacked(queue)])
+    mine = [raw for raw in grouped if person.owns(raw)]
+    if mine:
+        removed += _erase_packed(client, [keys.groups(queue)], [f"postback:{uuid.uuid4().hex}", *mine])
+    result.in_flight += sum(person.owns(raw) for raw in flying)
+    result.by_place[queue] += removed
+
+
+def _erase_list(client: redis.Redis, name: str, queue: str, person: Person) -> int:
+    """From one list, read from the left: new events arrive there, so that what is ahead only comes to be met twice.
+
+    What a worker takes out of a batch's middle meanwhile may move an event past us; the next pass meets it.
+    """
+    start = removed = 0
+    while True:
+        part: Any = client.lrange(name, start, start + PART - 1)
+        if not part:
+            return removed
+        found = dict.fromkeys(raw for raw in part if person.owns(raw))
+        gone = _remove(client, name, queue, list(found), max(0, start - PART), start + 2 * PART) if found else 0
+        removed += gone
+        start += len(part) - gone
+
+
+def _remove(client: redis.Redis, name: str, queue: str, found: list[bytes], first: int = 0, last: int = 0) -> int:
+    """Take out exact entries: of a sorted set, or of a list those between two places."""
+    removed = 0
+    for start in range(0, len(found), PART):
+        args: list[Any] = [first, last, f"postback:{uuid.uuid4().hex}"]
+        for raw in found[start : start + PART]:
+            message = read_message(raw)
+            args += [raw, message.id, text_of(message.headers.get("postback_key"))]
+        removed += _erase(client, [name, keys.idempotency(queue), keys.idempotency_ends(queue)], args)
+    return removed

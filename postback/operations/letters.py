@@ -1,0 +1,130 @@
+"""What a dead letter says, and which of them an operator means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from postback.operations.messages import Message, epoch_ms, iso, read_message, text_of
+from postback.operations.queues import is_account_name
+
+#: Longest piece of an entry that is no message, in characters.
+RAW_CHARS: Final = 2000
+
+
+@dataclass(slots=True)
+class Letter:
+    """One dead letter. ``told`` is its header ``postback_dead``; empty for an entry that nobody of ours buried."""
+
+    message: Message
+    provider: str
+    told: dict[str, Any] = field(default_factory=dict)
+    _kwargs: dict[str, Any] | None = None
+
+    @property
+    def reason(self) -> str:
+        """Reason code; ``malformed`` for an entry without a letter."""
+        return text_of(self.told.get("reason")) or "malformed"
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The task's arguments, read once."""
+        if self._kwargs is None:
+            self._kwargs = {} if self.message.original is not None else self.message.kwargs()
+        return self._kwargs
+
+    @property
+    def account(self) -> str:
+        """The account whose queue it came from; empty if the entry does not say it."""
+        provider, _, name = self.message.queue.partition(".")
+        if provider == self.provider and is_account_name(name):
+            return name
+        named = text_of(self.kwargs.get("account"))
+        return named if is_account_name(named) else ""
+
+    @property
+    def enqueued_at(self) -> str | None:
+        """When the producer enqueued it, ISO 8601."""
+        told = text_of(self.told.get("enqueued_at"))
+        at = self.message.headers.get("postback_at")
+        return told or (iso(at) if isinstance(at, int) and 0 < at < 1 << 47 else None)
+
+    @property
+    def failed_at(self) -> str | None:
+        """When it became a dead letter, ISO 8601."""
+        return text_of(self.told.get("failed_at")) or None
+
+    @property
+    def possible_duplicate(self) -> bool:
+        """An attempt may have been recorded."""
+        return bool(self.told.get("possible_duplicate")) or "duplicate=1" in text_of(
+            self.message.headers.get("postback")
+        )
+
+    @property
+    def key(self) -> object:
+        """What makes it the same letter if it dies again."""
+        return self.message.id or self.message.original or self.message.raw
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines, with the whole event; an entry that is no message has its text under ``raw``."""
+        shown = {
+            "id": self.message.id or None,
+            "task": self.message.task or None,
+            "account": self.account or None,
+            "event": self.kwargs.get("event"),
+            "reason": self.reason,
+            "status": self.told.get("status"),
+            "detail": text_of(self.told.get("detail")),
+            "attempts": self.told.get("attempts", 0),
+            "enqueued_at": self.enqueued_at,
+            "failed_at": self.failed_at,
+            "possible_duplicate": self.possible_duplicate,
+        }
+        original = self.message.original
+        if original is not None or not self.message.document:
+            shown["raw"] = (original or self.message.raw).decode("utf-8", "replace")[:RAW_CHARS]
+        return shown
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which dead letters; all conditions must hold.
+
+    Attributes:
+        ids: Any of these ids; empty: all.
+        reasons: Any of these reason codes; empty: all.
+        account: Of this account only.
+        older_than_s: Dead for longer than this; letters that do not say when they died are left alone then.
+        limit: At most so many, the oldest first.
+    """
+
+    ids: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    account: str | None = None
+    older_than_s: float | None = None
+    limit: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it lets everything pass."""
+        return not self.ids and not self.reasons and self.account is None and self.older_than_s is None
+
+    def takes(self, letter: Letter, now_ms: float) -> bool:
+        """Whether the letter is one of them (the limit aside)."""
+        if self.ids and letter.message.id not in self.ids:
+            return False
+        if self.reasons and letter.reason not in self.reasons:
+            return False
+        if self.older_than_s is not None:
+            failed_ms = epoch_ms(letter.failed_at)
+            if failed_ms is None or now_ms - failed_ms <= self.older_than_s * 1000:
+                return False
+        return self.account is None or letter.account == self.account
+
+
+def read_letter(raw: bytes, provider: str) -> Letter:
+    """Read an entry of a dead-letter list; never raises."""
+    message = read_message(raw)
+    told = message.headers.get("postback_dead")
+    return Letter(message, provider, told if isinstance(told, dict) else {})

@@ -1,0 +1,164 @@
+"""Queue entries as operators read them: Celery messages, dead letters, and what is neither."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from postback import keys
+from postback.events import EVENTS
+
+#: Content type of a dead letter that is wrapped around something that was no message.
+WRAPPED_TYPE: Final = "application/octet-stream"
+
+
+@dataclass(slots=True)
+class Message:
+    """One entry; ``document`` is empty if it is no Celery message."""
+
+    raw: bytes
+    document: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The event's id, or nothing."""
+        return text_of(self.headers.get("id"))
+
+    @property
+    def task(self) -> str:
+        """``tgtrack.add_event``, or nothing."""
+        return text_of(self.headers.get("task"))
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """What kombu adds: priority, encoding, where it was sent to."""
+        found = self.document.get("properties")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def queue(self) -> str:
+        """The queue it was sent to, or nothing."""
+        info = self.properties.get("delivery_info")
+        return text_of(info.get("routing_key")) if isinstance(info, dict) else ""
+
+    @property
+    def original(self) -> bytes | None:
+        """The entry that a dead letter is wrapped around; None if it is a message itself."""
+        if self.document.get("content-type") != WRAPPED_TYPE or "postback_dead" not in self.headers:
+            return None
+        return self.body()
+
+    def kwargs(self) -> dict[str, Any]:
+        """The task's arguments; empty if they cannot be read."""
+        parts = self.parts()
+        return parts[1] if len(parts) > 1 and isinstance(parts[1], dict) else {}
+
+    def parts(self) -> list[Any]:
+        """``[args, kwargs, embed]``; empty if the body cannot be read."""
+        body = self.body()
+        if body is None:
+            return []
+        compression = self.headers.get("compression")
+        try:
+            if compression:
+                from kombu.compression import decompress
+
+                body = decompress(body, compression)
+            parts = json.loads(body)
+        except Exception:  # whatever a foreign compressor or decoder raises: it cannot be read
+            return []
+        return parts if isinstance(parts, list) else []
+
+    def body(self) -> bytes | None:
+        """The body's bytes; None if they cannot be read."""
+        body = self.document.get("body")
+        if not isinstance(body, str):
+            return None
+        try:
+            if self.properties.get("body_encoding") == "base64":
+                return base64.b64decode(body, validate=True)
+            return body.encode()
+        except ValueError:
+            return None
+
+    def priority_list(self, queue: str) -> str:
+        """The list of ``queue`` that it belongs into; the same rule as in ``workers/lua/common.lua``."""
+        priority = self.properties.get("priority")
+        number = priority if isinstance(priority, int) and priority >= 0 else 0
+        return keys.priority_list(queue, max(step for step in keys.PRIORITY_STEPS if step <= number))
+
+
+def read_message(raw: bytes) -> Message:
+    """Read an entry; never raises."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return Message(raw)
+    if not isinstance(document, dict) or not isinstance(document.get("headers"), dict):
+        return Message(raw)
+    return Message(raw, document, document["headers"])
+
+
+def is_expired(message: Message, now_ms: float) -> bool:
+    """Whether Celery's ``expires`` has passed."""
+    text = message.headers.get("expires")
+    if not isinstance(text, str):
+        return False
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000 <= now_ms
+
+
+def for_replay(message: Message, now_ms: float, *, possible_duplicate: bool) -> bytes:
+    """A dead letter as it goes back into its queue.
+
+    Its attempts start anew. That an attempt may have been recorded stays with it for good; so does the time of its
+    first grant, where that is the event's own time (a raw client's message without one). An ``expires`` that has passed
+    is taken off: it would only end there again.
+    """
+    if message.original is not None:
+        return message.original
+    if not message.document:
+        return message.raw
+    headers = dict(message.headers)
+    headers.pop("postback_dead", None)
+    state = dict(word.partition("=")[::2] for word in text_of(headers.pop("postback", None)).split())
+    words = []
+    event = EVENTS.get(message.task)
+    if "first" in state and (event is None or event.time_field is not None):
+        words.append(f"first={state['first']}")
+    if possible_duplicate or state.get("duplicate") == "1":
+        words.append("duplicate=1")
+    if words:
+        headers = {"postback": " ".join(words), **headers}
+    if is_expired(message, now_ms):
+        headers["expires"] = None
+    headers["postback_replayed_at"] = int(now_ms)
+    return json.dumps({**message.document, "headers": headers}).encode()
+
+
+def text_of(value: Any) -> str:
+    """A text, or nothing."""
+    return value if isinstance(value, str) else ""
+
+
+def iso(epoch_ms: float) -> str:
+    """A moment as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch_ms(moment: str | None) -> float | None:
+    """The reverse of :func:`iso`; None if it is no moment."""
+    if not moment:
+        return None
+    try:
+        read = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000

@@ -1,0 +1,194 @@
+"""Which accounts there are: those that workers have announced, and those of which only a queue is left in Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from postback import keys
+from postback.accounts import check_account_name
+from postback.errors import PostbackError, UnknownAccount
+from postback.events import EVENTS
+from postback.operations.quota import Window
+from postback.payload import Refused
+
+#: Seconds of silence after which a worker counts as gone; it announces itself every 5 s.
+ALIVE_S: Final = 30.0
+#: Keys that one SCAN step looks at.
+SCAN_COUNT: Final = 2000
+
+#: Keys that hold an account's events, by suffix; the lists of priority steps have none.
+_HOLDING: Final = frozenset({"delayed", "held", "groups", "unacked"})
+
+
+class UnknownProvider(PostbackError, LookupError):
+    """There is no such provider.
+
+    Attributes:
+        provider: The word that was given.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+        super().__init__(f"{provider[:80]!r} is not a provider; providers are {', '.join(providers())}")
+
+    def __str__(self) -> str:
+        # LookupError's family prints the repr of its argument.
+        return str(self.args[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What a provider's workers say of an account.
+
+    Attributes:
+        at_ms: When they said so, by the worker's clock.
+        windows: The account's quota; empty if none is known.
+        batch_max: Most events in one request.
+    """
+
+    queue: str
+    at_ms: float
+    windows: tuple[Window, ...]
+    batch_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process that has announced itself within :data:`ALIVE_S`."""
+
+    name: str
+    provider: str
+    at_ms: float
+    pid: int
+
+
+def providers() -> tuple[str, ...]:
+    """All providers that have events."""
+    return tuple(dict.fromkeys(event.provider for event in EVENTS.values()))
+
+
+def check_provider(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        UnknownProvider: It is none.
+    """
+    if name not in providers():
+        raise UnknownProvider(name)
+    return name
+
+
+def announced(client: redis.Redis, names: Iterable[str]) -> dict[str, Announced]:
+    """Queue -> what its workers announced, for some providers, in the order of their names.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    wanted = set(names)
+    found = {}
+    for field, text in sorted(_hash(client, keys.ACCOUNTS)):
+        if field.partition(".")[0] in wanted and "." in field:
+            told = _object(text)
+            windows = tuple(window for given in told.get("windows") or () if (window := _window(given)))
+            found[field] = Announced(
+                field, _number(told.get("at")), windows, max(1, int(_number(told.get("batch_max"))))
+            )
+    return found
+
+
+def workers(client: redis.Redis, now_ms: float) -> list[Worker]:
+    """Worker processes that are alive.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    alive = []
+    for name, text in sorted(_hash(client, keys.WORKERS)):
+        told = _object(text)
+        at_ms = _number(told.get("at"))
+        if now_ms - at_ms <= ALIVE_S * 1000:
+            alive.append(Worker(name, str(told.get("provider") or ""), at_ms, int(_number(told.get("pid")))))
+    return alive
+
+
+def queues_with_events(client: redis.Redis, names: Iterable[str]) -> set[str]:
+    """Queues of some providers that hold at least one event in Redis, announced or not.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    wanted = set(names)
+    # One pass over the keys for all providers: a keyspace may hold many results and other applications' keys.
+    initials = "".join(sorted({name[0] for name in wanted}))
+    found = set()
+    for key in client.scan_iter(match=f"[{initials}]*.*", count=SCAN_COUNT):
+        name, step, _ = key.decode("utf-8", "replace").partition(keys.PRIORITY_SEPARATOR)
+        provider, _, rest = name.partition(".")
+        account, dot, suffix = rest.partition(".")
+        if provider not in wanted or (dot and suffix not in _HOLDING):
+            continue
+        if is_account_name(account) and (dot or step or client.type(key) == b"list"):
+            found.add(f"{provider}.{account}")
+    return found
+
+
+def is_account_name(name: str) -> bool:
+    """Whether an account may have this name (``dead`` is the dead-letter list's)."""
+    try:
+        check_account_name(name)
+    except Refused:
+        return False
+    return True
+
+
+def select(client: redis.Redis, target: str) -> list[str]:
+    """The queues that ``tgtrack.main`` (one) or ``tgtrack`` (all of the provider) names.
+
+    An account is refused only where its provider's accounts are known: one may be paused before its worker has ever run.
+
+    Raises:
+        UnknownProvider: There is no such provider.
+        UnknownAccount: The provider has no such account, or none at all.
+        redis.RedisError: As the client does.
+    """
+    provider, dot, account = target.partition(".")
+    check_provider(provider)
+    announced_ones = announced(client, [provider])
+    known = sorted(set(announced_ones) | queues_with_events(client, [provider]))
+    names = [queue.partition(".")[2] for queue in known]
+    if not dot:
+        if not known:
+            raise PostbackError(f"{provider} has no account yet: no worker has announced one and no queue holds events")
+        return known
+    if not is_account_name(account) or (announced_ones and target not in known):
+        raise UnknownAccount(provider, account, names)
+    return [target]
+
+
+def _hash(client: redis.Redis, key: str) -> list[tuple[str, bytes]]:
+    fields: Any = client.hgetall(key)
+    return [(field.decode("utf-8", "replace"), text) for field, text in fields.items()]
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _window(given: Any) -> Window | None:
+    if not isinstance(given, list) or len(given) != 3:
+        return None
+    limit, window_s = int(_number(given[0])), _number(given[1])
+    return Window(limit, window_s, str(given[2])) if limit > 0 and window_s > 0 else None
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0

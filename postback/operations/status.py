@@ -1,0 +1,303 @@
+"""What there is to see: every account's queue, quota and pause at one moment, workers, orphans, Redis itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis
+
+from postback import keys
+from postback.operations import deadletters, queues
+from postback.operations.messages import iso
+from postback.operations.quota import Log, Usage, Window, read_ring, share_s
+from postback.operations.scripts import Script, redis_now_ms
+from postback.operations.server import RedisStatus, redis_status
+
+#: Accounts whose state is asked for in one pipeline: a quota log may have 41 KB.
+PIPELINED: Final = 50
+
+_status = Script("status")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why and until when an account waits.
+
+    Attributes:
+        reason: ``operator`` and ``credentials`` end by a resume; ``quota``, ``outage`` and ``retrying`` by themselves.
+        until_ms: None: until somebody resumes it.
+        since_ms: 0 if that is not known.
+    """
+
+    reason: str
+    until_ms: float | None
+    since_ms: float
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountStatus:
+    """One account at one moment. Counts are events, except ``requests_in_flight``; times are Redis time in ms."""
+
+    queue: str
+    #: Some worker has announced it, ever. Otherwise its queue is an orphan.
+    announced: bool
+    #: A worker that is alive serves it.
+    served: bool
+    queued: int
+    #: Waiting for a due time or a back-off, and held aside in a run of failures.
+    delayed: int
+    in_flight: int
+    requests_in_flight: int
+    dead: int
+    dead_reasons: Mapping[str, int] = field(default_factory=dict)
+    paused: Pause | None = None
+    #: Failures in a row.
+    failures: int = 0
+    windows: tuple[Window, ...] = ()
+    batch_max: int = 1
+    log: Log
+    #: When the longest waiting event was enqueued; None if none waits or says it.
+    oldest_ms: float | None = None
+    #: When the last delayed event is due.
+    last_due_ms: float | None = None
+    last_success_ms: float | None = None
+    last_failure_ms: float | None = None
+    last_failure: str = ""
+    delivered: int = 0
+
+    @property
+    def provider(self) -> str:
+        """``tgtrack``."""
+        return self.queue.partition(".")[0]
+
+    @property
+    def account(self) -> str:
+        """``main``."""
+        return self.queue.partition(".")[2]
+
+    @property
+    def usage(self) -> list[Usage]:
+        """Its quota, window by window."""
+        return [self.log.usage(window) for window in self.windows]
+
+    @property
+    def is_orphan(self) -> bool:
+        """It holds events and no worker has ever announced it."""
+        return not self.announced
+
+    def requests(self, events: int) -> int:
+        """Requests that so many events take, if their batches are full."""
+        return -(-events // self.batch_max)
+
+    def eta_s(self, more: int = 0) -> float | None:
+        """Seconds until the last waiting event, and ``more``, can have gone out; None if a pause has no end.
+
+        As the quota allows, with full batches and immediate answers; not before the last delayed event is due.
+        """
+        events = self.queued + self.delayed + more
+        if not events:
+            return 0.0
+        begin_s = 0.0
+        if self.paused:
+            if self.paused.until_ms is None:
+                return None
+            begin_s = max(0.0, (self.paused.until_ms - self.log.now_ms) / 1000)
+        drained_s = self.log.drain_s(self.windows, self.requests(events), begin_s=begin_s)
+        due_s = (self.last_due_ms - self.log.now_ms) / 1000 if self.last_due_ms else 0.0
+        return max(drained_s, due_s)
+
+    def share_s(self, events: int) -> float:
+        """How many seconds' worth of quota so many events are."""
+        return share_s(self.windows, self.requests(events))
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; times are ISO 8601 in UTC."""
+        eta_s = self.eta_s()
+        return {
+            "provider": self.provider,
+            "account": self.account,
+            "queued": self.queued,
+            "delayed": self.delayed,
+            "in_flight": self.in_flight,
+            "dead": self.dead,
+            "paused": self.paused
+            and {
+                "reason": self.paused.reason,
+                "until": _iso(self.paused.until_ms),
+                "since": _iso(self.paused.since_ms),
+                "detail": self.paused.detail,
+            },
+            "quota": [
+                {
+                    "limit": usage.window.limit,
+                    "window_s": usage.window.window_s,
+                    "used": usage.used,
+                    "remaining": usage.remaining,
+                    "resets_in_s": round(usage.resets_in_s, 3),
+                    "all_back_in_s": round(usage.all_back_in_s, 3),
+                    "text": usage.window.text,
+                }
+                for usage in self.usage
+            ],
+            "backlog_eta_s": None if eta_s is None else round(eta_s, 3),
+            "backlog_quota_s": round(self.share_s(self.queued + self.delayed), 3),
+            "oldest_waiting": _iso(self.oldest_ms),
+            "last_success": _iso(self.last_success_ms),
+            "last_failure": _iso(self.last_failure_ms),
+            "last_failure_text": self.last_failure,
+            "failures_in_a_row": self.failures,
+            "requests_in_flight": self.requests_in_flight,
+            "delivered": self.delivered,
+            "dead_reasons": dict(self.dead_reasons),
+            "announced": self.announced,
+            "served": self.served,
+        }
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything at one moment, of one Redis or of several."""
+
+    at_ms: float
+    accounts: tuple[AccountStatus, ...]
+    workers: tuple[queues.Worker, ...]
+    redis: tuple[RedisStatus, ...]
+    #: Provider -> all of its dead letters, also those that do not say their account.
+    dead: Mapping[str, int]
+
+    def __add__(self, other: Snapshot) -> Snapshot:
+        """Both together: providers may have a Redis each."""
+        return Snapshot(
+            max(self.at_ms, other.at_ms),
+            self.accounts + other.accounts,
+            self.workers + other.workers,
+            self.redis + other.redis,
+            {**self.dead, **other.dead},
+        )
+
+    def of(self, queue: str) -> AccountStatus | None:
+        """One account, if it is known or holds events."""
+        return next((account for account in self.accounts if account.queue == queue), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "accounts": [account.as_json() for account in self.accounts],
+            "at": iso(self.at_ms),
+            "workers": [
+                {"name": worker.name, "provider": worker.provider or None, "seen": iso(worker.at_ms)}
+                for worker in self.workers
+            ],
+            "dead_letters": dict(self.dead),
+            "redis": [one.as_json() for one in self.redis],
+        }
+
+
+def snapshot(client: redis.Redis, providers: Iterable[str] | None = None, *, url: str = "") -> Snapshot:
+    """Look at the accounts of some providers (all by default) on one Redis.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    names = tuple(providers) if providers is not None else queues.providers()
+    announced = queues.announced(client, names)
+    orphans = sorted(queues.queues_with_events(client, names) - announced.keys())
+    dead = {name: deadletters.count(client, name) for name in names}
+    # Dead letters of an account that is gone are still somebody's to look after.
+    buried = {queue for counted in dead.values() for queue, _ in counted.by_queue_and_reason if queue}
+    shown = [*announced, *orphans, *sorted(buried - announced.keys() - set(orphans))]
+    shown.sort(key=lambda queue: (names.index(queue.partition(".")[0]), queue not in announced))
+    now_ms = redis_now_ms(client)
+    accounts = []
+    for queue, state in zip(shown, _states(client, shown), strict=True):
+        counted = dead[queue.partition(".")[0]]
+        accounts.append(_account(queue, announced.get(queue), state, counted, now_ms))
+    return Snapshot(
+        now_ms,
+        tuple(accounts),
+        tuple(queues.workers(client, now_ms)),
+        (redis_status(client, names, url=url),),
+        {name: counted.total for name, counted in dead.items()},
+    )
+
+
+def _states(client: redis.Redis, shown: list[str]) -> list[Any]:
+    states: list[Any] = []
+    for start in range(0, len(shown), PIPELINED):
+        pipeline = client.pipeline(transaction=False)
+        sha = _status.load(client)
+        for queue in shown[start : start + PIPELINED]:
+            own = _keys(queue)
+            pipeline.evalsha(sha, len(own), *own)
+        states += pipeline.execute()
+    return states
+
+
+def _keys(queue: str) -> list[str]:
+    return [
+        *keys.priority_lists(queue),
+        keys.delayed(queue),
+        keys.held(queue),
+        keys.groups(queue),
+        keys.meta(queue),
+        keys.ring(queue),
+        keys.flight(queue),
+        keys.unacked(queue),
+    ]
+
+
+def _account(
+    queue: str, told: queues.Announced | None, state: list[Any], counted: deadletters.DeadCount, now_ms: float
+) -> AccountStatus:
+    at_us, queued, delayed, held, grouped, requests, flying, oldest, last_due, flat, ring = state
+    meta = {name.decode(): value.decode("utf-8", "replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    at_ms = int(at_us) / 1000
+    times = read_ring(ring, int(_number(meta, "seq") or 0), int(_number(meta, "size") or 0))
+    return AccountStatus(
+        queue=queue,
+        announced=told is not None,
+        served=told is not None and now_ms - told.at_ms <= queues.ALIVE_S * 1000,
+        queued=queued + grouped,
+        delayed=delayed + held,
+        in_flight=flying,
+        requests_in_flight=requests,
+        dead=counted.of(queue),
+        dead_reasons=counted.reasons(queue),
+        paused=_pause(meta, at_ms),
+        failures=int(_number(meta, "fails") or 0),
+        windows=told.windows if told else (),
+        batch_max=told.batch_max if told else 1,
+        log=Log(at_ms, times, requests),
+        oldest_ms=int(oldest) or None,
+        last_due_ms=int(last_due) or None,
+        last_success_ms=_number(meta, "ok_at"),
+        last_failure_ms=_number(meta, "fail_at"),
+        last_failure=meta.get("fail_text", ""),
+        delivered=int(_number(meta, "delivered") or 0),
+    )
+
+
+def _pause(meta: Mapping[str, str], now_ms: float) -> Pause | None:
+    until_ms = _number(meta, "paused")
+    if not until_ms or (until_ms != -1 and until_ms <= now_ms):
+        return None
+    return Pause(
+        meta.get("reason") or "unknown",
+        None if until_ms == -1 else until_ms,
+        _number(meta, "since") or 0.0,
+        meta.get("detail", ""),
+    )
+
+
+def _number(meta: Mapping[str, str], name: str) -> float | None:
+    try:
+        return float(meta[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def _iso(epoch_ms: float | None) -> str | None:
+    return iso(epoch_ms) if epoch_ms else None

@@ -1,0 +1,266 @@
+"""What ``status`` says of a real server."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+import time
+
+import pytest
+
+import postback
+from postback import keys, mytracker, tgtrack
+from postback.operations import snapshot
+from tasks.grants import REGISTRY, Settlement
+
+QUEUE = "tgtrack.main"
+STEP = keys.priority_list(QUEUE, 3)
+
+
+@pytest.fixture
+def governor(govern):
+    """A worker's governor for one account with two windows."""
+    return govern(QUEUE, limits="3/second; 7 per 10 seconds")
+
+
+def test_shape(desk, command):
+    """``status --json`` has the documented keys."""
+    desk.announce(QUEUE)
+    account = command.json("status", "--json")["accounts"][0]
+    documented = ["provider", "account", "queued", "delayed", "in_flight", "dead", "paused", "quota", "backlog_eta_s"]
+    assert [key for key in account if key in documented] == documented
+    assert account["paused"] is None
+    assert {"limit", "window_s", "used", "remaining", "resets_in_s"} <= account["quota"][0].keys()
+    assert [(window["limit"], window["window_s"]) for window in account["quota"]] == [
+        (3, 1.0), (500, 3600.0), (5000, 86400.0),
+    ]  # fmt: skip
+
+
+def test_counts(desk, governor):
+    """Queued counts all priorities and halves of batches; delayed counts back-offs too; in flight counts events."""
+    desk.announce(QUEUE)
+    postback.send_many([tgtrack.AddEvent(user_id="1", event_type="sale")] * 3)
+    tgtrack.GetUserInfo(user_id="1").delay()
+    governor.take(QUEUE, 1)
+    (grant,) = REGISTRY.values()
+    grant.settlement = Settlement(health="ok", delivered=0, messages=[[1, "poll", 60_000]])
+    governor.settle(grant)
+    governor.take(QUEUE, 1)
+    (grant,) = REGISTRY.values()
+    grant.settlement = Settlement(health="none", groups=[[[1], []]])
+    governor.settle(grant)
+    governor.take(QUEUE, 1)
+    (account,) = snapshot(desk.client).accounts
+    assert (account.queued, account.delayed, account.in_flight, account.requests_in_flight) == (2, 1, 1, 1)
+    desk.client.zadd(keys.held(QUEUE), {b"x": 1})
+    assert snapshot(desk.client).accounts[0].delayed == 2
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_agrees_with_take(seed, desk, governor):
+    """Whatever was answered when and is in flight: a window has nothing left if TAKE refuses, and both wait as long."""
+    desk.announce(QUEUE, [[3, 1.0, "3/second"], [7, 10.0, "7 per 10 seconds"]])
+    tgtrack.AddEvent(user_id="1", event_type="sale").delay()
+    chance = random.Random(seed)
+    size, sequence, flying = 7, chance.randrange(12), chance.randrange(5)
+    now_ms = time.time() * 1000
+    # Not near a window's length, so that a slow machine cannot change the answer between two looks.
+    ages_s = [
+        chance.choice([chance.uniform(0, 0.5), chance.uniform(3, 8), chance.uniform(11, 20)]) for _ in range(sequence)
+    ]
+    for number, age_s in enumerate(sorted(ages_s, reverse=True)):
+        desk.client.setrange(keys.ring(QUEUE), number % size * 8, struct.pack(">d", now_ms - age_s * 1000))
+    desk.client.hset(keys.meta(QUEUE), mapping={"seq": sequence, "size": size, "healthy": 1})
+    for number in range(flying):
+        desk.client.zadd(keys.flight(QUEUE), {f"other.{number}": now_ms + 60_000})
+    (account,) = snapshot(desk.client).accounts
+    spent = [usage for usage in account.usage if not usage.remaining]
+    taken = governor.take(QUEUE, 1)
+    assert bool(taken.grants) is not bool(spent)
+    for usage in account.usage:
+        young = sum(age_s < usage.window.window_s for age_s in sorted(ages_s)[:size])
+        assert usage.used == young + flying
+    if spent:
+        assert taken.wait_ms / 1000 == pytest.approx(max(usage.resets_in_s for usage in spent), abs=0.3)
+
+
+def test_a_pause_that_is_over(desk, command):
+    """A pause whose time has passed is null; one that lasts has its end, and one for an operator has none."""
+    desk.announce(QUEUE)
+    now_ms = time.time() * 1000
+
+    def paused(until_ms: float):
+        told = {"paused": f"{until_ms:.0f}", "reason": "quota", "since": f"{now_ms:.0f}"}
+        desk.client.hset(keys.meta(QUEUE), mapping=told)
+        return command.json("status", "--json")["accounts"][0]["paused"]
+
+    assert paused(now_ms - 1) is None
+    assert paused(now_ms + 60_000)["until"].endswith("Z")
+    assert paused(-1)["until"] is None
+    assert paused(-1)["reason"] == "quota"
+
+
+def test_backlog(desk):
+    """The backlog's time follows all windows, and counts batches."""
+    desk.announce(QUEUE)
+    desk.announce("mytracker.game", [[1, 10.0, "1 per 10 seconds"]], batch_max=20)
+    postback.send_many([tgtrack.AddEvent(user_id="1", event_type="sale")] * 501)
+    postback.send_many([mytracker.Login(custom_user_id="1")] * 100)
+    seen = snapshot(desk.client)
+    assert seen.of(QUEUE).eta_s() == pytest.approx(3600, rel=0.01)
+    assert seen.of("mytracker.game").eta_s() == pytest.approx(40, rel=0.01)
+
+
+def test_backlog_of_a_paused_account(desk):
+    """A pause without end has no time; one with an end is waited for."""
+    desk.announce(QUEUE)
+    tgtrack.AddEvent(user_id="1", event_type="sale").delay()
+    desk.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "credentials"})
+    assert snapshot(desk.client).of(QUEUE).eta_s() is None
+    desk.client.hset(keys.meta(QUEUE), mapping={"paused": f"{time.time() * 1000 + 60_000:.0f}", "reason": "quota"})
+    assert snapshot(desk.client).of(QUEUE).eta_s() == pytest.approx(60, abs=1)
+
+
+def test_orphans(desk, command):
+    """A queue that no worker has announced is shown, whatever of it is left; other applications' keys are not."""
+    desk.announce(QUEUE)
+    desk.client.lpush(keys.priority_list("tgtrack.ghost", 3), b"x")
+    desk.client.zadd(keys.delayed("tonai.gone"), {b"x": 1})
+    desk.client.lpush("tgtrack.main.backup", b"x")
+    desk.client.set("tgtrack.text", b"x")
+    desk.client.hset(keys.meta("tgtrack.past"), "seq", 1)
+    desk.client.lpush("celery", b"x")
+    shown = {f"{one['provider']}.{one['account']}": one for one in command.json("status", "--json")["accounts"]}
+    assert shown.keys() == {QUEUE, "tgtrack.ghost", "tonai.gone"}
+    assert shown["tgtrack.ghost"]["announced"] is False
+    assert command("status", "--check") == 1
+    assert "tgtrack.ghost: 1 event in a queue of no account" in command.out
+
+
+class TestCheck:
+    def test_all_well(self, desk, command):
+        """Exits 0 when nothing needs a person: an operator's own pause, a spent quota and an idle account do not."""
+        desk.announce(QUEUE)
+        desk.announce("tgtrack.shop", age_s=900)
+        desk.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "operator"})
+        tgtrack.AddEvent(user_id="1", event_type="sale").delay()
+        assert command("status", "--check") == 0
+        assert "nothing needs a person" in command.out
+
+    def test_credentials(self, desk, command):
+        """Refused credentials need a person."""
+        desk.announce(QUEUE)
+        desk.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "credentials"})
+        assert command("status", "--check") == 1
+        assert "postback resume tgtrack.main" in command.out
+
+    def test_dead_letters(self, desk, command):
+        """So do dead letters."""
+        desk.announce(QUEUE)
+        desk.sales(2)
+        assert command("status", "--check") == 1
+        assert "tgtrack.dead: 2 dead" in command.out
+
+    def test_no_worker(self, desk, command):
+        """So does an account that has events and whose workers have been silent."""
+        desk.announce(QUEUE, age_s=31)
+        tgtrack.AddEvent(user_id="1", event_type="sale").delay()
+        assert command("status", "--check") == 1
+        assert "tgtrack.main: 1 event and no live worker" in command.out
+
+    def test_memory(self, desk, command):
+        """So does a Redis that is nearly full."""
+        desk.announce(QUEUE)
+        used = desk.client.info("memory")["used_memory"]
+        desk.client.config_set("maxmemory", int(used * 1.05))
+        try:
+            assert command("status", "--check") == 1
+        finally:
+            desk.client.config_set("maxmemory", 0)
+        assert "of its maxmemory" in command.out
+
+    def test_json(self, desk, command):
+        """With --json the alarms are in the document."""
+        desk.sales(1)
+        assert command("status", "--check", "--json") == 1
+        assert [alarm["kind"] for alarm in json.loads(command.out)["alarms"]] == ["dead"]
+
+
+def test_table(desk, command):
+    """One line an account and one for what is wrong, within 100 columns, without colour in a pipe."""
+    long = "tgtrack." + "a" * 60
+    for queue in (QUEUE, "tgtrack.shop", long):
+        desk.announce(queue)
+    desk.announce("tonapi.main", [[9, 4.0, "a"], [99_999, 60.0, "b"], [99_999, 3600.0, "c"], [999_999, 86400.0, "d"]])
+    desk.announce("mytracker.game", [])
+    desk.sales(3)
+    desk.client.hset(
+        keys.meta("tgtrack.shop"), mapping={"paused": -1, "reason": "credentials", "detail": "401 " + "x" * 400}
+    )
+    desk.client.lpush("tgtrack.ghost", *[b"x"] * 1000)
+    assert command("status") == 0
+    lines = command.out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "\x1b" not in command.out
+    text = command.out
+    assert "paused: credentials, 401 xxx" in text
+    assert "dead: 3 rejected" in text
+    assert "orphaned queue" in text
+    assert "500/500 h" in text
+
+
+def test_control_characters_of_a_provider_do_not_reach_the_terminal(desk, command):
+    """A detail cannot steer the terminal."""
+    desk.announce(QUEUE)
+    desk.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "x", "detail": "\x1b[2J\nfake line"})
+    assert command("status") == 0
+    assert "\x1b" not in command.out
+    assert "\nfake line" not in command.out
+
+
+def test_nonsense_in_the_hashes(desk, command):
+    """What somebody else wrote into our hashes does not break it."""
+    for field, text in {
+        "tgtrack.main": b"[]",
+        "tgtrack.b": b"\xff",
+        "x": b"{}",
+        "tgtrack.c": b'{"windows": [[0]]}',
+    }.items():
+        desk.client.hset(keys.ACCOUNTS, field, text)
+    desk.client.hset(keys.WORKERS, "w", b"nonsense")
+    desk.client.hset(keys.meta(QUEUE), mapping={"paused": "soon", "seq": "x"})
+    assert command("status") == 0
+
+
+class TestCheckCommand:
+    def test_what_is_wrong(self, desk, command, monkeypatch, tmp_path):
+        """``check`` names each thing that is wrong, in a sentence, and exits 1."""
+        accounts = tmp_path / "accounts.toml"
+        accounts.write_text('[tgtrack.main]\napi_key = "env:NO_SUCH_KEY"\n')
+        monkeypatch.setenv("POSTBACK_ACCOUNTS", str(accounts))
+        assert command("check") == 1
+        assert "NO_SUCH_KEY" in command.out
+        assert "the append-only file is off" in command.out
+
+    def test_all_well(self, desk, command, monkeypatch, tmp_path):
+        """With everything in place it exits 0."""
+        accounts = tmp_path / "accounts.toml"
+        accounts.write_text('[tgtrack.main]\napi_key = "s3cret"\n')
+        monkeypatch.setenv("POSTBACK_ACCOUNTS", str(accounts))
+        desk.announce(QUEUE)
+        desk.client.hset(keys.WORKERS, "w", json.dumps({"at": desk.now_ms, "provider": "tgtrack", "pid": 1}))
+        desk.client.config_set("appendonly", "yes")
+        try:
+            assert command("check") == 0, command.out
+        finally:
+            desk.client.config_set("appendonly", "no")
+        assert "s3cret" not in command.out
+
+    def test_a_missing_worker(self, desk, command, monkeypatch, tmp_path):
+        """An account of the file that no worker serves is named."""
+        accounts = tmp_path / "accounts.toml"
+        accounts.write_text('[tgtrack.main]\napi_key = "k"\n')
+        monkeypatch.setenv("POSTBACK_ACCOUNTS", str(accounts))
+        assert command("check") == 1
+        assert "tgtrack.main: no live worker serves it: start `python -m workers tgtrack`" in command.out
