@@ -275,15 +275,15 @@ class Delivery:
             attempts=envelope.state.attempts + int(asked),
             duplicate=duplicate,
         )
-        settlement.messages.append(_dead_line(envelope, position + 1, header, duplicate=duplicate))
+        settlement.messages.append(_dead_line(envelope, position + 1, header, self.account.queue, duplicate=duplicate))
         fates[position] = Fate("dead", f"{reason} {verdict.words}".rstrip())
 
 
-def _dead_line(envelope: Envelope, index: int, header: str, *, duplicate: bool) -> list[Any]:
+def _dead_line(envelope: Envelope, index: int, header: str, queue: str, *, duplicate: bool) -> list[Any]:
     """What SETTLE is told of a dead letter; what is no Celery message gets one around it."""
     line: list[Any] = [index, "dead", 0, int(duplicate), header]
     if not envelope.document:
-        line.append(wrapped(envelope, header))
+        line.append(wrapped(envelope, header, queue))
     return line
 
 
@@ -326,13 +326,13 @@ def unsettled(grant: Grant, account: Account | None, *, ran: bool = False) -> Se
             if account is None or at_most_once or attempts >= account.max_attempts:
                 reason = "ambiguous" if at_most_once else "exhausted"
                 header = letter(envelope, reason, "the worker's own code failed", attempts=attempts, duplicate=True)
-                settlement.messages.append(_dead_line(envelope, index, header, duplicate=True))
+                settlement.messages.append(_dead_line(envelope, index, header, grant.queue, duplicate=True))
             else:
                 pause_ms = round(1000 * min(account.backoff_max_s, account.backoff_s * 2**attempts))
                 settlement.messages.append([index, "retry", pause_ms, 1])
             continue
         header = letter(envelope, reason, attempts=envelope.state.attempts, duplicate=envelope.state.duplicate)
-        settlement.messages.append(_dead_line(envelope, index, header, duplicate=envelope.state.duplicate))
+        settlement.messages.append(_dead_line(envelope, index, header, grant.queue, duplicate=envelope.state.duplicate))
     if sent:
         settlement.health = "unknown"
         settlement.detail = "ambiguous: the worker's own code failed"

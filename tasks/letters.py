@@ -52,7 +52,7 @@ def letter(
     )
 
 
-def wrapped(envelope: Envelope, header: str) -> str:
+def wrapped(envelope: Envelope, header: str, queue: str) -> str:
     """A Celery message around something that is none, so that a dead-letter list holds nothing else.
 
     Its body is the original entry; a replay puts back exactly these bytes.
@@ -62,6 +62,11 @@ def wrapped(envelope: Envelope, header: str) -> str:
         "content-encoding": "binary",
         "content-type": "application/octet-stream",
         "headers": {"postback_dead": json.loads(header), "id": envelope.id, "task": envelope.task},
-        "properties": {"body_encoding": "base64", "priority": 0, "delivery_info": {}, "delivery_tag": ""},
+        "properties": {
+            "body_encoding": "base64",
+            "priority": 0,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "delivery_tag": "",
+        },
     }
     return json.dumps(message)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import redis
 
 from config.accounts import Account
+from postback.operations.quota import padded_ms
 from tasks.grants import GRANT_PREFIX, REGISTRY, Envelope, Grant, Settlement, open_envelope
 from tasks.letters import letter
 from tasks.registry import PROVIDERS
@@ -29,10 +30,6 @@ logger = logging.getLogger(__name__)
 
 #: Deliveries of a message that ended with the death of its worker; then it is a dead letter ``crashed``.
 MAX_CRASHES: Final = 3
-#: A window is made longer by this share and by MARGIN_MS, for the drift between Redis' clock and the provider's.
-DRIFT: Final = 1e-4
-#: Milliseconds added to each window.
-MARGIN_MS: Final = 1
 #: Seconds after its lease at which an unsettled grant is forgotten here. Redis has long re-queued it.
 FORGET_S: Final = 1.0
 
@@ -333,8 +330,3 @@ class Governor:
             json.dumps({"at": now_ms, "provider": provider, "pid": os.getpid(), "held": len(REGISTRY)}),
         )
         pipeline.execute()
-
-
-def padded_ms(window_s: float) -> int:
-    """A window's length as it is kept to, in ms."""
-    return int(window_s * 1000 * (1 + DRIFT)) + MARGIN_MS

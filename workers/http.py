@@ -27,6 +27,9 @@ WATCH_S: Final = 0.1
 #: Idle connections kept by each thread; more than the accounts that a worker serves at one time is waste.
 POOL_SIZE: Final = 4
 
+#: Prepared requests kept by each thread; look-ups have a URL each.
+MAX_TEMPLATES: Final = 64
+
 _local = threading.local()
 
 
@@ -116,9 +119,7 @@ class RequestsSender:
         deadline = time.monotonic() + account.timeout_s
         _local.deadline = deadline
         try:
-            prepared = requests.Request(
-                request.method, request.url, headers=dict(request.headers), data=request.body
-            ).prepare()
+            prepared = self._prepared(request)
             response = session.send(
                 prepared,
                 timeout=(min(account.connect_timeout_s, account.timeout_s), account.timeout_s),
@@ -140,6 +141,20 @@ class RequestsSender:
             raise Unanswered("the answer is too large")
         return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
+    def _prepared(self, request: HttpRequest) -> requests.PreparedRequest:
+        """``requests``' own preparation, done once for each URL of a thread: an account posts to a handful of them."""
+        templates: dict[tuple[str, str], tuple[Any, requests.PreparedRequest]] = _local.templates
+        known = templates.get((request.method, request.url))
+        if known is None or known[0] != request.headers:
+            template = requests.Request(request.method, request.url, headers=dict(request.headers)).prepare()
+            if len(templates) >= MAX_TEMPLATES:
+                templates.clear()
+            known = templates[request.method, request.url] = (request.headers, template)
+        prepared = known[1].copy()
+        if request.body is not None:
+            prepared.prepare_body(request.body, None)
+        return prepared
+
     def _session(self, base_url: str) -> requests.Session:
         session: requests.Session | None = getattr(_local, "session", None)
         if session is None:
@@ -149,6 +164,7 @@ class RequestsSender:
             session.mount("http://", adapter)
             session.mount("https://", adapter)
             _local.proxies = {}
+            _local.templates = {}
         if base_url not in _local.proxies:
             # Proxies and CA bundles of the environment, looked up once and not per request.
             settings = session.merge_environment_settings(base_url, {}, None, None, None)

@@ -30,22 +30,20 @@ def observe(grant: Grant, report: Report) -> None:
 
 
 def _tell(dispatcher: Any, envelope: Envelope, fate: Fate, elapsed_s: float) -> None:
+    """One task event that says it all: monitors take a task's name from any event that has it."""
     headers = envelope.headers
-    dispatcher.send(
-        "task-received",
-        uuid=envelope.id,
-        name=envelope.task,
-        args="()",
-        kwargs=str(headers.get("kwargsrepr", "")),
-        root_id=headers.get("root_id"),
-        parent_id=headers.get("parent_id"),
-        retries=envelope.state.attempts,
-        eta=None,
-        expires=headers.get("expires"),
-    )
+    about = {
+        "uuid": envelope.id,
+        "name": envelope.task,
+        "args": "()",
+        "kwargs": str(headers.get("kwargsrepr", "")),
+        "root_id": headers.get("root_id"),
+        "parent_id": headers.get("parent_id"),
+        "retries": envelope.state.attempts,
+    }
     if fate.kind == "dead":
-        dispatcher.send("task-failed", uuid=envelope.id, exception=f"DeadLettered({fate.text!r})", traceback="")
+        dispatcher.send("task-failed", exception=f"DeadLettered({fate.text!r})", traceback="", **about)
     elif fate.kind in ("retry", "wait"):
-        dispatcher.send("task-retried", uuid=envelope.id, exception=f"Delayed({fate.text!r})", traceback="")
+        dispatcher.send("task-retried", exception=f"Delayed({fate.text!r})", traceback="", **about)
     else:
-        dispatcher.send("task-succeeded", uuid=envelope.id, result=repr(fate.text), runtime=elapsed_s)
+        dispatcher.send("task-succeeded", result=repr(fate.text), runtime=elapsed_s, **about)

@@ -16,7 +16,7 @@ import redis
 
 from postback import keys
 from workers import scripts
-from workers.governor import padded_ms
+from postback.operations.quota import padded_ms
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"

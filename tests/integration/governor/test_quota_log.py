@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.governor.bench import Bench, Took, message
-from workers.governor import padded_ms
+from postback.operations.quota import padded_ms
 
 LEASE_MS = 5_000
 WINDOWS = st.lists(

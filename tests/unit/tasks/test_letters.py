@@ -58,13 +58,13 @@ class TestWrapped:
     @pytest.mark.parametrize("raw", [b"", b"hello", b"\xff\x00", b"[]", b'{"a": "\\u0000"}'])
     def test_keeps_the_bytes(self, raw: bytes) -> None:
         """The entry can be put back exactly as it was."""
-        document = json.loads(wrapped(Envelope(raw), letter(None, "malformed", "not JSON")))
+        document = json.loads(wrapped(Envelope(raw), letter(None, "malformed", "not JSON"), "tgtrack.main"))
         assert base64.b64decode(document["body"]) == raw
         assert document["headers"]["postback_dead"]["reason"] == "malformed"
 
     def test_is_a_message(self) -> None:
         """It is a Celery message, but none that could be taken for an event."""
-        opened = open_envelope(wrapped(Envelope(b"x"), letter(None, "malformed")).encode())
+        opened = open_envelope(wrapped(Envelope(b"x"), letter(None, "malformed"), "tgtrack.main").encode())
         assert opened.document
         assert opened.defect
 
