@@ -45,8 +45,9 @@ types: $(STAMP) ## mypy, strict
 imports: $(STAMP) ## import-linter: workers -> tasks -> config -> postback
 	$(VENV)/bin/lint-imports
 
-bench: $(STAMP) ## Throughput and cost of a take, on this machine
-	$(PY) -m tests.bench
+bench: $(STAMP) ## Against stock Celery and celery-batches, interleaved, as ratios
+	$(PY) -m pip install -q --no-deps celery-batches
+	$(PY) -m benchmarks
 
 chaos: $(STAMP) ## Kill workers and Redis for MINUTES=10 and count what is lost
 	$(PY) -m tests.chaos --minutes $(MINUTES)

@@ -27,7 +27,9 @@ def post(path: str, value: Any) -> None:
     """POST JSON; one session per thread."""
     session = getattr(_local, "session", None) or requests.Session()
     _local.session = session
-    session.post(f"{SINK}/v1/{path}/?idApp=666", json=value, headers={"Authorization": "T"}, timeout=10).raise_for_status()
+    session.post(
+        f"{SINK}/v1/{path}/?idApp=666", json=value, headers={"Authorization": "T"}, timeout=10
+    ).raise_for_status()
 
 
 @app.task(base=Batches, name="stock.batch", flush_every=20, flush_interval=1)  # type: ignore[untyped-decorator]

@@ -32,7 +32,10 @@ def bare_loop(sink: str, events: int) -> float:
     """Events a second of the least that can be done: one session, prepared bodies of 20, one after another."""
     body = json.dumps([EVENT] * 20, separators=(",", ":")).encode()
     session = requests.Session()
-    url, headers = f"{sink}/v1/customEventBatch/?idApp=666", {"Authorization": "TOKEN", "Content-Type": "application/json"}
+    url, headers = (
+        f"{sink}/v1/customEventBatch/?idApp=666",
+        {"Authorization": "TOKEN", "Content-Type": "application/json"},
+    )
     begun = time.monotonic()
     for _ in range(events // 20):
         session.post(url, data=body, headers=headers, timeout=10).raise_for_status()
@@ -53,14 +56,23 @@ def main(events: int = 20_000, rounds: int = 3) -> None:
             rates["postback"].append(measure.drained(sink, events, measure.ours("mytracker"), env))
             for _ in range(few):
                 batch.apply_async(kwargs=kwargs)
-            rates["celery-batches"].append(measure.drained(sink, few, measure.stock("benchmarks.batch_stock", THREADS), env))
+            rates["celery-batches"].append(
+                measure.drained(sink, few, measure.stock("benchmarks.batch_stock", THREADS), env)
+            )
             for _ in range(few):
                 single.apply_async(kwargs=kwargs)
             rates["single"].append(measure.drained(sink, few, measure.stock("benchmarks.batch_stock", THREADS), env))
             rates["bare"].append(bare_loop(sink, events * 2))
-            print(f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:.0f}/s" for name, values in rates.items()), flush=True)
+            print(
+                f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:.0f}/s" for name, values in rates.items()),
+                flush=True,
+            )
     median = {name: statistics.median(values) for name, values in rates.items()}
-    for rival, words in (("celery-batches", "celery-batches"), ("single", "one POST per event (stock Celery)"), ("bare", "the bare loop")):
+    for rival, words in (
+        ("celery-batches", "celery-batches"),
+        ("single", "one POST per event (stock Celery)"),
+        ("bare", "the bare loop"),
+    ):
         print(f"postback is {median['postback'] / median[rival]:.2f} x {words}")
 
 

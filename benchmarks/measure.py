@@ -83,5 +83,15 @@ def ours(provider: str) -> list[str]:
 
 def stock(app: str, threads: int) -> list[str]:
     """Command of a plain Celery worker with threads and nothing that it does not need."""
-    options = ["-P", "threads", "-c", str(threads), "-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    options = [
+        "-P",
+        "threads",
+        "-c",
+        str(threads),
+        "-l",
+        "WARNING",
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+    ]
     return [sys.executable, "-m", "celery", "-A", app, "worker", *options]

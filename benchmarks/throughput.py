@@ -32,7 +32,9 @@ def main(events: int = 4000, rounds: int = 3) -> None:
                 add_event.apply_async(kwargs={"account": "main", "event": EVENT})
             stock.append(measure.drained(sink, events, measure.stock("benchmarks.stock", THREADS), env))
             ratio = ours[-1] / stock[-1]
-            print(f"round {number + 1}: postback {ours[-1]:.0f}/s, stock {stock[-1]:.0f}/s, ratio {ratio:.2f}", flush=True)
+            print(
+                f"round {number + 1}: postback {ours[-1]:.0f}/s, stock {stock[-1]:.0f}/s, ratio {ratio:.2f}", flush=True
+            )
     ratio = statistics.median(ours) / statistics.median(stock)
     print(f"one POST per event: postback is {ratio:.2f} x stock Celery (threads, acks_late)")
 

@@ -22,6 +22,15 @@ SOCKET_CONNECT_TIMEOUT_S: Final = 5
 HEALTH_CHECK_INTERVAL_S: Final = 25
 
 
+#: They belong to the user's own Celery app and would win over ``POSTBACK_BROKER_URL``: Celery looks at them before its configuration.
+FOREIGN_VARIABLES: Final = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+)
+
+
 def celery_config(settings: Settings, provider: str | None = None) -> dict[str, Any]:
     """Settings of a worker app, with Celery's lower-case names.
 

@@ -67,5 +67,5 @@ persistent = False
 #: A RabbitMQ setting; the Redis broker is asked directly.
 broker_api = None
 #: Which columns, in order: what people look for first, and no arguments but the short ones that Postback writes itself.
-tasks_columns = "name,uuid,state,kwargs,result,received,started,runtime,worker"
+tasks_columns = "name,uuid,state,exception,kwargs,result,received,started,runtime,worker"
 natural_time = True

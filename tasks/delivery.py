@@ -158,6 +158,7 @@ class Delivery:
         asked = Asked(
             account, method, len(live), any(grant.envelopes[position].state.duplicate for position in positions)
         )
+        grant.sent = True
         started = time.monotonic()
         verdict = self._ask(request, asked)
         report.elapsed_s = time.monotonic() - started
@@ -171,7 +172,7 @@ class Delivery:
                 fates[position] = Fate("wait", f"rejected {verdict.words}: in a batch of {len(positions)}, halving it")
             return
         if settlement.health in ("quota", "refused"):
-            _return(grant, positions, settlement)
+            _return(grant, positions, settlement, asked=True)
         elif grant.siblings:
             split(grant, [], settlement, own_delivered=verdict.outcome is Outcome.DELIVERED)
         for position in positions:
@@ -287,12 +288,17 @@ def _dead_line(envelope: Envelope, index: int, header: str, queue: str, *, dupli
     return line
 
 
-def _return(grant: Grant, positions: list[int], settlement: Settlement) -> None:
-    """Put events back to the front as they were; a half of a refused batch stays together."""
+def _return(grant: Grant, positions: list[int], settlement: Settlement, *, asked: bool = False) -> None:
+    """Put events back to the front; a half of a refused batch stays together.
+
+    ``asked``: they were sent. Where a worker filled in the time of an event, it is the same when it is sent again.
+    """
     if grant.group:
         settlement.groups.append([[position + 1 for position in positions], _siblings(grant)])
-    else:
-        settlement.messages += [[position + 1, "back"] for position in positions]
+        return
+    for position in positions:
+        timed = asked and EVENTS[grant.envelopes[position].task].time_field is not None
+        settlement.messages.append([position + 1, "back", 1] if timed else [position + 1, "back"])
 
 
 def _siblings(grant: Grant) -> list[int]:

@@ -248,6 +248,8 @@ class Grant:
     granted_us: int = 0
     #: ``time.monotonic()`` at which the lease has surely run out.
     lease_end: float = 0.0
+    #: Its request is on the wire, or was: it can no longer be put back as if nothing had been sent.
+    sent: bool = False
     settlement: Settlement | None = None
 
     @property

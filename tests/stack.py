@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,9 @@ class Stack:
                 worker.kill()
         self.sandbox.close()
         self.redis.stop()
+        if kind is None:
+            # What a failed test leaves behind are its workers' logs.
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def account(self, queue: str, **settings: Any) -> None:
         """Add ``provider.name`` with the provider's test credentials, or change it, in the accounts file."""

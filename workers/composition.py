@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from celery import Celery, bootsteps, signals
 
 from config.accounts import Accounts, load_accounts
-from config.celeryconfig import celery_config
+from config.celeryconfig import FOREIGN_VARIABLES, celery_config
 from config.settings import Settings
 from config.topology import account_queues
 from postback.broker import connect
 from postback.errors import ConfigurationError
 from tasks import runtime, task
 from tasks.delivery import Report
-from tasks.grants import Grant
-from workers import logs, process, rows
+from tasks.grants import REGISTRY, Grant
+from workers import logs, process, rows, scripts
+from workers.control import install_control
 from workers.http import RequestsSender
 from workers.inspection import install_active_queues
+from workers.metrics.measurements import Measurements
 from workers.watch import Watch
 
 #: Seconds to wait for Redis' reply to a script, and for a connection: both block the event loop, so they are short.
@@ -44,15 +46,24 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     logs.configure(settings, accounts)
     client = partial(connect, settings.broker_of(provider), timeout_s=REPLY_S, connect_timeout_s=CONNECT_S)
     governor = process.install(partial(client, single=True), accounts)
+    measurements: Measurements | None = None
+    if settings.metrics_port is not None:
+        measurements = Measurements(process.current_accounts, lambda: list(REGISTRY.values()), lambda: governor.unsent)
+        scripts.on_run = measurements.ran
+    observers = [logs.observe, *([measurements.observe] if measurements else [])]
+    closed = partial(tell, [*observers, rows.observe_closed])
+    process.on_closed(closed)
     runtime.install(
         runtime.Runtime(
             account=lambda queue: process.current_accounts().get(queue),
             sender=RequestsSender(),
             settle=governor.settle,
             scrub=logs.scrub,
-            observe=observe,
+            observe=partial(tell, [*observers, rows.observe]),
         )
     )
+    for name in FOREIGN_VARIABLES:
+        os.environ.pop(name, None)
     app = Celery("postback.worker")
     app.config_from_object(celery_config(settings, provider))
     sentinel = settings.broker_url_of(provider).startswith("sentinel:")
@@ -60,14 +71,16 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     app.conf.task_queues = account_queues(accounts.values())
     task.register(app)
     install_active_queues()
-    app.steps["consumer"].add(watch_step(Watch(settings, environ, provider, client())))
+    install_control(client())
+    watch = Watch(settings, environ, provider, client(), closed, measurements.registry if measurements else None)
+    app.steps["consumer"].add(watch_step(watch))
     return app
 
 
-def observe(grant: Grant, report: Report) -> None:
-    """Everyone who is told of outcomes."""
-    logs.observe(grant, report)
-    rows.observe(grant, report)
+def tell(observers: Sequence[Callable[[Grant, Report], None]], grant: Grant, report: Report) -> None:
+    """Tell everyone who wants to know of outcomes."""
+    for observer in observers:
+        observer(grant, report)
 
 
 def served(settings: Settings, environ: Mapping[str, str], provider: str | None) -> Accounts:

@@ -25,7 +25,7 @@ import redis
 from celery import Celery
 from kombu import Queue
 
-from config.celeryconfig import HEALTH_CHECK_INTERVAL_S, SOCKET_CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+from config.celeryconfig import FOREIGN_VARIABLES, HEALTH_CHECK_INTERVAL_S, SOCKET_CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
 from config.settings import Settings, load_settings
 from config.topology import DEFAULT_EXCHANGE, dead_letter_names
 from postback import keys
@@ -36,13 +36,6 @@ from postback.errors import ConfigurationError
 REFRESH_MS: Final = 10_000
 #: Seconds to wait for Redis' reply to the one question at the start.
 REPLY_S: Final = 2.0
-#: They belong to the user's own Celery app and would win over ``POSTBACK_BROKER_URL``.
-FOREIGN_VARIABLES: Final = (
-    "CELERY_BROKER_URL",
-    "CELERY_BROKER_READ_URL",
-    "CELERY_BROKER_WRITE_URL",
-    "CELERY_RESULT_BACKEND",
-)
 #: Certificate checks as URLs write them -> as Python's ``ssl`` has them.
 CERTIFICATES: Final = {
     "CERT_REQUIRED": ssl.CERT_REQUIRED,

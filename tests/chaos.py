@@ -1,0 +1,268 @@
+"""The proof: workers and Redis are killed at random, connections cut, the provider fails in every way; then every event is accounted for.
+
+``make chaos MINUTES=N``, or ``python -m tests.chaos --minutes N [--seed S]``. Prints a table and exits 1 if anything is lost, or doubled without
+saying so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis
+
+import postback
+from postback import keys, tgtrack
+from tests.stack import Stack, Worker, until
+
+#: Faults that the provider plays, one now and then. Those that record the event and lose the answer may double it, and must say so.
+FAULTS: Final = (
+    "500",
+    "503",
+    "429",
+    "reset_before",
+    "reset_after",
+    "close_after",
+    "garbage",
+    "html_502",
+    "empty",
+    "truncated",
+    "timeout_after",
+)
+#: Accounts of the run: each with a limit of its own.
+ACCOUNTS: Final = {
+    "tgtrack.main": "100000/second",
+    "tgtrack.shop": "40/second; 600 per 20 seconds",
+    "tgtrack.slow": "10/second",
+}
+#: Seconds of AOF `everysec` that a killed Redis may forget, and one more.
+FSYNC_S: Final = 2.0
+DELIVERED: Final = re.compile(r"postback\.outcome: delivered \S+ (\S+) \S+?(: delivered, possible_duplicate)?$", re.M)
+
+
+@dataclass
+class Tally:
+    """What was done and what came of it."""
+
+    acknowledged: set[str] = field(default_factory=set)
+    kills: Counter[str] = field(default_factory=Counter)
+    #: Requests that were in flight when something was killed, at most.
+    at_risk: int = 0
+    delivered: Counter[str] = field(default_factory=Counter)
+    dead: set[str] = field(default_factory=set)
+    flagged: set[str] = field(default_factory=set)
+    ambiguous_faults: int = 0
+    quota_429: int = 0
+
+    @property
+    def lost(self) -> set[str]:
+        """Acknowledged to the producer, and neither delivered nor a dead letter."""
+        return self.acknowledged - set(self.delivered) - self.dead
+
+    @property
+    def doubled(self) -> dict[str, int]:
+        """Recorded more than once."""
+        return {user: count for user, count in self.delivered.items() if count > 1}
+
+    @property
+    def unflagged(self) -> set[str]:
+        """Doubled without saying so."""
+        return set(self.doubled) - self.flagged
+
+    def table(self) -> str:
+        """For people."""
+        extra = sum(self.doubled.values()) - len(self.doubled)
+        lines = [
+            ("events acknowledged to the producer", len(self.acknowledged)),
+            (
+                "killed or cut",
+                ", ".join(f"{count} x {what}" for what, count in sorted(self.kills.items())) or "nothing",
+            ),
+            ("recorded by the provider", len(self.delivered)),
+            ("dead letters", len(self.dead)),
+            ("lost", len(self.lost)),
+            ("recorded again", f"{extra} (at most {self.at_risk + self.ambiguous_faults} requests were at risk)"),
+            ("recorded again without saying so", len(self.unflagged)),
+            ("429 answers earned", self.quota_429),
+        ]
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+class Chaos:
+    """Sends events while it breaks things."""
+
+    def __init__(self, stack: Stack, seed: int, workers: int = 3) -> None:
+        """Use a stack that has its accounts and is started."""
+        self.stack = stack
+        self.random = random.Random(seed)
+        self.tally = Tally()
+        self.count = workers
+        self.number = 0
+        #: User -> task id.
+        self.ids: dict[str, str] = {}
+        stack.configure_producer()
+
+    def start(self) -> None:
+        """Start the workers."""
+        self.stack.start_workers("tgtrack", self.count)
+
+    def send(self, account: str, count: int) -> None:
+        """Enqueue; what the producer is not told to be in does not count."""
+        batch = []
+        for _ in range(count):
+            self.number += 1
+            batch.append(tgtrack.AddEvent(user_id=str(self.number), event_type="sale", account=account))
+        try:
+            results = postback.send_many(batch)
+        except postback.SendError:
+            return
+        for event, result in zip(batch, results, strict=True):
+            self.ids[event.user_id] = result.id
+        self.tally.acknowledged |= {event.user_id for event in batch}
+
+    def in_flight(self) -> int:
+        """Requests under way now."""
+        with contextlib.suppress(redis.RedisError):
+            client = self.stack.client()
+            return sum(int(client.zcard(keys.flight(queue))) for queue in ACCOUNTS)
+        return 8 * self.count
+
+    def kill_worker(self) -> None:
+        """SIGKILL one and start another."""
+        self.tally.at_risk += self.in_flight()
+        alive = [worker for worker in self.stack.workers if worker.process.poll() is None]
+        if alive:
+            self.random.choice(alive).kill()
+            self.tally.kills["worker SIGKILL"] += 1
+        self.stack.workers.append(Worker(self.stack, "tgtrack", self.stack.env()))
+
+    def stop_worker(self) -> None:
+        """SIGTERM one and start another."""
+        alive = [
+            worker for worker in self.stack.workers if worker.process.poll() is None and " ready." in worker.text()
+        ]
+        if alive:
+            self.random.choice(alive).process.terminate()
+            self.tally.kills["worker SIGTERM"] += 1
+        self.stack.workers.append(Worker(self.stack, "tgtrack", self.stack.env()))
+
+    def kill_redis(self) -> None:
+        """SIGKILL Redis once what was acknowledged is on disk; start it again."""
+        time.sleep(FSYNC_S)
+        self.tally.at_risk += self.in_flight() + 8 * self.count
+        self.stack.redis.kill()
+        self.tally.kills["Redis SIGKILL"] += 1
+        time.sleep(self.random.uniform(0, 1.5))
+        self.stack.redis.start()
+
+    def cut_connections(self) -> None:
+        """CLIENT KILL all normal and pub/sub connections."""
+        with contextlib.suppress(redis.RedisError):
+            client = self.stack.client()
+            for kind in ("normal", "pubsub"):
+                client.client_kill_filter(_type=kind, skipme=True)
+            self.tally.kills["all connections cut"] += 1
+
+    def flush_scripts(self) -> None:
+        """SCRIPT FLUSH."""
+        with contextlib.suppress(redis.RedisError):
+            self.stack.client().script_flush()
+            self.tally.kills["SCRIPT FLUSH"] += 1
+
+    def fault(self) -> None:
+        """The provider fails a few times in one way."""
+        kind = self.random.choice(FAULTS)
+        options: dict[str, Any] = (
+            {"seconds": 3} if kind == "timeout_after" else {"retry_after": 1} if kind == "429" else {}
+        )
+        count = self.random.randint(1, 4)
+        self.stack.sandbox.fault(kind, provider="tgtrack", count=count, **options)
+        self.tally.kills[f"fault {kind}"] += 1
+        self.tally.ambiguous_faults += count
+
+    def drain(self, timeout_s: float) -> None:
+        """No more trouble: wait until nothing waits any more, and read the ledgers."""
+        self.stack.sandbox.clear_faults()
+        if not any(worker.process.poll() is None for worker in self.stack.workers):
+            self.stack.start_workers("tgtrack")
+        until(
+            lambda: sum(self.stack.waiting(queue) for queue in ACCOUNTS) == 0,
+            timeout_s,
+            "everything settled",
+            every_s=0.2,
+        )
+        client = self.stack.client()
+        for raw in client.lrange(keys.dead("tgtrack"), 0, -1):
+            found = re.search(r'\\"user_id\\": ?\\"(\d+)', raw)
+            if found:
+                self.tally.dead.add(found[1])
+        self.tally.delivered = Counter(
+            event["user_id"] for event in self.stack.sandbox.events("tgtrack", method="add_event")
+        )
+        self.tally.quota_429 = sum(
+            1 for record in self.stack.sandbox.ledger("tgtrack") if record.code == 429 and not record.fault
+        )
+        self._read_flags()
+
+    def _read_flags(self) -> None:
+        """Events whose delivery was shown as a possible duplicate: the sandbox knows users, the logs know ids."""
+        flagged_ids = {match[1] for match in DELIVERED.finditer(self.stack.logs()) if match[2]}
+        self.tally.flagged = {user for user, task_id in self.ids.items() if task_id in flagged_ids}
+
+
+def run(minutes: float, seed: int) -> Tally:
+    """A long run over several accounts."""
+    with Stack(appendonly=True, limits={"tgtrack": None}, latency_ms=(0, 60), slow=(0.01, 1500), seed=seed) as stack:
+        for queue, limits in ACCOUNTS.items():
+            stack.account(
+                queue,
+                api_key=f"key-{queue}",
+                limits=limits,
+                timeout_s=2,
+                lease_s=8,
+                backoff_s=0.2,
+                max_attempts=50,
+                outage_after=5,
+            )
+            if limits != "100000/second":
+                stack.sandbox.set_limits("tgtrack", limits, key=f"key-{queue}")
+        chaos = Chaos(stack, seed)
+        chaos.start()
+        end = time.monotonic() + minutes * 60
+        actions = (
+            [chaos.kill_worker] * 6
+            + [chaos.fault] * 6
+            + [chaos.cut_connections, chaos.flush_scripts, chaos.stop_worker] * 2
+            + [chaos.kill_redis]
+        )
+        while time.monotonic() < end:
+            for account, count in (("main", 60), ("shop", 12), ("slow", 3)):
+                chaos.send(account, count)
+            chaos.random.choice(actions)()
+            time.sleep(chaos.random.uniform(0.1, 0.6))
+        chaos.drain(300)
+        return chaos.tally
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--seed", type=int, default=None)
+    options = parser.parse_args()
+    seed = random.randrange(10**6) if options.seed is None else options.seed
+    print(f"chaos for {options.minutes:g} minutes, seed {seed}", flush=True)
+    tally = run(options.minutes, seed)
+    print(tally.table())
+    return 1 if tally.lost or tally.unflagged or tally.quota_429 else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
