@@ -159,8 +159,8 @@ def connect(
         timeout_s: Longest wait for a reply, seconds.
         connect_timeout_s: Longest wait for a connection, seconds.
         decode: Replies as ``str`` and not ``bytes``.
-        single: One connection of its own and no pool: for one thread, and faster, since a pool looks at a connection's
-            socket before each command.
+        single: One connection of its own and no pool (except behind Sentinels): for one thread, and faster, since a
+            pool looks at a connection's socket before each command.
 
     Raises:
         ConfigurationError: The URL cannot be used.
@@ -196,7 +196,10 @@ def connect(
         if match:
             url = url.replace(match[1], _CERT_REQS.get(match[1], "required"))
         client = redis.Redis.from_url(url, **options)
-    return redis.Redis(connection_pool=client.connection_pool, single_connection_client=True) if single else client
+    # A connection that Sentinels manage asks them for the primary only when a pool hands it out.
+    if single and not url.startswith("sentinel://"):
+        return redis.Redis(connection_pool=client.connection_pool, single_connection_client=True)
+    return client
 
 
 def _through_sentinel(broker: Broker, options: dict[str, Any]) -> redis.Redis:

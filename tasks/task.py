@@ -56,6 +56,9 @@ class DeliveryTask(Task[Any, Any]):
         if len(grant.envelopes) > 1:
             self._follow_up(grant, report)
         running.observe(grant, report)
+        if grant.envelopes[0].duplicate_of == self.request.id and not self.ignore_result:
+            # A second copy of a look-up that has its result: a result of its own would replace that.
+            raise Ignore
         return _told(report)
 
     def _follow_up(self, grant: Grant, report: Report) -> None:

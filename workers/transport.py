@@ -17,6 +17,7 @@ from tasks.grants import GRANT_PREFIX, Grant
 from tasks.task import REFUSED_TASK
 from workers import process
 from workers.feeder import Feeder, Loop
+from workers.rows import kwargs_shown
 
 #: The embedded options of a message without links.
 NO_EMBED: Final[dict[str, None]] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -51,7 +52,8 @@ def message_of(grant: Grant) -> dict[str, Any]:
     if single and not first.defect and first.task in process.task_names():
         document = dict(first.document)
         # Celery would time it once more on this machine's clock; TAKE has seen to it that it is due.
-        document["headers"] = {**document["headers"], "eta": None}
+        shown = kwargs_shown(first, grant.queue)
+        document["headers"] = {**document["headers"], "eta": None, "argsrepr": "()", "kwargsrepr": shown}
         info = {"exchange": "", "routing_key": grant.queue, **(document["properties"].get("delivery_info") or {})}
         document["properties"] = {**document["properties"], "delivery_tag": grant.id, "delivery_info": info}
         return document
@@ -142,7 +144,7 @@ class Channel(_GovernedChannel, kombu_redis.Channel):  # type: ignore[misc]
     """A channel to one Redis."""
 
 
-class SentinelChannel(_GovernedChannel, kombu_redis.SentinelChannel):  # type: ignore[misc]
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]
     """A channel to the primary that the Sentinels name."""
 
 
@@ -168,7 +170,7 @@ class Transport(_GovernedTransport, kombu_redis.Transport):
     Channel = Channel
 
 
-class SentinelTransport(_GovernedTransport, kombu_redis.SentinelTransport):
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):
     """Redis behind Sentinels."""
 
     Channel = SentinelChannel

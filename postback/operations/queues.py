@@ -59,12 +59,18 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker process that has announced itself within :data:`ALIVE_S`."""
+    """A worker process that has announced itself within :data:`ALIVE_S`.
+
+    Attributes:
+        provider: Whose accounts it serves; empty for all.
+        metrics: Where its metrics are, ``host:port``; empty if it serves none.
+    """
 
     name: str
     provider: str
     at_ms: float
     pid: int
+    metrics: str = ""
 
 
 def providers() -> tuple[str, ...]:
@@ -112,7 +118,8 @@ def workers(client: redis.Redis, now_ms: float) -> list[Worker]:
         told = _object(text)
         at_ms = _number(told.get("at"))
         if now_ms - at_ms <= ALIVE_S * 1000:
-            alive.append(Worker(name, str(told.get("provider") or ""), at_ms, int(_number(told.get("pid")))))
+            provider, metrics = (str(told.get(field) or "") for field in ("provider", "metrics"))
+            alive.append(Worker(name, provider, at_ms, int(_number(told.get("pid"))), metrics))
     return alive
 
 

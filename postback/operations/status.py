@@ -66,7 +66,10 @@ class AccountStatus:
     last_success_ms: float | None = None
     last_failure_ms: float | None = None
     last_failure: str = ""
+    #: Since the account exists: events delivered, events that became dead letters, answers 429.
     delivered: int = 0
+    died: int = 0
+    quota_answers: int = 0
 
     @property
     def provider(self) -> str:
@@ -277,6 +280,8 @@ def _account(
         last_failure_ms=_number(meta, "fail_at"),
         last_failure=meta.get("fail_text", ""),
         delivered=int(_number(meta, "delivered") or 0),
+        died=int(_number(meta, "dead") or 0),
+        quota_answers=int(_number(meta, "quota_answers") or 0),
     )
 
 

@@ -2,59 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import site
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import redis
+
+from tests.servers import RedisServer
+from tests.wheel import build_wheel, make_environment, run
 
 ROOT = Path(__file__).parents[2]
-
-#: What of the checkout the build needs; a copy of it keeps ``build/`` and ``*.egg-info`` out of the checkout.
-SOURCES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "postback", "config", "tasks", "workers")
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the checkout.
-
-    Without build isolation: this interpreter's setuptools does it, so that the test needs no registry.
-    """
-    source = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        origin = ROOT / name
-        if origin.is_dir():
-            shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif origin.exists():
-            shutil.copy(origin, source / name)
-    out = tmp_path_factory.mktemp("dist")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(source))
-    (built,) = out.glob("*.whl")
-    return built
+    """The wheel, built from a copy of the checkout."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment with the wheel in it.
-
-    Its dependencies come from this interpreter's site-packages by a ``.pth`` file: downloading Celery again would prove
-    nothing more. An editable install of the checkout does not come along: it works by a ``.pth`` file of its own, and a
-    directory that a ``.pth`` file adds is not searched for more of them.
-    """
-    home = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", "--without-pip", str(home))
-    executable = home / "bin" / "python"
-    library = Path(run(str(executable), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    # A wheel of pure Python is installed by unpacking it.
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(library)
-    (library / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
-    return executable
+    """The interpreter of a clean environment with the wheel in it."""
+    return make_environment(wheel, tmp_path_factory.mktemp("environment"))
 
 
 @pytest.fixture
@@ -65,15 +34,6 @@ def project(tmp_path: Path) -> Path:
     for name in ("tasks", "workers", "settings"):
         (tmp_path / f"{name}.py").write_text("OWNER = 'the bot'\n")
     return tmp_path
-
-
-def run(*command: str, cwd: Path | None = None) -> str:
-    environ = {
-        name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("POSTBACK_")
-    }
-    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_only_the_sdk(wheel: Path) -> None:
@@ -149,3 +109,15 @@ def test_data_files(python: Path, project: Path) -> None:
         "from importlib.resources import files; assert (files('postback') / 'py.typed').is_file()",
         cwd=project,
     )
+
+
+def test_enqueue_beside_modules_of_the_same_names(
+    python: Path, project: Path, redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    """A site with a ``config`` package and a ``tasks.py`` of its own sends an event to Redis."""
+    script = (
+        f"import config, tasks, postback\npostback.configure(broker_url={redis_server.url!r})\n"
+        "postback.tgtrack.AddEvent(user_id='1', event_type='sale').delay()"
+    )
+    run(str(python), "-c", script, cwd=project)
+    assert redis_client.llen("tgtrack.main\x06\x163") == 1

@@ -11,6 +11,7 @@ from celery.utils import uuid
 from django.apps import apps
 from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.db import OperationalError, ProgrammingError, router
+from django.utils import timezone
 from kombu.utils import json as kombu_json
 
 from postback import sending
@@ -60,12 +61,12 @@ def write(event: Event, given: dict[str, Any], using: str | None) -> EventResult
         sending.send_on_commit(event, {**given, "task_id": task_id}, using)
     else:
         config.require_usable()
-        _insert(event.with_time(now_s), task_id, _kept(event, given, options, task_id, now_s), using, now_s)
+        _insert(event.with_time(now_s), task_id, _kept(event, given, options, task_id, now_s), using)
     has_result = event.has_result and not options.ignore_result
     return EventResult(task_id, app=current(event.provider).app, provider=event.provider, has_result=has_result)
 
 
-def _insert(event: Event, task_id: str, options: str, using: str | None, now_s: float) -> None:
+def _insert(event: Event, task_id: str, options: str, using: str | None) -> None:
     from postback.contrib.django.models import OutboxEvent  # models exist only once Django is set up
 
     alias = using or router.db_for_write(OutboxEvent)
@@ -77,7 +78,7 @@ def _insert(event: Event, task_id: str, options: str, using: str | None, now_s: 
             account=event.account or "",
             wire=json.dumps(event.wire()),
             options=options,
-            created_at=datetime.fromtimestamp(now_s, UTC),
+            created_at=timezone.now(),
         )
     except (ProgrammingError, OperationalError) as failed:
         # PostgreSQL calls a missing table the one, SQLite the other; what else goes wrong is the database's to tell.

@@ -9,16 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postback.operations.quota import PLAYED, Log, Window, read_ring, share_s
-from workers.governor import padded_ms
 
 NOW = 1_732_240_000_000.0
 TGTRACK = (Window(3, 1, "3/second"), Window(500, 3600, "500/hour"), Window(5000, 86_400, "5000/day"))
-
-
-@pytest.mark.parametrize("window_s", [1, 4, 10, 3600, 86_400])
-def test_same_padding_as_the_workers(window_s):
-    """Workers and operators make windows longer by the same."""
-    assert Window(1, window_s, "").padded_ms == padded_ms(window_s)
 
 
 @pytest.mark.parametrize(

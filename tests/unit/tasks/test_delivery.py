@@ -351,7 +351,7 @@ class TestVerdicts:
     def test_waiting_uses_no_attempt(self, verdict: Verdict, state: str) -> None:
         """A 429 and a refused key put the event back as it was, however many attempts it has behind it."""
         report = judged(verdict, state, max_attempts=8, max_age_s=1, age_ms=DAY_MS)
-        assert report.settlement.messages == [[1, "back"]]
+        assert report.settlement.messages == [[1, "back", 1]]
         assert report.fates[0].kind == "wait"
 
     def test_quota_says_for_how_long(self) -> None:
@@ -643,9 +643,9 @@ class TestBatches:
 
     @pytest.mark.parametrize("status", [429, 403])
     def test_waits_whole(self, status: int) -> None:
-        """A throttled or refused batch goes back in its order."""
+        """A throttled or refused batch goes back in its order, each event with the time of its first grant."""
         report, _ = self.deliver(logins(3), Answer(status, {}, b""))
-        assert report.settlement.messages == [[1, "back"], [2, "back"], [3, "back"]]
+        assert report.settlement.messages == [[1, "back", 1], [2, "back", 1], [3, "back", 1]]
 
     def test_a_throttled_half_stays_a_half(self) -> None:
         """A 429 for a half of a refused batch does not lose its sibling."""

@@ -1,0 +1,358 @@
+"""The example sites, run from the wheel: a real site, a real relay, a real worker, and what the provider recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postback.sandbox import Sandbox
+from tests.postgres import PostgresServer
+from tests.servers import free_port
+from tests.stack import Stack, until
+from tests.wheel import ROOT, build_wheel, clean_environ, make_environment, run
+
+#: Seconds that anything here may take before it counts as never.
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a clean environment: the wheel, Django, Flask, nothing of the checkout."""
+    return make_environment(build_wheel(tmp_path_factory.mktemp("wheel")), tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Redis, the sandbox and one TGTrack worker, shared; Redis keeps a file, so that it may be killed."""
+    with Stack(appendonly=True, limits={"tgtrack": None}) as stack:
+        stack.account("tgtrack.main", limits="1000/second", backoff_s=0.05)
+        stack.start_workers("tgtrack")
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+class Site:
+    """An example, copied out of the checkout, with its processes."""
+
+    def __init__(self, name: str, folder: Path, python: Path, env: dict[str, str]) -> None:
+        self.folder = folder / name
+        shutil.copytree(
+            ROOT / "examples" / name, self.folder, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3")
+        )
+        self.python = python
+        self.env = env
+        self.port = free_port()
+        self.log = folder / f"{name}.log"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *arguments: str) -> str:
+        """What ``python ARGUMENTS`` prints."""
+        return run(str(self.python), *arguments, cwd=self.folder, **self.env)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``python ARGUMENTS``."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [str(self.python), *arguments], cwd=self.folder, env=clean_environ(**self.env, PYTHONUNBUFFERED="1"),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self._processes.append(process)
+        return process
+
+    def serve(self, *arguments: str) -> None:
+        """Start the web server and wait until it answers."""
+        process = self.start(*arguments)
+
+        def answers() -> bool:
+            assert process.poll() is None, self.text()
+            try:
+                return self.post("/", b"")[0] > 0
+            except urllib.error.URLError:
+                return False
+
+        until(answers, PATIENCE_S, "the site's first answer")
+
+    def post(self, path: str, body: bytes | dict[str, Any], **headers: str) -> tuple[int, str]:
+        """The status and text of an answer."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json", **named}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+
+    def text(self) -> str:
+        """What its processes wrote."""
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+class Shop(Site):
+    """The Django shop with its site running."""
+
+    def relay(self) -> subprocess.Popen[bytes]:
+        """Start a relay."""
+        return self.start("manage.py", "postback_relay", "--batch", "500", "--poll-s", "0.1")
+
+    def stop_relays(self) -> None:
+        """Leave only the site running."""
+        server, *relays = self._processes
+        for relay in relays:
+            relay.kill()
+            relay.wait()
+        self._processes = [server]
+
+    def buy(self, amount: int = 1500) -> int:
+        """The status of a checkout."""
+        return self.post("/orders", {"user_id": "98765", "amount": amount})[0]
+
+    def fill(self, count: int) -> None:
+        """Write orders' events without the site."""
+        self.run(
+            "manage.py", "shell", "-c",
+            "from django.db import transaction\nfrom postback import tgtrack\n"
+            "with transaction.atomic():\n"
+            f"    for n in range({count}):\n"
+            "        tgtrack.AddEvent(user_id='1', event_type='sale',"
+            " labels=[{'name': 'order', 'value': str(n)}]).delay_via_outbox()",
+        )  # fmt: skip
+
+    def rows(self) -> Counter[str]:
+        """The outbox's rows by state."""
+        told = self.run(
+            "manage.py", "shell", "-c",
+            "import json\nfrom postback.contrib.django.models import OutboxEvent\n"
+            "print('ROWS', json.dumps(list(OutboxEvent.objects.values_list('state', flat=True))))",
+        )  # fmt: skip
+        return Counter(json.loads(told.partition("ROWS")[2]))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def served(
+    request: pytest.FixtureRequest, stack: Stack, python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    """The shop on each database, migrated, its site running."""
+    env = {"POSTBACK_BROKER_URL": stack.redis.url, "SHOP_LEASE_S": "2"}
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        env |= {**server.env, "SHOP_DATABASE": "postgresql"}
+    site = Shop("django_shop", tmp_path_factory.mktemp(request.param), python, env)
+    try:
+        site.run("manage.py", "migrate", "--verbosity", "0")
+        site.serve("manage.py", "runserver", "--noreload", f"127.0.0.1:{site.port}")
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def shop(served: Shop, stack: Stack) -> Iterator[Shop]:
+    """The shop without orders, events and relays; Redis is up, the ledger empty."""
+    served.run("manage.py", "flush", "--no-input")
+    stack.redis.start()
+    settled(stack)
+    stack.sandbox.reset()
+    served.log.write_bytes(b"")
+    yield served
+    served.stop_relays()
+    stack.redis.start()
+
+
+@pytest.fixture
+def bot(stack: Stack, python: Path, tmp_path: Path) -> Iterator[Site]:
+    """The bot's site, running."""
+    stack.redis.start()
+    stack.sandbox.reset()
+    site = Site("flask_bot", tmp_path, python, {"POSTBACK_BROKER_URL": stack.redis.url, "BOT_SECRET_TOKEN": "t0ken"})
+    try:
+        site.serve("-m", "flask", "--app", "app", "run", "--port", str(site.port))
+        yield site
+    finally:
+        site.stop()
+        stack.redis.start()
+
+
+def orders(sandbox: Sandbox) -> Counter[str]:
+    """How often the provider recorded each order."""
+    return Counter(event["labels"][0]["value"] for event in sandbox.events("tgtrack", method="add_event"))
+
+
+def settled(stack: Stack) -> None:
+    """Wait until nothing is queued or on its way any more."""
+    until(lambda: stack.waiting("tgtrack.main") == 0, PATIENCE_S, "an empty queue")
+
+
+# The shop
+
+
+def test_the_shops_own_tests(python: Path, tmp_path: Path) -> None:
+    """They pass with the wheel and without Redis."""
+    site = Shop("django_shop", tmp_path, python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
+    site.run("manage.py", "test", "--verbosity", "0")
+
+
+def test_commit_and_rollback(shop: Shop, stack: Stack) -> None:
+    """A committed order's event reaches the provider once; a declined order leaves nothing in outbox, queue or ledger."""
+    assert shop.buy() == 201
+    assert shop.buy(100_001) == 402
+    assert shop.run("manage.py", "postback_relay", "--once") == "1 sent, 0 failed\n"
+    settled(stack)
+    (event,) = stack.sandbox.events("tgtrack")
+    assert (event["user_id"], event["amount"], event["event_result"]) == ("98765", 1500.0, "success")
+    assert shop.rows() == {"sent": 1}
+
+
+def test_a_lead_on_commit(shop: Shop, stack: Stack) -> None:
+    """Its goal reaches the provider without any relay."""
+    assert shop.post("/leads", {"user_id": "98765", "phone": "+7"})[0] == 201
+    stack.sandbox.wait_for(lambda sandbox: sandbox.events("tgtrack", method="send_reach_goal"), PATIENCE_S)
+
+
+def test_a_lead_while_redis_is_away(shop: Shop, stack: Stack) -> None:
+    """The visitor gets the page of a committed lead, and the log says which event was lost."""
+    stack.redis.kill()
+    assert shop.post("/leads", {"user_id": "98765", "phone": "+7"})[0] == 201
+    until(lambda: "was not sent after the commit" in shop.text(), PATIENCE_S, "a line in the log")
+    assert "Traceback" not in shop.text()
+
+
+def test_fifty_commits_while_redis_is_away(shop: Shop, stack: Stack) -> None:
+    """With a relay running all the while, the provider has all 50 after Redis is back, each once and in order."""
+    relay = shop.relay()
+    stack.redis.kill()
+    assert [shop.buy() for _ in range(50)] == [201] * 50
+    assert shop.rows() == {"pending": 50}
+    stack.redis.start()
+    stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 50, PATIENCE_S)
+    settled(stack)
+    assert set(orders(stack.sandbox).values()) == {1}
+    assert relay.poll() is None
+    assert shop.text().count("the outbox waits and tries again") <= 1
+
+
+def test_a_relay_killed_midway(shop: Shop, stack: Stack) -> None:
+    """SIGKILL between two sends: another relay sends all again that were not marked, and the provider has each once."""
+    shop.fill(500)
+    relay = shop.relay()
+    stack.sandbox.wait_for(lambda sandbox: sandbox.events("tgtrack"), PATIENCE_S)
+    relay.kill()
+    relay.wait()
+    assert shop.rows()["pending"] > 0
+    shop.relay()
+    stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 500, PATIENCE_S)
+    until(lambda: shop.rows() == {"sent": 500}, PATIENCE_S, "all rows marked", every_s=0.5)
+    settled(stack)
+    assert set(orders(stack.sandbox).values()) == {1}
+
+
+def test_copies_in_the_queue(shop: Shop, stack: Stack) -> None:
+    """Two copies of an event that wait side by side, as a killed relay leaves them, are one for the provider."""
+    shop.fill(20)
+    stack.sandbox.pause_listening()
+    try:
+        shop.run("manage.py", "postback_relay", "--once")
+        shop.run(
+            "manage.py", "shell", "-c",
+            "from postback.contrib.django.models import OutboxEvent\n"
+            "OutboxEvent.objects.update(state='pending', sent_at=None)",
+        )  # fmt: skip
+        assert shop.run("manage.py", "postback_relay", "--once") == "20 sent, 0 failed\n"
+    finally:
+        stack.sandbox.resume_listening()
+    stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 20, PATIENCE_S)
+    settled(stack)
+    assert set(orders(stack.sandbox).values()) == {1}
+
+
+# The bot
+
+
+UPDATE = '{"update_id": 10,  "message": {"text": "/start \\u0041 ж", "n": 1.50}}'.encode()
+
+
+def forward(bot: Site, body: bytes = UPDATE, token: str = "t0ken") -> int:
+    return bot.post("/telegram", body, X_Telegram_Bot_Api_Secret_Token=token)[0]
+
+
+def test_the_bots_own_tests(python: Path, tmp_path: Path) -> None:
+    """They pass with the wheel, whose pytest plugin brings ``postback_outbox``, and without Redis."""
+    site = Site("flask_bot", tmp_path, python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
+    assert "3 passed" in site.run("-m", "pytest", "-q")
+
+
+def test_an_update_byte_for_byte(bot: Site, stack: Stack) -> None:
+    """What Telegram posted is what TGTrack gets: spaces, escapes and numbers as they came."""
+    assert forward(bot) == 200
+    stack.sandbox.wait_for(lambda sandbox: sandbox.ledger("tgtrack"), PATIENCE_S)
+    assert stack.sandbox.ledger("tgtrack")[0].body == UPDATE
+
+
+def test_a_repeated_update(bot: Site, stack: Stack) -> None:
+    """Telegram posts again what it got no answer to; TGTrack gets it once."""
+    body = UPDATE.replace(b"10,", b"11,")
+    assert [forward(bot, body), forward(bot, body)] == [200, 200]
+    stack.sandbox.wait_for(lambda sandbox: sandbox.ledger("tgtrack"), PATIENCE_S)
+    settled(stack)
+    assert len(stack.sandbox.ledger("tgtrack")) == 1
+
+
+def test_redis_is_away(bot: Site, stack: Stack) -> None:
+    """The bot answers 503, so that Telegram posts the update again."""
+    stack.redis.kill()
+    assert forward(bot) == 503
+
+
+@pytest.mark.parametrize(("body", "token", "status"), [(UPDATE, "guess", 403), (b"{", "t0ken", 400)])
+def test_what_is_no_update(bot: Site, stack: Stack, body: bytes, token: str, status: int) -> None:
+    """Strangers and rubbish are refused before anything is sent."""
+    assert forward(bot, body, token) == status
+    assert stack.waiting("tgtrack.main") == 0
+
+
+def test_status_from_the_bots_terminal(bot: Site) -> None:
+    """``flask postback status`` speaks of the bot's Redis."""
+    told = json.loads(bot.run("-m", "flask", "--app", "app", "postback", "status", "--json"))
+    assert [account["account"] for account in told["accounts"] if account["provider"] == "tgtrack"] == ["main"]
+
+
+# A foreign Celery app
+
+
+def test_a_raw_clients_event_is_delivered(stack: Stack, python: Path, tmp_path: Path) -> None:
+    """``send_task`` from an app that does not know Postback: the worker validates, dates and delivers it."""
+    stack.redis.start()
+    stack.sandbox.reset()
+    script = f"""
+from celery import Celery
+app = Celery("theirs", broker={stack.redis.url!r})
+wire = {{"user_id": "1", "event_type": "sale"}}
+app.send_task("tgtrack.add_event", kwargs={{"account": "main", "event": wire}}, queue="tgtrack.main")
+"""
+    run(str(python), "-c", script, cwd=tmp_path)
+    stack.sandbox.wait_for(lambda sandbox: sandbox.events("tgtrack"), PATIENCE_S)
+    (event,) = stack.sandbox.events("tgtrack")
+    assert event.pop("date") > 0
+    assert event == {"user_id": "1", "event_type": "sale"}

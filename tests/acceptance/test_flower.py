@@ -1,0 +1,301 @@
+"""Flower, unmodified, beside real workers on a real Redis: what operators see, and what they must never see."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+import postback
+from postback import keys, mytracker, tgtrack
+from postback.broker import parse_broker
+from tests.servers import free_port
+from tests.stack import ROOT, SECRETS, Stack, until
+from workers.flower import tls_options
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+AUTH = "jane:flower-Secret-5b1f6"
+REDIS_PASSWORD = "redis-Secret-6c2a7"
+#: Longer than Flower's own refresh of the queues, with room for a busy machine.
+SOON_S = 40.0
+
+
+class Flower:
+    """``python -m workers.flower`` as a process."""
+
+    def __init__(self, stack: Stack, **env: str) -> None:
+        self.port = free_port()
+        self.log = stack.folder / f"flower-{self.port}.log"
+        settings = {"FLOWER_PORT": str(self.port), "FLOWER_BASIC_AUTH": AUTH, "FLOWER_ADDRESS": "127.0.0.1", **env}
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers.flower"],
+                cwd=ROOT,
+                env=stack.env(**settings),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def get(self, path: str, auth: str = AUTH) -> tuple[int, str]:
+        """Status and text of a page; status 0 if nobody answers."""
+        headers = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def depths(self) -> dict[str, int]:
+        """Queue -> messages, as the API has it."""
+        status, text = self.get("/api/queues/length")
+        if status != 200:
+            return {}
+        return {queue["name"]: queue["messages"] for queue in json.loads(text)["active_queues"]}
+
+    def shows(self, depths: Mapping[str, int]) -> None:
+        """Wait until the API and the Broker page show exactly these queues with these depths."""
+        until(lambda: self.depths() == depths, SOON_S, f"{depths} in {self.depths()}")
+        status, page = self.get("/broker")
+        assert status == 200
+        for name, depth in depths.items():
+            assert f"<td>{name}</td>" in page
+            assert f'<td class="broker-secondary-column">{depth}</td>' in page
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Task id -> what Flower knows of it."""
+        tasks: dict[str, dict[str, Any]] = json.loads(self.get("/api/tasks")[1] or "{}")
+        return tasks
+
+    def workers(self) -> list[str]:
+        return list(json.loads(self.get("/api/workers")[1] or "{}"))
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Two accounts of TGTrack, one with its quota spent and three events waiting, and one of myTracker; three dead letters."""
+    with Stack(limits={"tgtrack": None, "mytracker": None}) as stack:
+        stack.account("tgtrack.main", limits="1000/second")
+        stack.account("tgtrack.shop", limits="2 per hour", api_key="tgtrack-Secret-shop")
+        stack.account("mytracker.game")
+        stack.configure_producer()
+        # From here on every new connection needs the password, so that it is in the URLs of Flower and of the workers.
+        stack.client().config_set("requirepass", REDIS_PASSWORD)
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def url(stack: Stack) -> str:
+    return stack.redis.url.replace("redis://", f"redis://:{REDIS_PASSWORD}@")
+
+
+@pytest.fixture(scope="module")
+def flower(stack: Stack, url: str) -> Iterator[Flower]:
+    """Flower started before any worker, as ``docker compose up`` may do it; then the workers, then events."""
+    flower = Flower(stack, POSTBACK_BROKER_URL=url)
+    until(lambda: flower.get("/broker")[0] == 200, 60, "Flower")
+    for provider in ("tgtrack", "mytracker"):
+        stack.start_workers(provider, POSTBACK_BROKER_URL=url)
+    postback.configure(broker_url=url, accounts={"tgtrack": ["main", "shop"], "mytracker": ["game"]})
+    stack.sandbox.refuse("tgtrack", "event_type", "no-such-step")
+    for _ in range(3):
+        tgtrack.AddEvent(user_id="987654321", event_type="no-such-step", account="main").delay()
+    postback.send_many(tgtrack.AddEvent(user_id=f"98765{n}", event_type="sale", account="shop") for n in range(5))
+    postback.send_many(mytracker.Login(custom_user_id=f"player-{n}") for n in range(40))
+    yield flower
+    assert flower.stop() == 0
+
+
+DEPTHS = {"tgtrack.main": 0, "tgtrack.shop": 3, "tgtrack.dead": 3, "mytracker.game": 0, "mytracker.dead": 0}
+
+
+def test_queues_of_later_workers(flower: Flower) -> None:
+    """Every account queue and dead-letter list is listed with its depth, although the workers started after Flower."""
+    flower.shows(DEPTHS)
+
+
+def test_after_inspection(flower: Flower) -> None:
+    """A refresh of all workers, and the page of each, change nothing."""
+    flower.shows(DEPTHS)
+    assert flower.get("/api/workers?refresh=1")[0] == 200
+    for name in flower.workers():
+        status, page = flower.get(f"/worker/{name}")
+        assert status == 200
+        assert f"<td>{name.partition('-')[0]}.dead</td>" in page
+    flower.shows(DEPTHS)
+
+
+def test_after_add_consumer(flower: Flower, url: str) -> None:
+    """A new queue appears beside the others, and the dead-letter list is neither dropped nor drained by the command."""
+    flower.shows(DEPTHS)
+    worker = next(name for name in flower.workers() if name.startswith("tgtrack"))
+    control = Celery("test", broker=url, set_as_current=False).control
+    added: Any = control.add_consumer("tgtrack.side", destination=[worker], reply=True, timeout=10)
+    assert "ok" in added[0][worker]
+    try:
+        flower.shows({**DEPTHS, "tgtrack.side": 0})
+    finally:
+        control.cancel_consumer("tgtrack.side", destination=[worker], reply=True, timeout=10)
+    flower.shows(DEPTHS)
+
+
+def test_after_connection_cut(flower: Flower, stack: Stack, url: str) -> None:
+    """When Redis has cut every connection, workers and Flower come back and show the same, and new events as well."""
+    flower.shows(DEPTHS)
+    client = redis.Redis.from_url(url)
+    client.client_kill_filter(_type="normal", skipme=True)
+    client.client_kill_filter(_type="pubsub")
+    result = tgtrack.AddEvent(user_id="5", event_type="after-the-cut", account="main").delay()
+    until(lambda: flower.tasks().get(result.id, {}).get("state") == "SUCCESS", SOON_S, "the event after the cut")
+    flower.shows(DEPTHS)
+
+
+def test_failures_begin_with_their_reason(flower: Flower) -> None:
+    """A dead-lettered event is a FAILURE whose first word is the reason code; a batch shows its size and outcome."""
+    flower.shows(DEPTHS)
+    until(
+        lambda: len([task for task in flower.tasks().values() if task["state"] == "FAILURE"]) == 3, SOON_S, "failures"
+    )
+    failed = [task for task in flower.tasks().values() if task["state"] == "FAILURE"]
+    assert all(
+        task["exception"].startswith(("DeadLettered('rejected 422", 'DeadLettered("rejected 422')) for task in failed
+    )
+    batches = [task for task in flower.tasks().values() if task["kwargs"] == "<20 events of mytracker.game>"]
+    assert [(task["name"], task["state"]) for task in batches] == [("mytracker.login", "SUCCESS")] * 2
+    assert all("20 delivered" in task["result"] for task in batches)
+
+
+def test_no_secret_and_no_person_on_any_page(flower: Flower, stack: Stack) -> None:
+    """No page and no log of Flower has a provider's credential, a password or a user's id."""
+    flower.shows(DEPTHS)
+    paths = ["/workers", "/broker", "/tasks", "/metrics", "/api/tasks", "/api/workers?refresh=1", "/api/queues/length"]
+    paths += [f"/worker/{name}" for name in flower.workers()]
+    paths += [f"/task/{task_id}" for task_id in flower.tasks()]
+    texts = {path: flower.get(path) for path in paths}
+    assert {path: status for path, (status, _) in texts.items() if status != 200} == {}
+    everything = "".join(text for _, text in texts.values()) + flower.log.read_text()
+    tables: list[dict[str, Any]] = [dict(table) for table in SECRETS.values()]  # type: ignore[call-overload]
+    hidden = [
+        str(value) for table in tables for value in table.values() if isinstance(value, str) and "Secret" in value
+    ]
+    for secret in [*hidden, "tgtrack-Secret-shop", REDIS_PASSWORD, AUTH.partition(":")[2], "987654321"]:
+        assert secret not in everything
+
+
+@pytest.mark.parametrize("path", ["/broker", "/workers", "/tasks", "/api/tasks", "/api/workers", "/api/queues/length"])
+@pytest.mark.parametrize("auth", ["", "jane:wrong"])
+def test_password(flower: Flower, path: str, auth: str) -> None:
+    """Without the password there is nothing to see."""
+    assert flower.get(path, auth)[0] == 401
+
+
+def test_before_any_worker() -> None:
+    """With no worker at all, the accounts that were announced and the dead-letter lists are listed from Redis."""
+    with Stack() as other:
+        other.client().hset(keys.ACCOUNTS, "tonai.main", "{}")
+        lonely = Flower(other)
+        try:
+            until(lambda: "tonai.main" in lonely.depths(), 60, "the announced account")
+            assert "tonai.dead" in lonely.depths()
+        finally:
+            assert lonely.stop() == 0
+
+
+def run(env: dict[str, str], *arguments: str) -> tuple[int, str]:
+    """Flower's exit status and what it says, for settings with which it must not start."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTBACK_", "FLOWER_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.flower", *arguments],
+        cwd=ROOT,
+        env={**kept, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"FLOWER_ADDRESS": "0.0.0.0"}, "FLOWER_BASIC_AUTH"),
+        ({"FLOWER_PORT": "http"}, "FLOWER_PORT"),
+        ({"FLOWER_BASIC_AUTH": "s3cr3t-word"}, "FLOWER_BASIC_AUTH"),
+        ({"FLOWER_MAX_TASKS": "many"}, "FLOWER_"),
+        ({"POSTBACK_BROKER_URL": "amqp://jane:s3cr3t-word@host"}, "POSTBACK_BROKER_URL"),
+    ],
+)
+def test_wrong_settings(env: dict[str, str], named: str) -> None:
+    """A wrong setting ends the start with status 2 and one sentence that names it and shows no password."""
+    status, said = run(env)
+    assert status == 2
+    assert said.startswith("postback: ")
+    assert named in said
+    assert len(said.splitlines()) == 1
+    assert "s3cr3t-word" not in said
+
+
+def test_port_taken(stack: Stack, flower: Flower) -> None:
+    """A port in use is told in one sentence."""
+    status, said = run({"FLOWER_PORT": str(flower.port), "POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
+    assert status == 2
+    assert f"FLOWER_PORT {flower.port}" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_empty_variables(stack: Stack, tmp_path: Path) -> None:
+    """Variables that are set but empty count as not set, and without a password it serves this machine only."""
+    flower = Flower(stack, FLOWER_ADDRESS="", FLOWER_BASIC_AUTH="", FLOWER_MAX_TASKS="", FLOWER_URL_PREFIX="")
+    try:
+        until(lambda: flower.get("/workers", "")[0] == 200, 60, "Flower")
+        assert "no password, this machine only" in flower.log.read_text()
+    finally:
+        assert flower.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "checked"),
+    [
+        ("rediss://h:6379/0", ssl.CERT_REQUIRED),
+        ("rediss://h:6379/0?ssl_cert_reqs=CERT_NONE", ssl.CERT_NONE),
+        ("rediss://h:6379/0?ssl_cert_reqs=anything", ssl.CERT_REQUIRED),
+    ],
+)
+def test_tls(url: str, checked: ssl.VerifyMode) -> None:
+    """Flower's own Redis client checks certificates as the URL says, and does so where it says nothing."""
+    assert tls_options(parse_broker(url))["ssl_cert_reqs"] == checked
+
+
+def test_no_accounts_file(stack: Stack, url: str) -> None:
+    """Flower starts without an accounts file and without any credential in its environment."""
+    flower = Flower(stack, POSTBACK_ACCOUNTS="/nonexistent/accounts.toml", POSTBACK_BROKER_URL=url)
+    try:
+        until(lambda: flower.get("/broker")[0] == 200, 60, "Flower")
+    finally:
+        assert flower.stop() == 0

@@ -1,0 +1,1 @@
+"""Postback inside Django, Flask and foreign Celery apps."""

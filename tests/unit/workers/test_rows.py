@@ -1,0 +1,154 @@
+"""Task events for what Celery does not tell, and what Flower may show of arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tasks.delivery import Fate, Report
+from tasks.grants import REGISTRY, Settlement
+from tests.unit.tasks.fakes import account, grant_of, message
+from workers import process, rows
+
+
+class Dispatcher:
+    """Keeps what it is told."""
+
+    enabled = True
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self.sent.append({"type": kind, **fields})
+
+
+@pytest.fixture
+def dispatcher() -> Iterator[Dispatcher]:
+    dispatcher = Dispatcher()
+    rows.use(dispatcher)
+    yield dispatcher
+    rows.use(None)
+
+
+def report(*fates: Fate) -> Report:
+    return Report(Settlement(), list(fates), elapsed_s=0.5)
+
+
+def test_single(dispatcher: Dispatcher) -> None:
+    """Celery tells of a single event by itself; one that it closed without a run is told here."""
+    grant = grant_of(message())
+    rows.observe(grant, report(Fate("dead", "rejected 422")))
+    assert dispatcher.sent == []
+    rows.observe_closed(grant, report(Fate("dead", "revoked")))
+    (row,) = dispatcher.sent
+    assert (row["type"], row["uuid"], row["name"]) == ("task-failed", "event-1", "tgtrack.add_event")
+    assert row["exception"] == "DeadLettered('revoked')"
+
+
+def test_batch(dispatcher: Dispatcher) -> None:
+    """Each event of a batch has a row of its own state."""
+    grant = grant_of(*(message(id=str(number)) for number in range(3)))
+    rows.observe(
+        grant,
+        report(Fate("delivered", "delivered"), Fate("retry", "retry 503"), Fate("dead", "rejected 422 it's wrong")),
+    )
+    assert [(row["uuid"], row["type"]) for row in dispatcher.sent] == [
+        ("0", "task-succeeded"),
+        ("1", "task-retried"),
+        ("2", "task-failed"),
+    ]
+    assert dispatcher.sent[2]["exception"] == 'DeadLettered("rejected 422 it\'s wrong")'
+
+
+def test_defect_in_a_batch(dispatcher: Dispatcher) -> None:
+    """A member that is no message has a row under an id that is made for it, and the name of refused messages."""
+    grant = grant_of(b"no message", message())
+    rows.observe(grant, report(Fate("dead", "malformed x"), Fate("delivered", "delivered")))
+    first, second = dispatcher.sent
+    assert (first["name"], second["name"]) == ("postback.refused", "tgtrack.add_event")
+    assert first["uuid"] != second["uuid"]
+    assert first["uuid"]
+
+
+@pytest.mark.parametrize("on", [False, None])
+def test_no_events(on: bool | None) -> None:
+    """Without a dispatcher, or with events off, nothing is sent and nothing fails."""
+    dispatcher = Dispatcher()
+    dispatcher.enabled = bool(on)
+    rows.use(dispatcher if on is False else None)
+    rows.observe_closed(grant_of(message()), report(Fate("dead", "revoked")))
+    rows.use(None)
+    assert dispatcher.sent == []
+
+
+def test_arguments(dispatcher: Dispatcher) -> None:
+    """The SDK's own words are shown; another client's are its arguments, with a person in them."""
+    ours = grant_of(message(headers={"kwargsrepr": "event_type=sale user=98…21"}))
+    other = grant_of(message(headers={"kwargsrepr": "{'user_id': '987654321'}", "postback_at": None}))
+    assert rows.kwargs_shown(ours.envelopes[0], "tgtrack.main") == "event_type=sale user=98…21"
+    assert rows.kwargs_shown(other.envelopes[0], "tgtrack.main") == "<tgtrack.add_event of tgtrack.main>"
+
+
+class Governor:
+    """Settles in memory."""
+
+    def __init__(self) -> None:
+        self.settled: list[str] = []
+
+    def settle(self, grant: Any) -> None:
+        self.settled.append(grant.id)
+        REGISTRY.pop(grant.id, None)
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Report]]:
+    """A worker process; what it is told of closed grants."""
+    told: list[Report] = []
+    worker: Any = process.Process(Governor(), {"tgtrack.main": account()})  # type: ignore[arg-type]
+    monkeypatch.setattr(process, "_process", worker)
+    process.on_closed(lambda grant, report: told.append(report))
+    yield told
+    REGISTRY.clear()
+
+
+@pytest.mark.parametrize(
+    ("headers", "fate"),
+    [
+        ({"expires": "2020-01-01T00:00:00"}, Fate("dead", "expired")),
+        ({}, Fate("retry", "ambiguous: the worker's own code failed")),
+        ({"postback": "attempts=7"}, Fate("dead", "exhausted the worker's own code failed")),
+    ],
+)
+def test_closed_without_a_run(closed: list[Report], headers: dict[str, Any], fate: Fate) -> None:
+    """What became of an event that Celery closed without its task having decided anything is told once, after it is settled."""
+    grant = grant_of(message(headers=headers))
+    REGISTRY[grant.id] = grant
+    process.close_grant(grant.id)
+    process.close_grant(grant.id)
+    assert [one.fates for one in closed] == [[fate]]
+
+
+def test_closed_after_a_run(closed: list[Report]) -> None:
+    """A task that has run has told of its events itself."""
+    grant = grant_of(message())
+    grant.settlement = Settlement(delivered=1)
+    REGISTRY[grant.id] = grant
+    process.close_grant(grant.id)
+    assert closed == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "governed"),
+    [("tgtrack.main", True), ("tgtrack.dead", True), ("tgtrack.gone", True), ("celery", False), ("shop.mail", False)],
+)
+def test_governed(closed: list[Report], queue: str, governed: bool) -> None:
+    """No queue of a provider is ever consumed kombu's way, which would pop its events without a token; others are."""
+    assert process.is_governed(queue) is governed
+
+
+def test_no_worker() -> None:
+    """Outside of a worker nothing is governed."""
+    assert not process.is_governed("tgtrack.main")

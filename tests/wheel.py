@@ -1,0 +1,84 @@
+"""What ``pip install postback`` brings: the wheel, and a clean environment with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+#: What of the checkout the build needs; a copy of it keeps ``build/`` and ``*.egg-info`` out of the checkout.
+SOURCES: Final = (
+    "setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "postback", "config", "tasks", "workers",
+)  # fmt: skip
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the wheel from a copy of the checkout.
+
+    Without build isolation: this interpreter's setuptools does it, so that the test needs no registry.
+
+    Args:
+        folder: An empty directory.
+    """
+    source, out = folder / "source", folder / "dist"
+    source.mkdir()
+    for name in SOURCES:
+        origin = ROOT / name
+        if origin.is_dir():
+            shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif origin.exists():
+            shutil.copy(origin, source / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(source))
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def make_environment(wheel: Path, folder: Path) -> Path:
+    """Make a clean environment with the wheel in it; returns its interpreter.
+
+    Its dependencies come from this interpreter's site-packages by a ``.pth`` file: downloading Celery again would prove
+    nothing more. An editable install of the checkout does not come along: it works by a ``.pth`` file of its own, and a
+    directory that a ``.pth`` file adds is not searched for more of them.
+    """
+    run(sys.executable, "-m", "venv", "--without-pip", str(folder))
+    executable = folder / "bin" / "python"
+    library = Path(run(str(executable), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    # A wheel of pure Python is installed by unpacking it.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(library)
+    (library / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    return executable
+
+
+def clean_environ(**extra: str) -> dict[str, str]:
+    """This process's environment without what would change a project's: its path, Postback's, Celery's and Django's."""
+    ours = ("POSTBACK_", "CELERY_", "DJANGO_")
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith(ours)}
+    return {**kept, **extra}
+
+
+def run(*command: str, cwd: Path | None = None, **env: str) -> str:
+    """Run a command in a clean environment and return what it prints.
+
+    Raises:
+        AssertionError: It failed; the message holds its output.
+    """
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=clean_environ(**env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
