@@ -7,6 +7,7 @@ They are checked at start; what is wrong is told in one sentence that names the 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_CONCURRENCY": "8",
         "POSTBACK_LOG_LEVEL": "INFO",
         "POSTBACK_LOG_FORMAT": "text",
+        "POSTBACK_METRICS_PORT": "",
+        "POSTBACK_METRICS_ADDRESS": "127.0.0.1",
+        "POSTBACK_EXPORTER_PORT": "9180",
     }
 )
 
@@ -60,6 +64,12 @@ class Settings:
     log_level: str = "INFO"
     #: ``text`` for people, ``json`` for a log store: one object a line.
     log_format: str = "text"
+    #: Where a worker process serves its own metrics: this port or, if it is taken, one of the next; 0 for any free one; None for none.
+    metrics_port: int | None = None
+    #: Address of all metrics. They have no password and hold no secret.
+    metrics_address: str = "127.0.0.1"
+    #: Port of ``python -m workers.metrics``.
+    exporter_port: int = 9180
 
     @property
     def broker_url(self) -> str:
@@ -116,6 +126,11 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         concurrency=_whole("POSTBACK_CONCURRENCY", text("POSTBACK_CONCURRENCY"), 1, MAX_CONCURRENCY),
         log_level=_choice("POSTBACK_LOG_LEVEL", text("POSTBACK_LOG_LEVEL").upper(), _LEVELS),
         log_format=_choice("POSTBACK_LOG_FORMAT", text("POSTBACK_LOG_FORMAT").lower(), _FORMATS),
+        metrics_port=_whole("POSTBACK_METRICS_PORT", text("POSTBACK_METRICS_PORT"), 0, 65535)
+        if text("POSTBACK_METRICS_PORT")
+        else None,
+        metrics_address=_address("POSTBACK_METRICS_ADDRESS", text("POSTBACK_METRICS_ADDRESS")),
+        exporter_port=_whole("POSTBACK_EXPORTER_PORT", text("POSTBACK_EXPORTER_PORT"), 0, 65535),
     )
 
 
@@ -130,6 +145,15 @@ def _whole(name: str, value: str, low: int, high: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
         raise ConfigurationError(f"{name} must be a whole number from {low} to {high}")
     return int(value)
+
+
+def _address(name: str, value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} must be an IP address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        ) from None
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
-
-import orjson
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+import orjson
 from kombu.compression import decompress
 
 #: First characters of every grant id, so that kombu's own delivery tags (UUIDs) are never taken for one.

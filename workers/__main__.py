@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     app.worker_main(
         [
+            # Celery's banner is no JSON.
+            *(["--quiet"] if settings.log_format == "json" else []),
             "worker",
             "--pool=threads",
             f"--concurrency={settings.concurrency}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ from typing import Final
 import redis
 
 from config.accounts import Account
+from config.topology import provider_of
 from postback.events import EVENTS
-from tasks.delivery import unsettled
-from tasks.grants import REGISTRY
+from tasks.delivery import Fate, Report, unsettled
+from tasks.grants import REGISTRY, Grant, Settlement
 from workers.feeder import Feeder
 from workers.governor import Governor
 
@@ -34,6 +36,8 @@ class Process:
     governor: Governor
     accounts: Mapping[str, Account]
     feeder: Feeder | None = field(default=None)
+    #: Told of grants that Celery closed without having run their task.
+    on_closed: Callable[[Grant, Report], None] = field(default=lambda grant, report: None)
 
 
 _process: Process | None = None
@@ -59,8 +63,12 @@ def replace_accounts(new: Mapping[str, Account]) -> None:
 
 
 def is_governed(queue: str) -> bool:
-    """Whether a queue belongs to an account; all others go kombu's own way."""
-    return queue in current_accounts()
+    """Whether a queue belongs to a provider: an account's, or one that is no account here (``tgtrack.dead``, an account that was removed).
+
+    The latter are subscribed to and never taken from: kombu's own way would pop their events without a token and lose them. All
+    other queues go that way.
+    """
+    return _process is not None and provider_of(queue) is not None
 
 
 def governor() -> Governor | None:
@@ -83,11 +91,40 @@ def replace_feeder(feeder: Feeder) -> None:
     _process.governor.on_released = feeder.kick
 
 
+def ask(queue: str) -> None:
+    """Look at an account's queue at once. In the event loop's thread."""
+    if _process and _process.feeder:
+        _process.feeder.ask(queue)
+
+
+def on_closed(told: Callable[[Grant, Report], None]) -> None:
+    """Tell of grants that Celery closed without having run their task, from now on."""
+    if _process:
+        _process.on_closed = told
+
+
 def close_grant(grant_id: str) -> None:
     """Celery is done with a message. Its task has settled the grant, unless Celery never ran it or our own code failed (invariant I3)."""
     grant = REGISTRY.get(grant_id)
     if grant is None or _process is None:
         return
-    if grant.settlement is None:
-        grant.settlement = unsettled(grant, current_accounts().get(grant.queue))
+    undecided = grant.settlement is None
+    settlement = grant.settlement or unsettled(grant, current_accounts().get(grant.queue))
+    grant.settlement = settlement
     _process.governor.settle(grant)
+    if undecided:
+        _process.on_closed(grant, _report(grant, settlement))
+
+
+def _report(grant: Grant, settlement: Settlement) -> Report:
+    """What such a settlement means for each event, in a task's words."""
+    fates = [Fate("wait", "put back") for _ in grant.envelopes]
+    for index, verb, *rest in settlement.messages:
+        if index > len(fates):
+            continue
+        if verb == "dead":
+            letter = json.loads(rest[2])
+            fates[index - 1] = Fate("dead", f"{letter['reason']} {letter['detail']}".rstrip())
+        elif verb == "retry":
+            fates[index - 1] = Fate("retry", settlement.detail)
+    return Report(settlement, fates)

@@ -1,14 +1,17 @@
-"""Task events for the single events of a batch, so that Flower shows each under its own id and state.
+"""Task events that Celery does not send, so that Flower shows every event under its own id, with its state and its reason.
 
-Celery tells Flower of the messages that it runs; a batch is one message. Dead letters of a batch, its retries and its deliveries are told here.
+Celery tells Flower of the messages that it runs. A batch is one message: what became of each of its events is told here. So is what died without
+having run: expired, revoked, buried by TAKE.
 """
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from tasks.delivery import Fate, Report
 from tasks.grants import Envelope, Grant
+from tasks.task import REFUSED_TASK
 
 _dispatcher: Any = None
 
@@ -20,23 +23,42 @@ def use(dispatcher: Any) -> None:
 
 
 def observe(grant: Grant, report: Report) -> None:
-    """Tell of each event of a batch."""
+    """Tell of each event of a batch. A single one is told by Celery, which runs it."""
+    if len(grant.envelopes) > 1:
+        observe_closed(grant, report)
+
+
+def observe_closed(grant: Grant, report: Report) -> None:
+    """Tell of each event of a grant.
+
+    Celery has told of a single one that is expired or revoked as REVOKED; a dead letter is a FAILURE with its reason, which comes after it.
+    """
     dispatcher = _dispatcher
-    if len(grant.envelopes) < 2 or dispatcher is None or not dispatcher.enabled:
+    if dispatcher is None or not dispatcher.enabled:
         return
     for envelope, fate in zip(grant.envelopes, report.fates, strict=True):
-        if envelope.id and not envelope.defect:
-            _tell(dispatcher, envelope, fate, report.elapsed_s)
+        if (envelope.id and not envelope.defect) or fate.kind == "dead":
+            _tell(dispatcher, grant.queue, envelope, fate, report.elapsed_s)
 
 
-def _tell(dispatcher: Any, envelope: Envelope, fate: Fate, elapsed_s: float) -> None:
+def kwargs_shown(envelope: Envelope, queue: str) -> str:
+    """What Flower may show of an event's arguments: what the SDK wrote for it.
+
+    Another Celery client writes the arguments themselves, with the person's data in them.
+    """
+    if "postback_at" in envelope.headers:
+        return str(envelope.headers.get("kwargsrepr", ""))
+    return f"<{envelope.task} of {queue}>"
+
+
+def _tell(dispatcher: Any, queue: str, envelope: Envelope, fate: Fate, elapsed_s: float) -> None:
     """One task event that says it all: monitors take a task's name from any event that has it."""
     headers = envelope.headers
     about = {
-        "uuid": envelope.id,
-        "name": envelope.task,
+        "uuid": envelope.id or str(uuid.uuid4()),
+        "name": REFUSED_TASK if envelope.defect or not envelope.task else envelope.task,
         "args": "()",
-        "kwargs": str(headers.get("kwargsrepr", "")),
+        "kwargs": kwargs_shown(envelope, queue),
         "root_id": headers.get("root_id"),
         "parent_id": headers.get("parent_id"),
         "retries": envelope.state.attempts,

@@ -25,7 +25,20 @@ def kombu_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked source distribution of the installed kombu."""
     folder = tmp_path_factory.mktemp("kombu")
     wanted = f"kombu=={version('kombu')}"
-    fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", wanted, "-d", str(folder)]
+    fetch = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--no-build-isolation",
+        wanted,
+        "-d",
+        str(folder),
+    ]
     done = subprocess.run(fetch, capture_output=True, text=True, check=False)
     archives = list(folder.glob("*.tar.gz"))
     assert archives, f"cannot fetch {wanted}: {done.stderr[-500:]}"

@@ -131,6 +131,16 @@ class TestScrubbing:
         assert "***" in written.text
 
 
+def test_many(written: Written) -> None:
+    """Among the credentials of a thousand accounts each is found, and a longer one is masked whole."""
+    accounts = [build_account("tgtrack", f"a{n}", {"api_key": f"Secret-{n}"}) for n in range(1000)]
+    written.configure()
+    logs.learn(Accounts(accounts))
+    assert logs.scrub(f"x Secret-1 Secret-10 Secret-100 Secret-999 {KEY} y") == "x *** *** *** *** *** y"
+    assert logs.scrub("") == ""
+    assert logs.scrub("Secret-") == "Secret-"
+
+
 def test_urllib3(written: Written) -> None:
     """urllib3 at DEBUG writes the path of each request, which holds TGTrack's key."""
     written.configure()

@@ -1,0 +1,65 @@
+"""Pause and resume as remote control commands: what ``postback pause`` and ``postback resume`` do, from wherever Celery is.
+
+``celery -A workers.app control pause_account tgtrack.main`` · ``… control resume_account tgtrack`` · ``… inspect accounts``
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery.worker import control
+
+from postback.operations import pause, resume
+from tasks.grants import REGISTRY
+from workers import process
+
+
+def install_control(client: redis.Redis) -> None:
+    """Register the commands. They run on the event loop, so the client's time-outs must be short."""
+
+    def each(target: str, act: Callable[[str], str]) -> Any:
+        queues = [queue for queue in process.current_accounts() if target in (queue, queue.partition(".")[0])]
+        if not queues:
+            # Every worker gets the command; the others answer for the account.
+            return {"error": f"{target[:100]}: not served by this worker"}
+        try:
+            return {"ok": "; ".join(act(queue) for queue in queues)}
+        except redis.RedisError as error:
+            return {"error": f"Redis is away ({type(error).__name__}): ask again"}
+
+    @control.control_command(args=[("target", str), ("detail", str)], signature="PROVIDER[.ACCOUNT] [DETAIL]")
+    def pause_account(state: Any, target: str, detail: str = "") -> Any:
+        """Hold the events of an account, or of all accounts of a provider, until it is resumed."""
+
+        def act(queue: str) -> str:
+            done = pause(client, queue, detail)
+            return f"{queue} paused" if done.changed else f"{queue} was already paused ({done.reason})"
+
+        return each(target, act)
+
+    @control.control_command(args=[("target", str)], signature="PROVIDER[.ACCOUNT]")
+    def resume_account(state: Any, target: str) -> Any:
+        """End the pause of an account, or of all accounts of a provider."""
+
+        def act(queue: str) -> str:
+            done = resume(client, queue)
+            process.ask(queue)
+            return f"{queue} resumed (it was paused: {done.reason})" if done.was_paused else f"{queue} was not paused"
+
+        return each(target, act)
+
+    @control.inspect_command()
+    def accounts(state: Any) -> dict[str, Any]:
+        """Accounts that the worker serves, as its accounts file has them now; no credentials."""
+        held = Counter(grant.queue for grant in list(REGISTRY.values()))
+        return {
+            queue: {
+                "limits": "; ".join(window.text for window in account.windows),
+                "batch_max": account.batch_max,
+                "requests_in_flight": held[queue],
+            }
+            for queue, account in process.current_accounts().items()
+        }

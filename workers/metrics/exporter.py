@@ -1,0 +1,187 @@
+"""What is in Redis, as metrics: queues, quotas, pauses, dead letters. It needs no worker and no credential."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from postback.cli.connections import RedisAway, Site
+from postback.operations import AccountStatus, Snapshot, snapshot
+from workers.metrics.server import plain
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which an answer is kept: dead letters are counted at each look, 3 us each of Redis' time.
+KEPT_S: Final = 5.0
+#: Why an account may be paused.
+PAUSES: Final = ("operator", "credentials", "quota", "outage", "retrying")
+
+_ACCOUNT: Final = ("provider", "account")
+_WINDOW: Final = (*_ACCOUNT, "window")
+
+#: Metric -> what it says, labels.
+GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "postback_events": ("Events that wait or are on their way: queued, delayed, in_flight", (*_ACCOUNT, "state")),
+    "postback_requests_in_flight": ("Requests that have been granted and not settled", _ACCOUNT),
+    "postback_oldest_waiting_seconds": ("Age of the longest waiting event at the front of the queue; 0: none", _ACCOUNT),
+    "postback_backlog_seconds": ("Time until the last waiting event can have gone, as the quota allows; +Inf: paused without end", _ACCOUNT),
+    "postback_dead_letters": ("Dead letters; account is empty where a letter does not say it", (*_ACCOUNT, "reason")),
+    "postback_quota_limit": ("Requests that a window allows", _WINDOW),
+    "postback_quota_used": ("Requests that count in a window now", _WINDOW),
+    "postback_quota_remaining": ("Requests that a window still allows", _WINDOW),
+    "postback_quota_resets_seconds": ("Time until the next slot of a window returns; 0: all are free", _WINDOW),
+    "postback_paused": ("1 if the account is paused for this reason", (*_ACCOUNT, "reason")),
+    "postback_failures_in_a_row": ("Failed requests since the last healthy answer", _ACCOUNT),
+    "postback_account_served": ("1 if a live worker serves the account", _ACCOUNT),
+    "postback_account_orphaned": ("1 if the account has events and no worker has ever announced it", _ACCOUNT),
+    "postback_last_success_timestamp_seconds": ("Time of the last healthy answer", _ACCOUNT),
+    "postback_last_failure_timestamp_seconds": ("Time of the last failed request", _ACCOUNT),
+    "postback_workers": ("Worker processes that are alive; provider is all for those that serve every one", ("provider",)),
+    "postback_redis_up": ("1 if this Redis answers", ("redis",)),
+    "postback_redis_memory_bytes": ("Memory that Redis uses", ("redis",)),
+    "postback_redis_memory_max_bytes": ("Memory that Redis may use; 0: no limit of its own", ("redis",)),
+    "postback_redis_append_only": ("1 if Redis keeps an append-only file", ("redis",)),
+}  # fmt: skip
+COUNTERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "postback_delivered_events": ("Events that the provider has recorded", _ACCOUNT),
+    "postback_died_events": ("Events that became dead letters", _ACCOUNT),
+    "postback_quota_answers": ("Answers 429", _ACCOUNT),
+}
+
+
+class Exporter(Collector):
+    """Looks when it is asked, at most once in :data:`KEPT_S`."""
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        """Ask these Redis servers; nothing is sent yet."""
+        self._sites = sites
+        self._lock = threading.Lock()
+        self._looked_at = 0.0
+        self._seen: list[tuple[str, Snapshot | None]] = []
+        self._told: dict[str, str] = {}
+
+    def describe(self) -> Iterable[Metric]:
+        """The metrics without values: registering must not ask Redis."""
+        return list(_families().values())
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics."""
+        families = _families()
+        for shown, seen in self._look():
+            families["postback_redis_up"].add_metric((shown,), float(seen is not None))
+            if seen is not None:
+                _fill(families, seen)
+        return list(families.values())
+
+    def workers_page(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        """Where the workers' own metrics are, as Prometheus' ``http_sd_configs`` reads it."""
+        seen = self._look()
+        if any(one is None for _, one in seen):
+            # Prometheus keeps the list that it has.
+            return plain(start_response, "503 Service Unavailable", "a Redis is away")
+        targets = sorted({worker.metrics for _, one in seen if one for worker in one.workers if worker.metrics})
+        document = [{"targets": targets, "labels": {}}] if targets else []
+        return plain(start_response, "200 OK", json.dumps(document), "application/json")
+
+    def _look(self) -> list[tuple[str, Snapshot | None]]:
+        with self._lock:
+            if not self._seen or time.monotonic() - self._looked_at >= KEPT_S:
+                self._seen = [(site.broker.shown, self._ask(site)) for site in self._sites]
+                self._looked_at = time.monotonic()
+            return self._seen
+
+    def _ask(self, site: Site) -> Snapshot | None:
+        shown = site.broker.shown
+        try:
+            with site.asked() as client:
+                seen = snapshot(client, site.providers, url=shown)
+        except RedisAway as away:
+            if self._told.get(shown) != str(away):
+                logger.warning("%s", away)
+            self._told[shown] = str(away)
+            return None
+        if self._told.pop(shown, ""):
+            logger.info("Redis at %s is back", shown)
+        return seen
+
+
+def _families() -> dict[str, Any]:
+    gauges = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in GAUGES.items()}
+    counters = {name: CounterMetricFamily(name, text, labels=labels) for name, (text, labels) in COUNTERS.items()}
+    return {**gauges, **counters}
+
+
+def _fill(families: dict[str, Any], seen: Snapshot) -> None:
+    for account in seen.accounts:
+        own = (account.provider, account.account)
+        for name, labels, value in _values(account):
+            families[name].add_metric((*own, *labels), value)
+    said = {provider: sum(a.dead for a in seen.accounts if a.provider == provider) for provider in seen.dead}
+    for provider, total in seen.dead.items():
+        if total > said[provider]:
+            families["postback_dead_letters"].add_metric((provider, "", "unknown"), total - said[provider])
+    alive = {provider: 0 for provider in seen.dead if any(a.provider == provider for a in seen.accounts)}
+    for worker in seen.workers:
+        alive[worker.provider or "all"] = alive.get(worker.provider or "all", 0) + 1
+    for provider, count in alive.items():
+        families["postback_workers"].add_metric((provider,), count)
+    for one in seen.redis:
+        families["postback_redis_memory_bytes"].add_metric((one.url,), one.used_bytes)
+        families["postback_redis_memory_max_bytes"].add_metric((one.url,), one.max_bytes)
+        families["postback_redis_append_only"].add_metric((one.url,), float(one.append_only))
+
+
+def _values(account: AccountStatus) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    """Metric, further labels, value."""
+    yield "postback_events", ("queued",), account.queued
+    yield "postback_events", ("delayed",), account.delayed
+    yield "postback_events", ("in_flight",), account.in_flight
+    yield "postback_requests_in_flight", (), account.requests_in_flight
+    now_ms = account.log.now_ms
+    yield (
+        "postback_oldest_waiting_seconds",
+        (),
+        max(0.0, (now_ms - account.oldest_ms) / 1000) if account.oldest_ms else 0.0,
+    )
+    backlog_s = account.eta_s()
+    yield "postback_backlog_seconds", (), float("inf") if backlog_s is None else backlog_s
+    reasons: Counter[str] = Counter()
+    for reason, count in account.dead_reasons.items():
+        reasons[_reason(reason)] += count
+    for reason, count in reasons.items():
+        yield "postback_dead_letters", (reason,), count
+    for usage in account.usage:
+        window = (usage.window.text,)
+        yield "postback_quota_limit", window, usage.window.limit
+        yield "postback_quota_used", window, usage.used
+        yield "postback_quota_remaining", window, usage.remaining
+        yield "postback_quota_resets_seconds", window, usage.resets_in_s
+    paused = account.paused.reason if account.paused else ""
+    for reason in dict.fromkeys([*PAUSES, *filter(None, [paused])]):
+        yield "postback_paused", (reason,), float(reason == paused)
+    yield "postback_failures_in_a_row", (), account.failures
+    yield "postback_account_served", (), float(account.served)
+    yield (
+        "postback_account_orphaned",
+        (),
+        float(account.is_orphan and account.queued + account.delayed + account.in_flight > 0),
+    )
+    for name, at_ms in (("success", account.last_success_ms), ("failure", account.last_failure_ms)):
+        if at_ms:
+            yield f"postback_last_{name}_timestamp_seconds", (), at_ms / 1000
+    yield "postback_delivered_events", (), account.delivered
+    yield "postback_died_events", (), account.died
+    yield "postback_quota_answers", (), account.quota_answers
+
+
+def _reason(word: str) -> str:
+    """A label's value; anybody who can write into Redis can write a letter, with any text for its reason."""
+    return word if word.isidentifier() and len(word) <= 32 else "unknown"
