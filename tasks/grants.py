@@ -224,6 +224,11 @@ class Settlement:
             spec["groups"] = self.groups
         return json.dumps(spec, separators=(",", ":"))
 
+    @property
+    def leaves_something(self) -> bool:
+        """Whether any of its messages waits for a later time or a later request."""
+        return bool(self.groups) or any(line[1] in ("retry", "poll", "later") for line in self.messages)
+
     @classmethod
     def nothing_sent(cls, indices: Iterable[int]) -> Settlement:
         """Put messages back to the front as they were, uncharged."""

@@ -14,12 +14,14 @@ from typing import Any, Final, Protocol
 import redis
 
 from tasks.grants import Grant
-from workers.governor import BLOCKED, EMPTY, Governor
+from workers.governor import BLOCKED, EMPTY, NO_WRITES, Governor, Taken
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks for new events of idle accounts; half of it is the mean latency that it adds.
 IDLE_S: Final = 0.02
+#: Longest wait between two looks at a batch that is filling, seconds.
+FILLING_S: Final = 0.1
 #: Seconds after which an account is asked again whatever TAKE said: another worker may have died, an operator may have resumed it.
 LONGEST_WAIT_S: Final = 1.0
 #: Seconds between two tries while Redis is away, first and longest.
@@ -64,8 +66,10 @@ class Feeder:
         self._next: dict[str, float] = {}
         #: Idle queue -> when something that waits in it becomes due, as far as this process knows.
         self._due: dict[str, float] = {}
-        #: Queues that wait for an answer to a request on its way.
-        self._blocked: set[str] = set()
+        #: Queue that waits for an answer to a request on its way -> seconds until it is asked again without one.
+        self._blocked: dict[str, float] = {}
+        #: Idle queues to ask anew at the next kick; added to by any thread.
+        self._changed: set[str] = set()
         self._loop: Loop | None = None
         self._kick_pending = False
         self._timer: Any = None
@@ -86,6 +90,18 @@ class Feeder:
         self._subscriptions.pop(queue, None)
         self._next.pop(queue, None)
         self._due.pop(queue, None)
+        self._blocked.pop(queue, None)
+
+    def ask(self, queue: str) -> None:
+        """Look at one account at once, whatever TAKE said before: somebody resumed it, or its limits have changed. In the loop's thread."""
+        if queue in self._subscriptions:
+            self._next[queue] = 0.0
+            self._due.pop(queue, None)
+            self.kick()
+
+    def look_again(self, queue: str) -> None:
+        """At the next kick ask an idle queue when what an answer has left in it becomes due. Any thread."""
+        self._changed.add(queue)
 
     def start(self, loop: Loop) -> None:
         """Run on this loop. A reconnect makes a new feeder on the same loop; the old one must be stopped."""
@@ -115,6 +131,10 @@ class Feeder:
             if queue in self._next:
                 self._next[queue] = now
         self._blocked.clear()
+        while self._changed:
+            queue = self._changed.pop()
+            if queue in self._subscriptions:
+                self._next.setdefault(queue, now)
         if not self._away_s:
             self._run()
 
@@ -146,6 +166,10 @@ class Feeder:
                 logger.warning("Redis is away (%s); events wait in it, answers are kept", type(error).__name__)
             self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
             delay = self._away_s
+        except Exception:
+            # Raised into the loop it would end the worker.
+            logger.exception("a round of the feeder failed; it goes on")
+            delay = LONGEST_WAIT_S
         self._arm(max(delay, 0.0005))
 
     def _pump(self) -> float:
@@ -157,8 +181,9 @@ class Feeder:
         room = self._room()
         if room <= 0:
             # An answer kicks; the lease bounds an answer that never comes.
-            governor.forget_expired()
-            return LONGEST_WAIT_S
+            if not governor.forget_expired():
+                return LONGEST_WAIT_S
+            room = self._room()
         now = time.monotonic()
         self._wake_idle(now)
         due = [queue for queue, at in self._next.items() if at <= now + PRECISION_S]
@@ -195,21 +220,49 @@ class Feeder:
         subscription = self._subscriptions[queue]
         allowed = self._allowance(queue, room)
         if allowed <= 0:
+            # Only an answer can change that, and an answer kicks.
+            self._next[queue] = time.monotonic() + LONGEST_WAIT_S
+            self._blocked.setdefault(queue, IDLE_S)
             return 0
-        taken = self._governor.take(queue, allowed)
+        try:
+            taken = self._governor.take(queue, allowed)
+        except redis.ResponseError as error:
+            if isinstance(error, NO_WRITES):
+                raise
+            # Something is wrong with this account's keys; the others go on.
+            logger.error("%s: Redis refuses its TAKE: %s", queue, error)
+            self._next[queue] = time.monotonic() + LONGEST_WAIT_S
+            return 0
+        self._schedule(queue, taken)
+        for grant in taken.grants:
+            self._deliver(subscription, grant)
+        return len(taken.grants)
+
+    def _schedule(self, queue: str, taken: Taken) -> None:
+        """When the account is asked again."""
         now = time.monotonic()
+        self._due.pop(queue, None)
+        if taken.wait_ms == BLOCKED:
+            wait_s = self._blocked.get(queue, IDLE_S)
+            self._next[queue] = now + wait_s
+            self._blocked[queue] = min(wait_s * 2, LONGEST_WAIT_S)
+            return
+        self._blocked.pop(queue, None)
         if taken.wait_ms == EMPTY:
             self._next.pop(queue, None)
             if taken.due_ms is not None:
                 self._due[queue] = now + taken.due_ms / 1000
-        elif taken.wait_ms == BLOCKED:
-            self._next[queue] = now + IDLE_S
-            self._blocked.add(queue)
         else:
-            self._next[queue] = now + min(taken.wait_ms / 1000, LONGEST_WAIT_S)
-        for grant in taken.grants:
+            self._next[queue] = now + min(taken.wait_ms / 1000, FILLING_S if taken.filling else LONGEST_WAIT_S)
+
+    def _deliver(self, subscription: Subscription, grant: Grant) -> None:
+        try:
             subscription.deliver(grant)
-        return len(taken.grants)
+        except redis.RedisError:
+            raise
+        except Exception:
+            # Its lease brings its events back; what fails every time ends as `crashed`. The grants behind it are not to wait for that.
+            logger.exception("%s: cannot hand a message to Celery", grant.queue)
 
     def _allowance(self, queue: str, room: int) -> int:
         """Where several accounts share the threads, none may hold the last free one beside others of its own (invariant I6)."""

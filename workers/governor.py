@@ -38,6 +38,16 @@ REMEMBERED_S: Final = 3.0
 #: Most grants kept for that.
 RECENT_GRANTS: Final = 2000
 
+#: Seconds after which settlements that Redis refused are tried again.
+REFUSED_S: Final = 1.0
+#: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
+NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+#: Seconds after which the scripts' own letter is dated anew.
+LETTER_S: Final = 1.0
+
+#: TAKE's flag: an account at rest sends one request alone until a healthy answer, so that a key that was revoked meanwhile is found out by one
+#: request.
+SEND_ONE_FIRST: Final = 2
 #: TAKE's answers in place of a wait.
 EMPTY: Final = -1
 BLOCKED: Final = -2
@@ -54,11 +64,22 @@ class Taken:
         wait_ms: 0 if there may be more; else milliseconds before which there is nothing, or :data:`EMPTY`, or :data:`BLOCKED` until some
             answer is in.
         due_ms: With :data:`EMPTY`: milliseconds until something that waits becomes due; None if nothing does.
+        filling: The wait is for a batch to fill, so that it may be over sooner.
     """
 
     grants: list[Grant]
     wait_ms: int
     due_ms: int | None = None
+    filling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A settled grant with its call of SETTLE."""
+
+    grant: Grant
+    script_keys: list[str]
+    args: list[Any]
 
 
 class Governor:
@@ -80,17 +101,25 @@ class Governor:
         self._calls = 0
         self._name = f"{GRANT_PREFIX}{uuid.uuid4().hex[:12]}"
         self._lost_calls: dict[str, tuple[str, int, float]] = {}
-        self._unsent: dict[str, tuple[list[str], list[Any]]] = {}
-        self._unsent_lock = threading.Lock()
         self._reconciled = Script("reconcile")
-        #: Grants settled lately, for a Redis that forgot its last second.
-        self._recent: deque[tuple[float, Grant]] = deque(maxlen=RECENT_GRANTS)
+        #: Answers that Redis has not got yet.
+        self._unsent: dict[str, _Answer] = {}
+        #: Answers that a thread is telling it now.
+        self._sending: dict[str, _Answer] = {}
+        self._replay_at = 0.0
+        #: Answers settled lately, and when (monotonic), for a Redis that forgot its last second.
+        self._recent: deque[tuple[float, _Answer]] = deque(maxlen=RECENT_GRANTS)
         self._run_id = ""
         self._suspicious = True
+        #: When Redis last did what it was told (monotonic); kept as it is from the first failure until Redis is back.
+        self._good_s = time.monotonic()
         self._pid = os.getpid()
-        self._arguments: dict[int, tuple[Account, list[Any]]] = {}
+        self._lock = threading.Lock()
+        self._arguments: dict[str, tuple[Account, float, list[Any]]] = {}
         #: Called in any thread when a grant is no longer held here.
         self.on_released: Callable[[], None] = lambda: None
+        #: Called before it, in any thread, with the queue of a grant of which something waits for a later time.
+        self.on_delayed: Callable[[str], None] = lambda queue: None
 
     @property
     def _client(self) -> redis.Redis:
@@ -117,27 +146,34 @@ class Governor:
         else:
             self._calls += 1
             call_id, begun = f"{self._name}.{self._calls}", time.monotonic()
-        args = [call_id, count, int(bool(lost)), *self._take_arguments(account)]
+        args = [call_id, count, SEND_ONE_FIRST + int(bool(lost)), *self._take_arguments(account), self._run_id]
         try:
             reply = self._take(self._client, list(account_keys(queue)), args)
         except redis.RedisError:
             self._lost_calls[queue] = (call_id, count, begun)
             self._suspicious = True
             raise
+        self._succeeded()
         grants = []
         for at in range(2, len(reply), 4):
             grant = self._opened(queue, account, reply[at : at + 4], begun)
-            grant.outage = bool(reply[1])
+            grant.outage = bool(reply[1] & 1)
             REGISTRY[grant.id] = grant
             grants.append(grant)
         wait_ms = int(reply[0])
         if wait_ms <= IDLE_UNTIL:
             return Taken(grants, EMPTY, IDLE_UNTIL - wait_ms)
-        return Taken(grants, wait_ms)
+        return Taken(grants, wait_ms, filling=bool(reply[1] & 2))
+
+    def _succeeded(self) -> None:
+        if not self._suspicious:
+            self._good_s = time.monotonic()
 
     def _opened(self, queue: str, account: Account, parts: list[Any], begun: float) -> Grant:
         grant_id, raws, owners, more = parts
-        envelopes = [open_envelope(raw, owner.decode()) for raw, owner in zip(raws, owners, strict=True)]
+        envelopes = [
+            open_envelope(raw, owner.decode(errors="replace")) for raw, owner in zip(raws, owners, strict=True)
+        ]
         return Grant(
             id=grant_id.decode(),
             queue=queue,
@@ -149,8 +185,9 @@ class Governor:
         )
 
     def _take_arguments(self, account: Account) -> list[Any]:
-        known = self._arguments.get(id(account))
-        if known is None or known[0] is not account:
+        known = self._arguments.get(account.queue)
+        now = time.monotonic()
+        if known is None or known[0] is not account or known[1] + LETTER_S < now:
             provider = PROVIDERS.get(account.provider)
             windows: list[int] = []
             for window in account.windows:
@@ -161,8 +198,8 @@ class Governor:
                 letter(None, "crashed", f"its worker died {MAX_CRASHES} times with it", attempts=MAX_CRASHES, duplicate=True),
                 MAX_CRASHES, len(account.windows), *windows,
             ]  # fmt: skip
-            known = self._arguments[id(account)] = (account, fixed)
-        return known[1]
+            known = self._arguments[account.queue] = (account, now, fixed)
+        return known[2]
 
     def scan(self, queues: Iterable[str], *, timed: bool = False) -> list[str]:
         """Which of these queues may have work; with ``timed``, also those that hold something for later.
@@ -179,7 +216,13 @@ class Governor:
             some = wake_keys(queue) + timed_keys(queue) if timed else wake_keys(queue)
             each = len(some)
             looked_at += some
-        return [named[int(number) - 1] for number in self._scan(self._client, looked_at, [each])]
+        try:
+            found = self._scan(self._client, looked_at, [each])
+        except redis.RedisError:
+            self._suspicious = True
+            raise
+        self._succeeded()
+        return [named[int(number) - 1] for number in found]
 
     # SETTLE
 
@@ -191,23 +234,39 @@ class Governor:
         self._apply(grant, settlement)
 
     def _apply(self, grant: Grant, settlement: Settlement) -> None:
+        answer = self._answer(grant, settlement)
         if REGISTRY.pop(grant.id, None) is None:
             return
-        call = self._settle_call(grant, settlement)
+        self._sending[grant.id] = answer
         try:
-            self._settle(self._client, *call)
+            self._settle(self._client, answer.script_keys, answer.args)
         except redis.RedisError as error:
-            with self._unsent_lock:
-                self._unsent[grant.id] = call
+            self._unsent[grant.id] = answer
             self._suspicious = True
             logger.warning("%s: cannot settle now, kept for later (%s)", grant.queue, type(error).__name__)
         else:
-            self._recent.append((time.monotonic(), grant))
+            self._remember(answer)
+        finally:
+            self._sending.pop(grant.id, None)
+        if settlement.leaves_something:
+            self.on_delayed(grant.queue)
         self.on_released()
 
-    def _settle_call(self, grant: Grant, settlement: Settlement) -> tuple[list[str], list[Any]]:
+    def _remember(self, answer: _Answer) -> None:
+        self._succeeded()
+        now = time.monotonic()
+        with self._lock:
+            if not self._suspicious:
+                while self._recent and self._recent[0][0] < now - REMEMBERED_S:
+                    self._recent.popleft()
+            self._recent.append((now, answer))
+
+    def _answer(self, grant: Grant, settlement: Settlement) -> _Answer:
         account = self._accounts().get(grant.queue)
         retry_after_s = settlement.retry_after_s
+        if not settlement.detail.isascii():
+            # Redis' JSON reader refuses a lone surrogate, which a provider's words may hold.
+            settlement.detail = settlement.detail.encode("utf-8", "replace").decode()
         args: list[Any] = [grant.id, settlement.encode()]
         if account is None:
             args += [1000, 5, 0, 300_000, random.random(), -1]
@@ -217,7 +276,7 @@ class Governor:
                 random.random(), -1 if retry_after_s is None else int(retry_after_s * 1000),
                 *(padded_ms(window.window_s) for window in account.windows),
             ]  # fmt: skip
-        return list(account_keys(grant.queue)), args
+        return _Answer(grant, list(account_keys(grant.queue)), args)
 
     @property
     def unsent(self) -> int:
@@ -227,13 +286,27 @@ class Governor:
     def replay(self) -> None:
         """Send the settlements that failed. Safe to repeat: SETTLE knows a grant that it has settled.
 
+        One that Redis refuses is kept and does not hold up the others; it ends with its grant's lease.
+
         Raises:
-            redis.RedisError: Redis is still away.
+            redis.RedisError: Redis is still away, or takes no writes.
         """
-        for grant_id, call in list(self._unsent.items()):
-            self._settle(self._client, *call)
-            with self._unsent_lock:
+        if time.monotonic() < self._replay_at:
+            return
+        for grant_id, answer in list(self._unsent.items()):
+            try:
+                self._settle(self._client, answer.script_keys, answer.args)
+            except redis.ResponseError as error:
+                if isinstance(error, NO_WRITES):
+                    raise
+                self._replay_at = time.monotonic() + REFUSED_S
+                logger.error("%s: Redis refuses a settlement: %s", answer.grant.queue, error)
+            except redis.RedisError:
+                self._suspicious = True
+                raise
+            else:
                 self._unsent.pop(grant_id, None)
+                self._remember(answer)
 
     # Redis was away
 
@@ -245,33 +318,44 @@ class Governor:
         """
         if not self._suspicious:
             return
-        run_id = str(self._client.info("server")["run_id"])
-        if self._run_id not in ("", run_id):
-            logger.warning("Redis was restarted or failed over: telling it the requests of the last seconds")
-            self._reconcile()
-        self._run_id = run_id
+        # Cleared first: a thread whose settle fails meanwhile asks for another look.
         self._suspicious = False
+        try:
+            run_id = str(self._client.info("server")["run_id"])
+            if self._run_id not in ("", run_id):
+                logger.warning("Redis was restarted or failed over: telling it the requests of the last seconds")
+                self._reconcile()
+        except redis.RedisError:
+            self._suspicious = True
+            raise
+        self._run_id = run_id
+        self._succeeded()
 
     def _reconcile(self) -> None:
-        horizon = time.monotonic() - REMEMBERED_S
-        settled = {grant.id for _, grant in self._recent}
-        for settled_at, grant in list(self._recent):
-            if settled_at >= horizon:
-                self._report(grant, settled=True)
+        """Everything settled in the seconds before Redis went away, or since, is registered and settled again; what is on its way is registered."""
+        with self._lock:
+            recent = list(self._recent)
+        for settled_s, answer in recent:
+            if settled_s >= self._good_s - REMEMBERED_S and self._report(answer.grant, settled=True):
+                self._settle(self._client, answer.script_keys, answer.args)
+        # These are settled by their own thread, or by `replay`.
+        for answer in [*self._sending.values(), *self._unsent.values()]:
+            self._report(answer.grant, settled=True)
         for grant in list(REGISTRY.values()):
-            if grant.id not in settled:
-                self._report(grant, settled=False)
+            self._report(grant, settled=False)
 
-    def _report(self, grant: Grant, *, settled: bool) -> None:
+    def _report(self, grant: Grant, *, settled: bool) -> bool:
+        """Returns whether the grant is in flight now, so that its answer can be applied."""
         account = self._accounts().get(grant.queue)
         if account is None:
-            return
-        raws = [envelope.raw for envelope in grant.envelopes]
-        siblings = [envelope.raw for envelope in grant.siblings]
+            return False
+        duplicates = "".join("1" if envelope.duplicate_of else "0" for envelope in grant.envelopes)
         args: list[Any] = [
-            grant.id, int(settled), int(account.lease_s * 1000), grant.granted_us, int(grant.group), len(raws), *raws, *siblings
+            grant.id, int(settled), int(account.lease_s * 1000), grant.granted_us, int(grant.group), int(account.dedup_s * 1000),
+            len(grant.envelopes), duplicates, max((window.limit for window in account.windows), default=0),
+            *(envelope.raw for envelope in (*grant.envelopes, *grant.siblings)),
         ]  # fmt: skip
-        self._reconciled(self._client, list(account_keys(grant.queue)), args)
+        return bool(self._reconciled(self._client, list(account_keys(grant.queue)), args))
 
     # Grants held here
 
@@ -294,10 +378,15 @@ class Governor:
         """At the end of the process: put back what was taken and never sent."""
         if os.getpid() != self._pid:
             return
-        for grant in list(REGISTRY.values()):
+        # Each goes to the very front: the latest first, so that they stand in order again.
+        held = list(REGISTRY.values())
+        for grant in sorted(held, key=lambda grant: grant.granted_us, reverse=True):
             if grant.settlement is None:
+                if grant.sent:
+                    continue  # a hurried end (second SIGTERM): its answer is not known, so it comes back with its lease, and flagged
                 grant.settlement = grant.put_back()
             self._apply(grant, grant.settlement)
+        self._replay_at = 0.0
         try:
             self.replay()
         except redis.RedisError:
@@ -308,8 +397,15 @@ class Governor:
 
     # What others may know
 
-    def announce(self, worker: str, provider: str, accounts_key: str, workers_key: str) -> None:
+    def announce(self, worker: str, provider: str, accounts_key: str, workers_key: str, metrics: str = "") -> None:
         """Tell producers and operators which accounts this worker serves, with their limits; no credential is in it.
+
+        Args:
+            worker: Its node name.
+            provider: Whose accounts it serves; "" for all.
+            accounts_key: Hash of the accounts.
+            workers_key: Hash of the workers.
+            metrics: Where its metrics are, ``host:port``.
 
         Raises:
             redis.RedisError: Redis is away.
@@ -327,6 +423,8 @@ class Governor:
         pipeline.hset(
             workers_key,
             worker,
-            json.dumps({"at": now_ms, "provider": provider, "pid": os.getpid(), "held": len(REGISTRY)}),
+            json.dumps(
+                {"at": now_ms, "provider": provider, "pid": os.getpid(), "held": len(REGISTRY), "metrics": metrics}
+            ),
         )
         pipeline.execute()

@@ -89,6 +89,7 @@ def replace_feeder(feeder: Feeder) -> None:
         _process.feeder.stop()
     _process.feeder = feeder
     _process.governor.on_released = feeder.kick
+    _process.governor.on_delayed = feeder.look_again
 
 
 def ask(queue: str) -> None:

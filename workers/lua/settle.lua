@@ -10,7 +10,7 @@
 --         delivered     how many messages the provider has recorded
 --         messages      [[index from 1, verb, argument, duplicate 0|1, letter JSON text, text to bury instead], ...]; a message that is not named is done with.
 --                       Siblings of a half follow after the grant's own messages. Verbs:
---                       "retry" (ms until its back-off ends; counts an attempt) | "poll" (ms; counts none) | "back" (to the front, as it was)
+--                       "retry" (ms until its back-off ends; counts an attempt) | "poll" (ms; counts none) | "back" (to the front; 1: it keeps the time of its first grant, else as it was)
 --                       "later" (due time, ms) | "dead" (letter) | "done"
 --         groups        [[[index, ...], [index of sibling, ...]], ...]: halves of a refused batch, each to travel as one request
 --       3 backoff_ms    4 outage_after (failures in a row)   5 in_place: 1 if a failed event is tried again before any other
@@ -19,14 +19,14 @@
 -- Returns { 1, paused_until_ms or 0, failures in a row }, or { 0 } if stale. O(messages + events held aside).
 
 local id, spec_text = ARGV[1], ARGV[2]
-if redis.call('ZREM', FLIGHT, id) == 0 then return { 0 } end
+if not redis.call('ZSCORE', FLIGHT, id) then return { 0 } end
 local packed = redis.call('HGET', UNACKED, id)
-redis.call('HDEL', UNACKED, id)
 local grant = packed and cmsgpack.unpack(packed) or { at = now_us, raws = {}, owners = {}, sibling = {} }
 
-local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy')
+local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until')
 local seq, last, size = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[3] or 0)
 local paused, reason, since, fails, level = tonumber(m[4] or 0), m[5] or '', tonumber(m[6] or 0), tonumber(m[7] or 0), tonumber(m[8] or 0)
+local quota_until = tonumber(m[10] or 0)
 local backoff, outage_after, in_place, longest, random, retry_after =
   tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
@@ -46,17 +46,31 @@ local function pause(until_ms, why)
   redis.call('HSET', META, 'paused', string.format('%.0f', until_ms), 'reason', why, 'detail', spec.detail or '')
 end
 
-local function each_held(change)
-  for _, raw in ipairs(redis.call('ZRANGE', HELD, 0, -1)) do
-    local state = state_of(raw)
-    local changed = with_state(raw, change(state))
-    redis.call('ZREM', HELD, raw)
-    redis.call('ZADD', HELD, state.first, changed)
+-- A 429's freeze is kept apart as well: another pause may cover it, and end before it.
+local function freeze(until_ms)
+  if until_ms > quota_until then
+    quota_until = until_ms
+    redis.call('HSET', META, 'quota_until', string.format('%.0f', until_ms))
   end
+  pause(until_ms, 'quota')
+end
+
+-- Two events with the same place would share a turn, and one of them could take it for ever.
+local function hold(raw, place)
+  while redis.call('ZCOUNT', HELD, place, place) > 0 do place = place + 1 end
+  add_to(HELD, place, raw)
+end
+
+local function each_held(change)
+  local held = redis.call('ZRANGE', HELD, 0, -1, 'WITHSCORES')
+  redis.call('DEL', HELD)
+  for i = 1, #held, 2 do hold(with_state(held[i], change(state_of(held[i]))), tonumber(held[i + 1])) end
 end
 
 local was_outage = fails >= outage_after
-local asked_before = grant.at / 1000 <= since  -- an answer to a request from before the pause proves nothing new
+-- An answer to a request from before the pause proves nothing new. TAKE spreads the times of its grants over a few ms.
+local asked_before = grant.at / 1000 - 10 <= since
+local frozen_since = reason == 'quota' and asked_before
 if health == 'ok' then
   if fails > 0 then                            -- the run of failures is over: those held aside go again, in order of their first grant
     local front = {}
@@ -65,17 +79,26 @@ if health == 'ok' then
       local due = was_outage and 0 or state.due
       state.tries, state.due = 0, 0
       local changed = with_state(raw, state)
-      if due > now then redis.call('ZADD', DELAYED, due, changed) else front[#front + 1] = changed end
+      if due > now then add_to(DELAYED, due, changed) else front[#front + 1] = changed end
     end
     redis.call('DEL', HELD)
     for i = #front, 1, -1 do to_front(front[i]) end
     if reason == 'outage' or reason == 'retrying' then
       paused = 0
       redis.call('HDEL', META, 'paused', 'reason', 'since', 'detail')
+      if quota_until > now then pause(quota_until, 'quota') end
     end
+    redis.call('HDEL', META, 'fails', 'cursor')
   end
-  if fails > 0 or m[9] ~= '1' then redis.call('HDEL', META, 'fails', 'level', 'cursor') end
-  redis.call('HSET', META, 'healthy', 1, 'ok_at', string.format('%.0f', now))
+  if frozen_since then                         -- the gate stays as the 429 left it
+    redis.call('HSET', META, 'ok_at', string.format('%.0f', now))
+  else
+    if m[9] ~= '1' then redis.call('HDEL', META, 'level') end
+    if reason == 'quota' and paused ~= -1 and paused <= now then   -- the freeze has done its work: the next 429 begins with the shortest window again
+      redis.call('HDEL', META, 'paused', 'reason', 'since', 'detail', 'quota_until')
+    end
+    redis.call('HSET', META, 'healthy', 1, 'ok_at', string.format('%.0f', now))
+  end
   fails = 0
 elseif health == 'fail' then
   fails = fails + 1
@@ -98,14 +121,12 @@ elseif health == 'fail' then
 elseif health == 'quota' then
   if retry_after >= 0 then
     level = 0
-    pause(now + retry_after, 'quota')
+    freeze(now + retry_after)
   elseif reason ~= 'quota' or not asked_before then
     level = reason == 'quota' and level + 1 or 0
     local lengths = #ARGV - 8
-    local freeze
-    if lengths > 0 then freeze = tonumber(ARGV[8 + math.min(level + 1, lengths)])
-    else freeze = math.min(longest, 1000 * 2 ^ math.min(level, 20)) end
-    pause(now + freeze, 'quota')
+    if lengths > 0 then freeze(now + tonumber(ARGV[8 + math.min(level + 1, lengths)]))
+    else freeze(now + math.min(longest, 1000 * 2 ^ math.min(level, 20))) end
   end
   redis.call('HSET', META, 'healthy', 0, 'level', level, 'fail_at', string.format('%.0f', now), 'fail_text', spec.detail or '')
   redis.call('HINCRBY', META, 'quota_answers', 1)
@@ -115,16 +136,25 @@ elseif health == 'refused' then
 end
 
 local all = {}
-for _, raw in ipairs(grant.raws) do all[#all + 1] = raw end
-for _, raw in ipairs(grant.sibling) do all[#all + 1] = raw end
+for _, raw in ipairs(grant.raws) do all[#all + 1] = raw ~= MISSING and raw end
+for _, raw in ipairs(grant.sibling) do all[#all + 1] = raw ~= MISSING and raw end
+-- The message with the time of its first grant, which is an event's own where its producer gave none: it must not move while the event waits.
+local function timed(index)
+  local raw = all[index]
+  local state = raw and state_of(raw)
+  if not raw or state.first ~= 0 then return raw or nil end
+  state.first = grant.at + index - 1
+  return with_state(raw, state)
+end
+
 local front, dead = {}, 0
 for _, line in ipairs(spec.messages or {}) do
   local index, verb, arg = line[1], line[2], line[3]
   local raw = all[index]
   if raw and verb == 'back' then
-    front[#front + 1] = { index, raw }
+    front[#front + 1] = { index, arg == 1 and timed(index) or raw }
   elseif raw and verb == 'later' then
-    redis.call('ZADD', DELAYED, arg, raw)
+    add_to(DELAYED, arg, raw)
   elseif raw and verb == 'dead' then
     local state = state_of(raw)
     if line[4] == 1 then state.duplicate = 1 end
@@ -136,18 +166,18 @@ for _, line in ipairs(spec.messages or {}) do
     if line[4] == 1 then state.duplicate = 1 end
     if verb == 'poll' then
       state.polls = state.polls + 1
-      redis.call('ZADD', DELAYED, now + arg, with_state(raw, state))
+      add_to(DELAYED, now + arg, with_state(raw, state))
     else
       if not was_outage and (in_place or fails < outage_after) then state.attempts = state.attempts + 1 end
-      state.tries = state.tries + 1
+      if fails > 0 then state.tries = state.tries + 1 end
       if in_place and fails < outage_after then
         front[#front + 1] = { index, with_state(raw, state) }
         pause(now + arg, 'retrying')
       elseif fails == 0 then
-        redis.call('ZADD', DELAYED, now + arg, with_state(raw, state))
+        add_to(DELAYED, now + arg, with_state(raw, state))
       else
         state.due = math.floor(now + arg)
-        redis.call('ZADD', HELD, state.first, with_state(raw, state))
+        hold(with_state(raw, state), state.first)
       end
     end
   end
@@ -159,8 +189,12 @@ if dead > 0 then redis.call('HINCRBY', META, 'dead', dead) end
 local groups = spec.groups or {}
 for i = #groups, 1, -1 do
   local raws, sibling = {}, {}
-  for _, index in ipairs(groups[i][1]) do raws[#raws + 1] = all[index] end
-  for _, index in ipairs(groups[i][2]) do sibling[#sibling + 1] = all[index] end
-  redis.call('RPUSH', GROUPS, cmsgpack.pack({ raws = raws, sibling = sibling }))
+  for _, index in ipairs(groups[i][1]) do raws[#raws + 1] = timed(index) end
+  for _, index in ipairs(groups[i][2]) do sibling[#sibling + 1] = timed(index) end
+  if #raws == 0 then raws, sibling = sibling, {} end
+  if #raws > 0 then redis.call('RPUSH', GROUPS, cmsgpack.pack({ raws = raws, sibling = sibling })) end
 end
+-- Forgotten last: should anything above fail, the lease brings its messages back.
+redis.call('HDEL', UNACKED, id)
+redis.call('ZREM', FLIGHT, id)
 return { 1, paused > now and string.format('%.0f', paused) or (paused == -1 and '-1' or '0'), fails }

@@ -3,28 +3,37 @@
 -- HTTP requests, registers each as a grant in flight with a lease, and so charges it to the quota, all in one step.
 --
 -- KEYS  see common.lua
--- ARGV  1 call id (grants are named <call id>.<k>)      2 count: most grants wanted       3 replay: 1 if this call id may have run before
+-- ARGV  1 call id (grants are named <call id>.<k>)      2 count: most grants wanted
+--       3 flags: 1 this call id may have run before, 2 an account at rest sends one request alone first
 --       4 lease_ms  5 batch_max  6 max_bytes            7 linger_ms                       8 extra bytes the worker adds to each event
 --       9 dedup_ms  10 outage_after (failures in a row) 11 crashed letter: JSON           12 most crashes of a message
 --      13 number of windows, then for each: limit, length_ms (padded for clock drift)
--- Returns { wait_ms, outage, grant, {message, ...}, {owner id of its idempotency key or '', ...}, {granted_us, 1 if a half of a refused batch, its sibling messages...},
+--      14 + 2 x windows: run id of the server as the worker knows it, or ''
+-- Returns { wait_ms, flags, grant, {message, ...}, {owner id of its idempotency key or '', ...}, {granted_us, 1 if a half of a refused batch, its sibling messages...},
 --           grant, ... }
 --   wait_ms 0: there may be more; > 0: nothing before then, whatever is enqueued; -1: empty; -2: nothing until some answer is in;
 --   -10 - n: empty, and something that waits becomes due in n ms.
+--   flags: 1 the account is in outage, 2 a batch is filling, so that new events may end the wait
 -- O(grants x (windows + messages)); recovery O(expired leases).
 
-local call_id, count, replay = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local call_id, count, replay, gently = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]) % 2 == 1, tonumber(ARGV[3]) >= 2
 local lease, batch_max, max_bytes, linger, extra = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local dedup, outage_after, crashed_letter, max_crashes, windows =
   tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], tonumber(ARGV[12]), tonumber(ARGV[13])
 
 -- How many messages one call looks at behind the front when it fills a batch of one task or sorts out messages that are not due.
 local LOOK_AHEAD = 200
+-- An account with nothing on its way, whose last healthy answer is so many ms old, is at rest.
+local AT_REST = 100
+-- After another server took over (restart, failover) no lease ends for so many ms: its workers live and have answers to tell.
+local GRACE = 5000
 
-local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'first_seen')
+local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'first_seen', 'run', 'grace', 'ok_at')
 local seq, last, size = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[3] or 0)
 local paused, healthy, fails, cursor, first_seen = tonumber(m[4] or 0), m[5] == '1', tonumber(m[6] or 0), tonumber(m[7] or 0), tonumber(m[8] or 0)
-local out = { 0, 0 }
+local run, grace = ARGV[14 + 2 * windows] or '', tonumber(m[10] or 0)
+local outage = fails >= outage_after and 1 or 0
+local out = { 0, outage }
 
 if replay then                                 -- the reply of this very call was lost: hand out again what it took
   for k = 1, count do
@@ -40,62 +49,70 @@ if replay then                                 -- the reply of this very call wa
   if #out > 2 then return out end
 end
 
--- The ring only grows: old and new workers with different limits may run side by side. What an older, smaller log has forgotten is taken to be as
--- young as the oldest entry that it still knows.
 local wanted = 0
 for i = 1, windows do wanted = math.max(wanted, tonumber(ARGV[12 + 2 * i])) end
-if wanted > size then
-  local known = math.min(seq, size)
-  local times = {}
-  for k = known, 1, -1 do                      -- the oldest first
-    local at = ((seq - k) % size) * 8
-    times[#times + 1] = redis.call('GETRANGE', RING, at, at + 7)
+size = grow(seq, size, wanted)
+
+if run ~= '' and run ~= m[9] then
+  if m[9] then
+    grace = now + GRACE
+    redis.call('HSET', META, 'grace', string.format('%.0f', grace))
   end
-  local missing = known > 0 and math.min(seq, wanted) - known or 0
-  redis.call('DEL', RING)
-  for k = known + missing, 1, -1 do
-    local stamp = k > known and times[1] or times[known - k + 1]
-    redis.call('SETRANGE', RING, ((seq - k) % wanted) * 8, stamp)
-  end
-  size = wanted
-  redis.call('HSET', META, 'size', size)
+  redis.call('HSET', META, 'run', run)
 end
 
 -- Leases that ran out: the worker died or was cut off. The request may have arrived, so it is charged, and its events may be duplicates.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', now, 'LIMIT', 0, 50)) do
-  redis.call('ZREM', FLIGHT, id)
-  seq, last = charge(seq, last, size)
-  local packed = redis.call('HGET', UNACKED, id)
-  if packed then
-    redis.call('HDEL', UNACKED, id)
-    local grant = cmsgpack.unpack(packed)
-    local back = {}
-    for i, raw in ipairs(grant.raws) do
-      local state = state_of(raw)
-      if state.first == 0 then state.first = grant.at + i - 1 end
-      state.crashes = state.crashes + 1
-      if grant.owners[i] == '' then state.duplicate = 1 end
-      if state.crashes >= max_crashes then
-        bury(raw, state, crashed_letter)
-        redis.call('HINCRBY', META, 'dead', 1)
-      else
-        back[#back + 1] = with_state(raw, state)
-      end
-    end
-    local lonely = false                       -- after the second crash its messages travel singly
-    for _, raw in ipairs(back) do lonely = lonely or state_of(raw).crashes >= 2 end
-    if grant.group == 1 and #back > 0 and not lonely then   -- a half of a refused batch stays a half
-      redis.call('RPUSH', GROUPS, cmsgpack.pack({ raws = back, sibling = grant.sibling }))
+local expired = {}
+if grace <= now then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', now, 'LIMIT', 0, LOOK_AHEAD)) do
+    seq, last = charge(seq, last, size)
+    local packed = redis.call('HGET', UNACKED, id)
+    local grant = packed and cmsgpack.unpack(packed) or { at = 0, raws = {}, owners = {}, sibling = {} }
+    grant.id = id
+    expired[#expired + 1] = grant
+  end
+  table.sort(expired, function(a, b) return a.at > b.at end)   -- the oldest last, so that it comes to stand in front
+end
+for _, grant in ipairs(expired) do
+  local back = {}
+  local lonely = false                         -- after the second crash its messages travel singly
+  for i, raw in ipairs(grant.raws) do
+    local state = state_of(raw)
+    if state.first == 0 then state.first = grant.at + i - 1 end
+    state.crashes = state.crashes + 1
+    if grant.owners[i] == '' then state.duplicate = 1 end
+    if raw == MISSING then                     -- no message
+    elseif state.crashes >= max_crashes then
+      bury(raw, state, crashed_letter)
+      redis.call('HINCRBY', META, 'dead', 1)
+      -- No task runs for it: a note for a worker to tell of it.
+      redis.call('HSET', META, 'buried',
+        (redis.call('HGET', META, 'buried') or '') .. (header_text(raw, 'id') or '') .. ' ' .. (header_text(raw, 'task') or '') .. '\n')
     else
-      for _, raw in ipairs(grant.sibling) do back[#back + 1] = raw end
-      for i = #back, 1, -1 do to_front(back[i]) end
+      back[#back + 1] = with_state(raw, state)
+      lonely = lonely or state.crashes >= 2
     end
   end
+  local sibling = {}
+  for _, raw in ipairs(grant.sibling) do
+    if raw ~= MISSING then sibling[#sibling + 1] = raw end
+  end
+  if grant.group == 1 and #back > 0 and not lonely then   -- a half of a refused batch stays a half
+    redis.call('RPUSH', GROUPS, cmsgpack.pack({ raws = back, sibling = sibling }))
+  else
+    for _, raw in ipairs(sibling) do back[#back + 1] = raw end
+    for i = #back, 1, -1 do to_front(back[i]) end
+  end
+  -- Forgotten last: should anything above fail, it is done again rather than lost.
+  redis.call('HDEL', UNACKED, grant.id)
+  redis.call('ZREM', FLIGHT, grant.id)
 end
 
-local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, LOOK_AHEAD)
-for i = #due, 1, -1 do to_front(due[i]) end
+-- Due messages go to the front, the soonest last. Of very many only a part at a time, and nothing is taken before all have moved: the order holds.
+local due = redis.call('ZREVRANGEBYSCORE', DELAYED, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
+for _, raw in ipairs(due) do to_front(raw) end
 if #due > 0 then redis.call('ZREM', DELAYED, unpack(due)) end
+if #due == LOOK_AHEAD then return out end
 
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', IDEM_ENDS, '-inf', now, 'LIMIT', 0, 20)) do
   redis.call('HDEL', IDEM, key)
@@ -107,58 +124,58 @@ if paused > now then out[1] = math.ceil(paused - now) return out end
 
 -- "2026-11-22T01:02:03.5+00:00" in ms of the epoch, or nil; a time without a zone is UTC, as Celery sends it.
 local function iso_ms(text)
-  local y, mo, d, h, mi, s, rest = string.match(text, '^(%d%d%d%d)-(%d%d)-(%d%d)[T ](%d%d):(%d%d):([%d%.]+)(.*)$')
+  local y, mo, d, h, mi, s, rest = string.match(text, '^(%d%d%d%d)-(%d%d)-(%d%d)[T ](%d%d):(%d%d):(%d%d)(.*)$')
   if not y then return nil end
-  y, mo, d = tonumber(y), tonumber(mo), tonumber(d)
+  y, mo, d, h, mi, s = tonumber(y), tonumber(mo), tonumber(d), tonumber(h), tonumber(mi), tonumber(s)
+  if mo < 1 or mo > 12 or d < 1 or d > 31 or h > 23 or mi > 59 or s > 59 then return nil end
+  local fraction, zone = string.match(rest, '^%.(%d%d?%d?)%d*(.*)$')
+  if fraction then
+    s, rest = s + tonumber('0.' .. fraction), zone
+  end
   if mo <= 2 then y = y - 1 end
   local era = math.floor(y / 400)
   local yoe = y - era * 400
   local doy = math.floor((153 * (mo + (mo > 2 and -3 or 9)) + 2) / 5) + d - 1
   local days = era * 146097 + yoe * 365 + math.floor(yoe / 4) - math.floor(yoe / 100) + doy - 719468
-  local ms = (((days * 24 + tonumber(h)) * 60 + tonumber(mi)) * 60 + tonumber(s)) * 1000
-  local sign, zh, zm = string.match(rest, '^([+-])(%d%d):?(%d%d)')
-  if sign then ms = ms - (sign == '+' and 1 or -1) * (tonumber(zh) * 60 + tonumber(zm)) * 60000 end
+  local ms = (((days * 24 + h) * 60 + mi) * 60 + s) * 1000
+  local sign, zh, zm = string.match(rest, '^([+-])(%d%d):?(%d?%d?)')
+  if sign then ms = ms - (sign == '+' and 1 or -1) * (tonumber(zh) * 60 + (tonumber(zm) or 0)) * 60000
+  elseif rest ~= '' and rest ~= 'Z' and rest ~= 'z' then return nil end
   return ms
 end
 
 local function not_due(raw)
-  local from = string.find(raw, '"eta"', 1, true)
-  local text = from and string.match(raw, '^"eta"%s*:%s*"([^"]*)"', from)
+  local text = header_text(raw, 'eta')
   local at = text and iso_ms(text)
   return at and at > now and at or nil
 end
 
--- The id of the event that owns this one's idempotency key, if that is another event; else claims the key.
-local function owner_of(raw)
-  local key = header_text(raw, 'postback_key')
-  if not key then return '' end
-  local id = header_text(raw, 'id') or ''
-  local owner = redis.call('HGET', IDEM, key)
-  if owner then
-    local first, ends = string.match(owner, '^(%S+) (%S+)')
-    if first == id then return '' end
-    if tonumber(ends) > now then return first end
-  end
-  redis.call('HSET', IDEM, key, id .. ' ' .. string.format('%.0f', now + dedup))
-  redis.call('ZADD', IDEM_ENDS, now + dedup, key)
-  return ''
-end
+-- "\\u0" in base64, at each of its three places in a group of four letters.
+local ESCAPES = { 'XHUw', '[FVl1]x1M', '[159BFJNRVZdhlptx]cdT[A-D]' }
+-- Bytes of a body around the event: [[], {"account": "…", "event": …}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}].
+local AROUND = 100
 
-local function body_bytes(raw)                 -- an upper bound where the producer did not say
+-- Bytes of an event in a request. Where the producer did not say, an estimate: the worker puts back what does not fit.
+local function body_bytes(raw)
   local from = string.find(raw, '"postback_size"', 1, true)
   local given = from and tonumber(string.match(raw, '^"postback_size"%s*:%s*(%d+)', from))
   if given then return given + extra + 1 end
   local a, b = string.find(raw, '"body"%s*:%s*"')
   if not a then return #raw end
-  local stop = skip_string(raw, b)
-  local length = (stop or #raw) - b
-  if string.find(raw, '"body_encoding"%s*:%s*"base64"') then length = length * 0.75 end
-  return length + extra + 1
+  local body = string.sub(raw, b + 1, (skip_string(raw, b) or #raw + 1) - 1)
+  local length, escaped = #body, 0
+  if string.find(raw, '"body_encoding"%s*:%s*"base64"') then
+    for _, pattern in ipairs(ESCAPES) do escaped = escaped + select(2, string.gsub(body, pattern, '%0')) end
+    length = length * 0.75 - 4 * escaped       -- six letters for two bytes of UTF-8
+  else
+    escaped = select(2, string.gsub(body, '\\\\u0%x%x%x', '%0'))
+    length = length - 5 * escaped - select(2, string.gsub(body, '\\"', '%0'))
+  end
+  return math.max(1, length - AROUND) + extra + 1
 end
 
 local function task_of(raw)
-  local from = string.find(raw, '"task"', 1, true)
-  return from and string.match(raw, '^"task"%s*:%s*"([^"\\]*)"', from) or '?'
+  return plain_header(raw, 'task') or '?'
 end
 
 local function queued()
@@ -175,14 +192,15 @@ local function pop_one()
       if not raw then break end
       local at = not_due(raw)
       if not at then return raw end
-      redis.call('ZADD', DELAYED, at, raw)
+      add_to(DELAYED, at, raw)
     end
   end
 end
 
 -- A batch of one task: {messages}, or nil and the ms until it is ready. Looks past other tasks' messages, which keep their order.
+-- While the oldest message lingers, a full batch of another task may go; once its time is over it goes, with what there is of its task.
 local function pop_batch()
-  local found, order, ready = {}, {}, nil      -- task -> {items, bytes}
+  local found, order, ready, overdue = {}, {}, nil, nil      -- found: task -> {items, bytes}
   local seen, oldest_wait = 0, nil
   for i = 1, 4 do
     local look = math.min(LOOK_AHEAD - seen, redis.call('LLEN', LISTS[i]))
@@ -195,7 +213,7 @@ local function pop_batch()
         local at = not_due(raw)
         if at then
           redis.call('LREM', LISTS[i], -1, raw)
-          redis.call('ZADD', DELAYED, at, raw)
+          add_to(DELAYED, at, raw)
           from = from - 1
         else
           local alone = string.find(raw, '"postback"', 1, true) and state_of(raw).crashes >= 2
@@ -203,25 +221,6 @@ local function pop_batch()
           if #order == 0 and alone then        -- it killed two workers: no company for it
             redis.call('LREM', LISTS[i], -1, raw)
             return { raw }
-          end
-          if not alone then
-            local batch = found[task]
-            if not batch then
-              batch = { items = {}, bytes = 1, closed = false }
-              found[task] = batch
-              order[#order + 1] = task
-            end
-            if not batch.closed then
-              local bytes = body_bytes(raw)
-              if #batch.items > 0 and batch.bytes + bytes > max_bytes then
-                batch.closed = true
-              else
-                batch.items[#batch.items + 1] = { raw, i, from + #slice - k + 1 }
-                batch.bytes = batch.bytes + bytes
-                if #batch.items >= batch_max then batch.closed = true end
-              end
-              if batch.closed then ready = task break end
-            end
           end
           if not oldest_wait then
             local from_at = string.find(raw, '"postback_at"', 1, true)
@@ -231,6 +230,26 @@ local function pop_batch()
               redis.call('HSET', META, 'first_seen', string.format('%.3f', now))
             end
             oldest_wait = math.min(since, first_seen) + linger - now
+            if oldest_wait <= 0 then overdue = task end
+          end
+          if not alone and (not overdue or task == overdue) then
+            local batch = found[task]
+            if not batch then
+              batch = { items = {}, bytes = 1 }
+              found[task] = batch
+              order[#order + 1] = task
+            end
+            local bytes = body_bytes(raw)
+            if #batch.items > 0 and batch.bytes + bytes > max_bytes then
+              ready = task
+              break
+            end
+            batch.items[#batch.items + 1] = { raw, i, from + #slice - k + 1 }
+            batch.bytes = batch.bytes + bytes
+            if #batch.items >= batch_max then
+              ready = task
+              break
+            end
           end
         end
       end
@@ -262,8 +281,10 @@ local function pop_batch()
       for _, raw in ipairs(mine) do redis.call('LREM', LISTS[i], -1, raw) end
     end
   end
-  redis.call('HDEL', META, 'first_seen')
-  first_seen = 0
+  if ready == order[1] then                    -- otherwise the oldest still waits, and goes on to
+    redis.call('HDEL', META, 'first_seen')
+    first_seen = 0
+  end
   return raws
 end
 
@@ -280,16 +301,19 @@ local function pop_held()
     return next_one
   end
   local soonest
-  local raws, task = {}, nil
+  local raws, task, bytes = {}, nil, 1
   for _, raw in ipairs(redis.call('ZRANGE', HELD, 0, LOOK_AHEAD)) do
-    local at = state_of(raw).due
-    if at <= now then
-      if #raws < batch_max and (not task or task == task_of(raw)) and (#raws == 0 or batch_max > 1) then
-        task = task_of(raw)
-        raws[#raws + 1] = raw
-      end
-    elseif not soonest or at < soonest then
-      soonest = at
+    local state = state_of(raw)
+    if state.due > now then
+      if not soonest or state.due < soonest then soonest = state.due end
+    elseif #raws == 0 then
+      raws[1] = raw
+      if batch_max == 1 or state.crashes >= 2 then break end
+      task, bytes = task_of(raw), bytes + body_bytes(raw)
+    elseif #raws < batch_max and task == task_of(raw) and state.crashes < 2 then
+      bytes = bytes + body_bytes(raw)
+      if bytes > max_bytes then break end
+      raws[#raws + 1] = raw
     end
   end
   if #raws == 0 then return nil, soonest and soonest - now end
@@ -298,8 +322,6 @@ local function pop_held()
 end
 
 local flying = redis.call('ZCARD', FLIGHT)
-local outage = fails >= outage_after and 1 or 0
-out[2] = outage
 
 -- When nothing can be taken: the time of the next thing that becomes due by itself.
 local function idle()
@@ -312,6 +334,8 @@ local function idle()
 end
 
 for k = 1, count do
+  -- One request alone until a healthy answer: for a fresh account, after a failure, and for one at rest. A key that was revoked meanwhile is found
+  -- out by one request.
   if not healthy and flying > 0 then out[1] = -2 return out end
   local wait = 0
   for i = 1, windows do
@@ -339,16 +363,25 @@ for k = 1, count do
     if #raws == 0 then raws = nil end
   else
     raws, pending = pop_batch()
+    if pending then out[2] = outage + 2 end
   end
-  if not raws and not pending and fails > 0 then raws, pending = pop_held() end
+  if not raws and not pending and fails > 0 then
+    raws, pending = pop_held()
+    if pending then pending = -10 - math.max(1, math.ceil(pending)) end
+  end
   if not raws then
-    out[1] = pending and math.max(1, math.ceil(pending)) or idle()
+    if pending then out[1] = pending < 0 and pending or math.max(1, math.ceil(pending))
+    elseif queued() == 0 then out[1] = idle() end   -- else it has seen only messages that are not due: there may be others behind
     return out
   end
 
   local owners = {}
-  for i, raw in ipairs(raws) do owners[i] = owner_of(raw) end
+  for i, raw in ipairs(raws) do owners[i] = claim_key(raw, dedup) end
   local id = call_id .. '.' .. k
+  if gently and flying == 0 and healthy and now - tonumber(m[11] or 0) > AT_REST then
+    healthy = false
+    redis.call('HSET', META, 'healthy', 0)
+  end
   redis.call('ZADD', FLIGHT, now + lease, id)
   redis.call('HSET', UNACKED, id, cmsgpack.pack({ at = now_us + k * 100, raws = raws, owners = owners, sibling = sibling,
     group = group and 1 or 0 }))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,27 @@ from typing import Any, Final
 import redis
 
 from postback import keys
-from workers import scripts
 from postback.operations.quota import padded_ms
+from workers import scripts
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"
+UNPACK_GROUPS: Final = """
+local out = {}
+for _, packed in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+  local half = cmsgpack.unpack(packed)
+  out[#out + 1] = { half.raws, half.sibling }
+end
+return out"""
+UNPACK_FLIGHT: Final = """
+local out = {}
+for _, packed in ipairs(redis.call('HVALS', KEYS[1])) do
+  local grant = cmsgpack.unpack(packed)
+  for _, raws in ipairs({ grant.raws, grant.sibling }) do
+    for _, raw in ipairs(raws) do if raw ~= 'postback:missing' then out[#out + 1] = raw end end
+  end
+end
+return out"""
 #: Where the clock begins, in ms of the epoch.
 START_MS: Final = 1_700_000_000_000
 
@@ -63,14 +80,17 @@ class Bench:
     """One account on a real server."""
 
     def __init__(self, client: redis.Redis, queue: str = QUEUE, **account: Any) -> None:
-        self.client = client
+        #: redis-py's types say that any reply may be text; these are bytes.
+        self.client: Any = client
         self.queue = queue
         self.settings: dict[str, Any] = {
             "lease_ms": 30_000, "batch_max": 1, "max_bytes": 10_000, "linger_ms": 1000, "extra": 0, "dedup_ms": 604_800_000,
-            "outage_after": 5, "max_crashes": 3, "windows": [], "backoff_ms": 1000, "in_place": 0, "longest_ms": 300_000, "random": 0.5,
+            "outage_after": 5, "max_crashes": 3, "windows": [], "backoff_ms": 1000, "in_place": 0, "longest_ms": 300_000, "random": 0.5, "run": "",
             **account,
         }  # fmt: skip
         self.calls = 0
+        #: What the last TAKE said beside its wait: 1 in outage, 2 a batch is filling.
+        self.flags = 0
         self.take_script, self.settle_script = ClockedScript("take"), ClockedScript("settle")
         self.set_clock(START_MS)
 
@@ -93,9 +113,10 @@ class Bench:
             windows += [limit, padded_ms(window_s)]
         args = [
             call or f"postback:test.{self.calls}", count, int(replay), s["lease_ms"], s["batch_max"], s["max_bytes"], s["linger_ms"], s["extra"],
-            s["dedup_ms"], s["outage_after"], '{"reason": "crashed"}', s["max_crashes"], len(s["windows"]), *windows,
+            s["dedup_ms"], s["outage_after"], '{"reason": "crashed"}', s["max_crashes"], len(s["windows"]), *windows, s["run"],
         ]  # fmt: skip
         reply = self.take_script(self.client, list(scripts.account_keys(self.queue)), args)
+        self.flags = int(reply[1])
         took = [
             Took(
                 reply[at].decode(),
@@ -110,9 +131,11 @@ class Bench:
         return int(reply[0]), took
 
     def settle(self, grant: Took | str, *, retry_after_ms: int = -1, **spec: Any) -> list[Any]:
-        s = self.settings
-        grant_id = grant if isinstance(grant, str) else grant.id
         text = json.dumps(spec) if spec else ""
+        return self.settle_text(grant if isinstance(grant, str) else grant.id, text, retry_after_ms)
+
+    def settle_text(self, grant_id: str, text: str, retry_after_ms: int = -1) -> list[Any]:
+        s = self.settings
         args = [
             grant_id, text, s["backoff_ms"], s["outage_after"], s["in_place"], s["longest_ms"], s["random"], retry_after_ms,
             *(padded_ms(window_s) for _, window_s in s["windows"]),
@@ -130,6 +153,69 @@ class Bench:
     def queued(self, priority: int = 0) -> list[bytes]:
         """The list's messages, the front first."""
         return list(reversed(self.client.lrange(keys.priority_list(self.queue, priority), 0, -1)))
+
+    def run_till_empty(self, count: int = 1) -> list[bytes]:
+        """Take and deliver until nothing is there to take; the messages in the order in which they left."""
+        left: list[bytes] = []
+        while True:
+            _, took = self.take(count)
+            if not took:
+                return left
+            for grant in took:
+                left += grant.raws
+                self.settle(grant)
+
+    def fail(self, grant: Took, *, back_off_ms: int = 1000, duplicate: int = 0) -> list[Any]:
+        """As after a 5xx: every message of the grant is to be tried again."""
+        lines = [[index, "retry", back_off_ms, duplicate] for index in range(1, len(grant.raws) + 1)]
+        return self.settle(grant, health="fail", detail="503", messages=lines)
+
+    def put_back(self, grant: Took) -> list[Any]:
+        """As a worker does with what it has not sent."""
+        return self.settle(grant, health="none", messages=[[index, "back"] for index in range(1, len(grant.raws) + 1)])
+
+    def refuse(self, grant: Took, health: str = "quota", *, retry_after_ms: int = -1) -> list[Any]:
+        """As after a 429 (``quota``) or a 401 (``refused``)."""
+        lines = [[index, "back"] for index in range(1, len(grant.raws) + 1)]
+        return self.settle(grant, retry_after_ms=retry_after_ms, health=health, detail=health, messages=lines)
+
+    def one(self) -> Took:
+        """The one grant that a TAKE of one must give now."""
+        wait, took = self.take(1)
+        assert len(took) == 1, f"TAKE said {wait}"
+        return took[0]
+
+    def ids(self, priority: int = 0) -> list[str]:
+        """Ids in a list, the front first."""
+        return [id_of(raw) for raw in self.queued(priority)]
+
+    def delayed(self) -> dict[bytes, float]:
+        """Message -> due time in ms."""
+        return dict(self.client.zrange(keys.delayed(self.queue), 0, -1, withscores=True))
+
+    def held(self) -> list[bytes]:
+        """Messages held aside in a run of failures, by their first grant."""
+        held: list[bytes] = self.client.zrange(keys.held(self.queue), 0, -1)
+        return held
+
+    def groups(self) -> list[tuple[list[bytes], list[bytes]]]:
+        """Halves of refused batches with their siblings, the next first."""
+        halves = self.client.eval(UNPACK_GROUPS, 1, keys.groups(self.queue))
+        return [(own, siblings) for own, siblings in reversed(halves)]
+
+    def in_flight(self) -> list[bytes]:
+        """Messages of all grants in flight."""
+        raws: list[bytes] = self.client.eval(UNPACK_FLIGHT, 1, keys.unacked(self.queue))
+        return raws
+
+    def everything(self) -> Counter[str]:
+        """Ids of all messages that Redis holds, wherever they are."""
+        raws = [raw for step in keys.PRIORITY_STEPS for raw in self.queued(step)]
+        raws += [*self.delayed(), *self.held(), *self.in_flight()]
+        for own, siblings in self.groups():
+            raws += [*own, *siblings]
+        raws += self.client.lrange(keys.dead(self.queue.partition(".")[0]), 0, -1)
+        return Counter(id_of(raw) for raw in raws)
 
     def dead(self) -> list[dict[str, Any]]:
         """Dead letters, the oldest first, as parsed messages."""

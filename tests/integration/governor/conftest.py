@@ -1,0 +1,56 @@
+"""One account on the shared server, for tests that need no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.integration.governor.bench import Bench
+from tests.integration.governor.crew import Memory, Worker, clean_registry
+from tests.servers import RedisServer
+from workers import governor
+
+
+@pytest.fixture(autouse=True)
+def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A healthy account sends as much as is asked for, also with nothing on its way; ``test_one_first.py`` has the other case."""
+    monkeypatch.setattr(governor, "SEND_ONE_FIRST", 0)
+
+
+@pytest.fixture
+def bench(redis_client: redis.Redis) -> Bench:
+    """An account without quota whose last answer was healthy."""
+    bench = Bench(redis_client)
+    bench.healthy()
+    return bench
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """No grants of other tests."""
+    yield from clean_registry()
+
+
+@pytest.fixture
+def server(registry: None) -> Iterator[RedisServer]:
+    """A server of one's own, with an append-only file."""
+    with RedisServer(appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture
+def memory(server: RedisServer, tmp_path: Path) -> Memory:
+    """What that server can forget."""
+    return Memory(server, tmp_path)
+
+
+@pytest.fixture
+def worker(server: RedisServer) -> Worker:
+    """A worker on that server which knows it already; its account is open."""
+    worker = Worker(server)
+    worker.pump()
+    worker.open()
+    return worker

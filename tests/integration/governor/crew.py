@@ -1,0 +1,159 @@
+"""A worker's governor on a real server, and ways to lose things: replies, a server's last second, a server."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from config.accounts import Account, build_account
+from postback import keys
+from tasks.grants import REGISTRY, Grant, Settlement
+from tests.integration.governor.bench import Bench, id_of
+from tests.servers import RedisServer
+from workers.governor import Governor, Taken
+
+CREDENTIALS: Final[Mapping[str, Mapping[str, object]]] = {
+    "tgtrack": {"api_key": "k", "limits": "1000/second"},
+    "mytracker": {"id_app": 1, "token": "t"},
+}
+LETTER: Final = '{"reason": "rejected"}'
+
+
+class Lossy(redis.Redis):
+    """A client that loses a script's way there (``before``) or its reply (``after``), once for each time it is told to."""
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__(port=server.port, retry=Retry(NoBackoff(), 0), socket_timeout=5, single_connection_client=True)
+        self.lose: list[str] = []
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        lost = self.lose.pop(0) if self.lose and args[0] == "EVALSHA" else ""
+        if lost == "before":
+            raise redis.ConnectionError("the command was lost")
+        reply = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        if lost == "after":
+            raise redis.ConnectionError("the reply was lost")
+        return reply
+
+
+class Worker:
+    """A governor with one account, as one process has it."""
+
+    def __init__(self, server: RedisServer, queue: str = "tgtrack.main", **table: Any) -> None:
+        provider, _, name = queue.partition(".")
+        self.queue = queue
+        self.server = server
+        self.account: Account = build_account(provider, name, {**CREDENTIALS[provider], **table})
+        self.accounts: dict[str, Account] = {queue: self.account}
+        self.client = Lossy(server)
+        self.governor = Governor(lambda: self.client, lambda: self.accounts)
+        self.look = Look(server, queue)
+
+    def pump(self) -> None:
+        """What the feeder does before each round."""
+        self.governor.recover_if_restarted()
+        if self.governor.unsent:
+            self.governor.replay()
+
+    def take(self, count: int = 1) -> list[Grant]:
+        self.pump()
+        return self.governor.take(self.queue, count).grants
+
+    def taken(self, count: int = 1) -> Taken:
+        return self.governor.take(self.queue, count)
+
+    def one(self) -> Grant:
+        (grant,) = self.take()
+        return grant
+
+    def settle(self, grant: Grant, settlement: Settlement | None = None) -> None:
+        grant.settlement = settlement or Settlement(delivered=len(grant.envelopes))
+        self.governor.settle(grant)
+
+    def open(self) -> None:
+        """As after a healthy answer."""
+        self.look.client.hset(keys.meta(self.queue), "healthy", 1)
+
+    def push(self, *raws: bytes) -> None:
+        for raw in raws:
+            self.look.client.lpush(self.queue, raw)
+
+
+class Look:
+    """What Redis holds of an account; its connection is made anew each time."""
+
+    def __init__(self, server: RedisServer, queue: str) -> None:
+        self.server = server
+        self.queue = queue
+
+    @property
+    def client(self) -> Any:
+        return self.server.client()
+
+    @property
+    def bench(self) -> Bench:
+        bench = Bench.__new__(Bench)
+        bench.client, bench.queue = self.client, self.queue
+        return bench
+
+    def everything(self) -> Counter[str]:
+        return self.bench.everything()
+
+    def ids(self) -> list[str]:
+        return self.bench.ids()
+
+    def meta(self) -> dict[str, str]:
+        return self.bench.meta()
+
+    def flying(self) -> list[str]:
+        """Events in flight."""
+        return sorted(id_of(raw) for raw in self.bench.in_flight())
+
+    def requests(self) -> int:
+        """Requests in flight."""
+        return int(self.client.zcard(keys.flight(self.queue)))
+
+    def places(self) -> dict[str, Any]:
+        """Where every event is, with its state."""
+        bench = self.bench
+        return {
+            "queued": [bench.queued(step) for step in keys.PRIORITY_STEPS],
+            "delayed": sorted(bench.delayed()),
+            "held": bench.held(),
+            "groups": bench.groups(),
+            "in flight": sorted(bench.in_flight()),
+            "dead": bench.dead(),
+        }
+
+
+class Memory:
+    """A server with an append-only file that can forget what it did since a moment, as a power cut or a failover makes it."""
+
+    def __init__(self, server: RedisServer, scratch: Path) -> None:
+        self.server = server
+        self._copy = scratch / "remembered"
+
+    def remember(self) -> None:
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self.server.dir / "appendonlydir", self._copy)
+
+    def forget(self) -> None:
+        """Killed and started again with what it knew at :meth:`remember`."""
+        self.server.kill()
+        shutil.rmtree(self.server.dir / "appendonlydir")
+        shutil.copytree(self._copy, self.server.dir / "appendonlydir")
+        self.server.start()
+
+
+def clean_registry() -> Iterator[None]:
+    """Grants of one test are not another's."""
+    REGISTRY.clear()
+    yield
+    REGISTRY.clear()

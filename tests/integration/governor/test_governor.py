@@ -1,0 +1,478 @@
+"""The governor against a Redis that loses replies, forgets scripts, is full, is a replica, or holds something else under a key."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+import workers.governor
+from postback import keys
+from tasks.grants import REGISTRY, Grant, Settlement
+from tests.integration.governor.bench import message
+from tests.integration.governor.crew import LETTER, Worker
+from tests.servers import RedisServer
+from workers.governor import EMPTY
+
+pytestmark = pytest.mark.usefixtures("registry")
+
+
+@pytest.fixture
+def crew(redis_server: RedisServer, redis_client: redis.Redis) -> Worker:
+    """A worker on the shared server; its account is open."""
+    REGISTRY.clear()
+    worker = Worker(redis_server)
+    worker.pump()
+    worker.open()
+    return worker
+
+
+@contextmanager
+def full(server: RedisServer) -> Iterator[None]:
+    """A server at its memory limit."""
+    client = server.client()
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def demoted(server: RedisServer) -> Iterator[None]:
+    """A server that has become a replica, as the old primary after a failover."""
+    client = server.client()
+    client.replicaof("127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        client.replicaof("NO", "ONE")
+
+
+class TestLostReplies:
+    @pytest.mark.parametrize("lost", ["before", "after"])
+    def test_of_take(self, crew: Worker, lost: str) -> None:
+        """Whether TAKE was lost on its way there or back, its repetition brings what it took: nothing lost, nothing doubled."""
+        crew.push(*(message(f"e{number}") for number in range(5)))
+        crew.client.lose = [lost]
+        with pytest.raises(redis.ConnectionError):
+            crew.taken(3)
+        assert [grant.envelopes[0].id for grant in crew.take(3)] == ["e0", "e1", "e2"]
+        assert crew.look.ids() == ["e3", "e4"]
+        assert crew.look.requests() == 3
+        assert sum(crew.look.everything().values()) == 5
+
+    def test_of_take_many_times(self, crew: Worker) -> None:
+        """Also if the reply is lost again and again, and fewer are asked for then."""
+        crew.push(*(message(f"e{number}") for number in range(5)))
+        crew.client.lose = ["after"] * 4
+        for count in (3, 1, 5, 2):
+            with pytest.raises(redis.ConnectionError):
+                crew.taken(count)
+        assert len(crew.take(1)) == 3
+        assert crew.look.requests() == 3
+
+    def test_of_an_empty_take(self, crew: Worker) -> None:
+        """The repetition of a call that found nothing takes what has come since."""
+        crew.client.lose = ["after"]
+        with pytest.raises(redis.ConnectionError):
+            crew.taken()
+        crew.push(message("a"))
+        assert crew.one().envelopes[0].id == "a"
+
+    def test_the_lease_counts_from_the_first_call(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a repeated call brings is held no longer than Redis holds it."""
+        crew.push(message("a"))
+        crew.client.lose = ["after"]
+        with pytest.raises(redis.ConnectionError):
+            crew.taken()
+        ahead = SimpleNamespace(monotonic=lambda: time.monotonic() + 20, time=time.time)
+        monkeypatch.setattr(workers.governor, "time", ahead)
+        (grant,) = crew.taken().grants
+        assert grant.lease_end - time.monotonic() < crew.account.lease_s
+
+    @pytest.mark.parametrize("lost", ["before", "after"])
+    @pytest.mark.parametrize(
+        "settlement",
+        [
+            Settlement(delivered=1), Settlement(health="fail", messages=[[1, "retry", 0, 1]]),
+            Settlement(health="ok", messages=[[1, "dead", 0, 0, LETTER]]), Settlement(health="none", messages=[[1, "back"]]),
+        ],
+    )  # fmt: skip
+    def test_of_settle(self, crew: Worker, lost: str, settlement: Settlement) -> None:
+        """A settlement whose way was lost is repeated and applied once."""
+        crew.push(message("a"))
+        grant = crew.one()
+        crew.client.lose = [lost]
+        crew.settle(grant, settlement)
+        assert crew.governor.unsent == 1
+        crew.pump()
+        crew.pump()
+        assert crew.governor.unsent == 0
+        meta = crew.look.meta()
+        assert meta.get("seq", "0") == ("0" if settlement.health == "none" else "1")
+        assert (meta.get("delivered", "0"), meta.get("dead", "0"), meta.get("fails", "0")) == (
+            str(settlement.delivered), "1" if settlement.health == "ok" and settlement.messages else "0",
+            "1" if settlement.health == "fail" else "0",
+        )  # fmt: skip
+        assert sum(crew.look.everything().values()) == 1 - settlement.delivered
+
+    def test_a_repeated_settle_does_not_reach_the_next_grant(self, crew: Worker) -> None:
+        """The event was put back and taken again: the repetition of its first settlement does not touch the second grant."""
+        crew.push(message("a"))
+        grant = crew.one()
+        crew.client.lose = ["after"]
+        crew.settle(grant, Settlement(health="none", messages=[[1, "back"]]))
+        (again,) = crew.taken().grants
+        crew.governor.replay()
+        assert crew.look.flying() == ["a"]
+        crew.settle(again)
+        assert crew.look.everything() == {}
+
+    def test_scripts_that_were_flushed(self, crew: Worker) -> None:
+        """SCRIPT FLUSH at any moment is harmless."""
+        crew.push(message("a"), message("b"))
+        crew.look.client.script_flush()
+        grant = crew.one()
+        crew.look.client.script_flush()
+        crew.settle(grant)
+        crew.look.client.script_flush()
+        assert crew.governor.scan([crew.queue]) == [crew.queue]
+        assert crew.look.everything() == {"b": 1}
+
+    def test_a_connection_that_was_killed(self, crew: Worker) -> None:
+        """CLIENT KILL between two commands costs one error and nothing else."""
+        crew.push(message("a"), message("b"))
+        grant = crew.one()
+        crew.look.client.client_kill_filter(_type="normal", skipme=True)
+        crew.settle(grant)
+        assert crew.governor.unsent == 1
+        crew.pump()
+        assert crew.look.everything() == {"b": 1}
+        assert crew.look.meta()["seq"] == "1"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("state", "error"), [(full, redis.exceptions.OutOfMemoryError), (demoted, redis.exceptions.ReadOnlyError)]
+    )
+    @pytest.mark.parametrize("batch", [False, True])
+    def test_of_take(self, server: RedisServer, state: object, error: type[Exception], batch: bool) -> None:
+        """A full server or a replica refuses or serves TAKE, whole; nothing is lost either way."""
+        worker = Worker(server, "mytracker.game" if batch else "tgtrack.main", **({"linger_s": 0} if batch else {}))
+        worker.pump()
+        worker.push(*(message(f"e{number}", task="mytracker.login") for number in range(3)))
+        worker.look.client.zadd(keys.delayed(worker.queue), {message("due"): 1.0})
+        with state(server):  # type: ignore[operator]
+            for _ in range(3):
+                with suppress(error):
+                    worker.taken()
+                assert sum(worker.look.everything().values()) == 4
+        worker.pump()
+        left: list[str] = []
+        for _ in range(9):
+            for grant in [*REGISTRY.values(), *worker.taken(2).grants]:
+                if grant.id in REGISTRY:
+                    left += [envelope.id for envelope in grant.envelopes]
+                    worker.settle(grant)
+        assert sorted(left) == ["due", "e0", "e1", "e2"]
+        assert worker.look.everything() == {}
+
+    @pytest.mark.parametrize("state", [full, demoted])
+    def test_of_settle(self, server: RedisServer, state: object) -> None:
+        """A settlement that is refused is kept; nothing of it is half done."""
+        worker = Worker(server)
+        worker.pump()
+        worker.open()
+        worker.push(*(message(f"e{number}") for number in range(4)))
+        grants = worker.take(4)
+        settlements = [
+            Settlement(delivered=1), Settlement(health="unknown", messages=[[1, "retry", 60_000, 1]]),
+            Settlement(health="ok", messages=[[1, "dead", 0, 0, LETTER]]), Settlement(health="none", messages=[[1, "back"]]),
+        ]  # fmt: skip
+        with state(server):  # type: ignore[operator]
+            for grant, settlement in zip(grants, settlements, strict=True):
+                worker.settle(grant, settlement)
+        worker.pump()
+        assert worker.governor.unsent == 0
+        assert worker.look.everything() == {"e1": 1, "e2": 1, "e3": 1}
+        assert worker.look.ids() == ["e3"]
+
+    def test_no_writes_is_told_as_such(self, server: RedisServer) -> None:
+        """While the server as a whole takes no writes, replay says so and keeps everything."""
+        worker = Worker(server)
+        worker.pump()
+        worker.push(message("a"))
+        grant = worker.one()
+        with demoted(server):
+            worker.settle(grant)
+            with pytest.raises(redis.exceptions.ReadOnlyError):
+                worker.governor.replay()
+            assert worker.governor.unsent == 1
+
+    def test_one_bad_settlement_does_not_hold_up_others(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Something else stands under one account's key: its settlement is kept, the other account's goes through."""
+        other = Worker(crew.server, "tgtrack.other")
+        crew.accounts.update(other.accounts)
+        crew.push(message("a"))
+        other.push(message("b"))
+        grant = crew.one()
+        (theirs,) = crew.governor.take("tgtrack.other", 1).grants
+        crew.look.client.set(keys.delayed(crew.queue), "not a zset")
+        crew.settle(grant, Settlement(health="unknown", messages=[[1, "retry", 1000, 0]]))
+        crew.client.lose = ["before"]
+        crew.settle(theirs)
+        assert crew.governor.unsent == 2
+        crew.governor.replay()
+        assert crew.governor.unsent == 1
+        assert other.look.everything() == {}
+        crew.look.client.delete(keys.delayed(crew.queue))
+        assert crew.look.flying() == ["a"]
+        monkeypatch.setattr(crew.governor, "_replay_at", 0.0)
+        crew.governor.replay()
+        assert crew.governor.unsent == 0
+        assert crew.look.everything() == {"a": 1}
+
+    def test_a_provider_that_sends_half_a_character(self, crew: Worker) -> None:
+        """A lone surrogate in the provider's words does not lose the event: Redis' JSON reader would refuse it."""
+        crew.push(message("a"))
+        settlement = Settlement(health="fail", detail="503 \ud83d", messages=[[1, "retry", 60_000, 0, ""]])
+        crew.settle(crew.one(), settlement)
+        assert crew.governor.unsent == 0
+        assert len(crew.look.bench.held()) == 1
+
+
+class TestSettle:
+    def test_without_a_decision(self, crew: Worker) -> None:
+        """A grant without a settlement cannot be settled: that is never `delivered`."""
+        crew.push(message("a"))
+        with pytest.raises(ValueError, match="no settlement"):
+            crew.governor.settle(crew.one())
+        assert crew.look.flying() == ["a"]
+
+    def test_twice(self, crew: Worker) -> None:
+        """A grant that is not held here any more is not settled again."""
+        crew.push(message("a"))
+        grant = crew.one()
+        crew.settle(grant)
+        crew.settle(grant, Settlement(health="fail", messages=[[1, "retry", 0, 0]]))
+        assert crew.look.meta()["delivered"] == "1"
+        assert "fails" not in crew.look.meta()
+
+    def test_others_are_told(self, crew: Worker) -> None:
+        """Whoever waits for a free place hears of each settle, also while Redis is away."""
+        heard: list[int] = []
+        crew.governor.on_released = lambda: heard.append(len(REGISTRY))
+        crew.push(message("a"), message("b"))
+        first, second = crew.take(2)
+        crew.settle(first)
+        crew.client.lose = ["before"]
+        crew.settle(second)
+        assert heard == [1, 0]
+
+    def test_an_account_that_is_gone(self, crew: Worker) -> None:
+        """An account that left the accounts file meanwhile: what was taken is still settled."""
+        crew.push(message("a"))
+        grant = crew.one()
+        crew.accounts.clear()
+        crew.settle(grant, Settlement(health="unknown", messages=[[1, "retry", 1000, 0]]))
+        assert len(crew.look.bench.delayed()) == 1
+        assert crew.governor.take(crew.queue, 1).wait_ms == EMPTY
+
+    def test_from_many_threads(self, crew: Worker, redis_server: RedisServer) -> None:
+        """Threads settle at once, each through a connection of its own."""
+        crew.push(*(message(f"e{number}") for number in range(64)))
+        governor = workers.governor.Governor(redis_server.client, lambda: crew.accounts)
+        grants = governor.take(crew.queue, 64).grants
+
+        def settle(mine: list[Grant]) -> None:
+            for grant in mine:
+                grant.settlement = Settlement(delivered=1)
+                governor.settle(grant)
+
+        threads = [threading.Thread(target=settle, args=(grants[number::8],)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert crew.look.meta()["delivered"] == "64"
+        assert (crew.look.requests(), governor.unsent, len(REGISTRY)) == (0, 0, 0)
+
+    def test_settled_grants_do_not_pile_up(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A busy worker keeps the grants of the last seconds and no more."""
+        clock = SimpleNamespace(now=time.monotonic())
+        monkeypatch.setattr(workers.governor, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
+        for number in range(30):
+            crew.push(message(f"e{number}"))
+            (grant,) = crew.taken().grants
+            crew.settle(grant)
+            clock.now += 1.0
+        gc.collect()
+        assert len(crew.governor._recent) <= workers.governor.REMEMBERED_S + 1
+
+
+class TestEnd:
+    def test_release_all_puts_back_in_order(self, crew: Worker) -> None:
+        """What a process has taken and not sent stands in front again, in order, uncharged and unflagged."""
+        crew.push(*(message(f"e{number}") for number in range(6)))
+        for _ in range(2):
+            crew.take(2)
+        crew.governor.release_all()
+        assert crew.look.ids() == [f"e{number}" for number in range(6)]
+        assert (crew.look.requests(), crew.look.meta().get("seq", "0"), len(REGISTRY)) == (0, "0", 0)
+
+    def test_release_all_applies_what_is_decided(self, crew: Worker) -> None:
+        """A grant whose task had decided is settled, not put back."""
+        crew.push(message("a"), message("b"))
+        first, _ = crew.take(2)
+        first.settlement = Settlement(delivered=1)
+        crew.governor.release_all()
+        assert crew.look.ids() == ["b"]
+        assert crew.look.meta()["delivered"] == "1"
+
+    def test_release_all_leaves_what_is_on_the_wire(self, crew: Worker) -> None:
+        """A request whose answer is not known may have arrived: it comes back with its lease, charged and flagged."""
+        crew.push(message("a"), message("b"))
+        first, _ = crew.take(2)
+        first.sent = True
+        crew.governor.release_all()
+        assert (crew.look.flying(), crew.look.ids()) == (["a"], ["b"])
+
+    def test_release_all_replays(self, crew: Worker) -> None:
+        """Settlements that were kept are told at the end."""
+        crew.push(message("a"))
+        grant = crew.one()
+        crew.client.lose = ["before"]
+        crew.settle(grant)
+        crew.governor.release_all()
+        assert crew.look.everything() == {}
+
+    def test_release_all_without_redis(self, server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+        """Without Redis the process ends all the same and says how many answers are lost; their leases bring them back."""
+        worker = Worker(server)
+        worker.pump()
+        worker.push(message("a"))
+        worker.one()
+        server.kill()
+        with caplog.at_level(logging.ERROR):
+            worker.governor.release_all()
+        assert "1 settlements are lost" in caplog.text
+
+    def test_a_forked_child_releases_nothing(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A child process inherits the grants and not the right to put them back."""
+        crew.push(message("a"))
+        crew.one()
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        crew.governor.release_all()
+        assert crew.look.flying() == ["a"]
+
+    def test_forget_expired(self, crew: Worker) -> None:
+        """A grant whose lease is over is forgotten here, one that has time is not; a settle of it changes nothing."""
+        crew.push(message("a"), message("b"))
+        old, young = crew.take(2)
+        old.lease_end = time.monotonic() - 1.5
+        assert crew.governor.forget_expired() == 1
+        assert list(REGISTRY) == [young.id]
+        crew.settle(old)
+        assert crew.look.flying() == ["a", "b"]
+
+    def test_a_moment_over_the_lease_is_left(self, crew: Worker) -> None:
+        """Its answer may be on its way to Redis."""
+        crew.push(message("a"))
+        crew.one().lease_end = time.monotonic() - 0.5
+        assert crew.governor.forget_expired() == 0
+
+
+class TestTake:
+    def test_an_unknown_queue(self, crew: Worker) -> None:
+        """A queue that is no account here gives nothing."""
+        assert crew.governor.take("tgtrack.nobody", 1) == workers.governor.Taken([], EMPTY)
+
+    def test_an_owner_that_is_no_text(self, crew: Worker) -> None:
+        """Bytes that are no UTF-8 in the owner's id break nothing."""
+        raw = message("X", postback_key="k")
+        crew.push(raw.replace(b'"X"', b'"\xff\xfe"'), message("b", postback_key="k"))
+        first, second = crew.take(2)
+        assert first.envelopes[0].defect
+        assert second.envelopes[0].duplicate_of
+
+    def test_a_crash_letter_is_dated_when_it_dies(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The scripts' own letter carries the time of the death, not of the worker's start."""
+        crew.taken()
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 90, time=lambda: time.time() + 90)
+        monkeypatch.setattr(workers.governor, "time", later)
+        monkeypatch.setattr("tasks.letters.time", later)
+        crew.push(message("a", postback="crashes=2"))
+        (grant,) = crew.taken().grants
+        crew.look.client.zadd(keys.flight(crew.queue), {grant.id: 1.0})
+        crew.taken()
+        (dead,) = crew.look.bench.dead()
+        letter = dead["headers"]["postback_dead"]
+        assert (letter["reason"], letter["possible_duplicate"]) == ("crashed", True)
+        assert letter["failed_at"] > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 60))
+
+    def test_idle_and_filling_are_told(self, redis_server: RedisServer, redis_client: redis.Redis) -> None:
+        """Empty until something is due is EMPTY with its time; a batch that fills says that its wait may end sooner."""
+        worker = Worker(redis_server, "mytracker.game")
+        worker.pump()
+        worker.look.client.zadd(keys.delayed(worker.queue), {message("later"): time.time() * 1000 + 50_000})
+        taken = worker.taken()
+        assert (taken.wait_ms, taken.due_ms is not None and 49_000 < taken.due_ms <= 50_000) == (EMPTY, True)
+        worker.push(message("a", task="mytracker.login"))
+        taken = worker.taken()
+        assert (taken.filling, 0 < taken.wait_ms <= 1000) == (True, True)
+
+    def test_a_probe_is_told(self, crew: Worker) -> None:
+        """In an outage a grant knows that it is the probe."""
+        crew.push(message("a"))
+        assert crew.one().outage is False
+        REGISTRY.clear()
+        crew.look.client.hset(keys.meta(crew.queue), mapping={"fails": 9, "healthy": 0})
+        crew.look.client.delete(keys.flight(crew.queue))
+        crew.push(message("b"))
+        (grant,) = crew.taken().grants
+        assert grant.outage is True
+
+
+class TestScan:
+    @pytest.mark.parametrize("place", ["list 0", "list 3", "list 9", "groups"])
+    def test_what_a_new_event_makes(self, crew: Worker, place: str) -> None:
+        """A message in any list, or a half, is work."""
+        name = keys.groups(crew.queue) if place == "groups" else keys.priority_list(crew.queue, int(place[-1]))
+        crew.look.client.lpush(name, b"x")
+        assert crew.governor.scan(["tgtrack.no", crew.queue, "tgtrack.never"]) == [crew.queue]
+
+    @pytest.mark.parametrize("name", [keys.delayed, keys.held, keys.flight])
+    def test_what_waits_is_seen_when_timed(self, crew: Worker, name: object) -> None:
+        """What waits is looked at once a second only."""
+        crew.look.client.zadd(name(crew.queue), {"x": 1})  # type: ignore[operator]
+        assert crew.governor.scan([crew.queue]) == []
+        assert crew.governor.scan([crew.queue], timed=True) == [crew.queue]
+
+    def test_nothing_to_look_at(self, crew: Worker) -> None:
+        """No queues, no call."""
+        crew.client.lose = ["before"]
+        assert crew.governor.scan([]) == []
+
+    @pytest.mark.parametrize("busy", [0, 63, 64, 127, 128, 299])
+    def test_any_of_many(self, crew: Worker, busy: int) -> None:
+        """Among three hundred accounts the right ones are named, at the chunks' borders too."""
+        queues = [f"tgtrack.a{number}" for number in range(300)]
+        crew.look.client.lpush(queues[busy], b"x")
+        assert crew.governor.scan(queues, timed=True) == [queues[busy]]
+
+
+def test_the_settlement_of_a_batch_is_one_argument() -> None:
+    """What SETTLE reads is plain ASCII JSON, or nothing for the most common answer."""
+    assert Settlement(delivered=3).encode() == ""
+    text = Settlement(health="fail", detail="\u0441\u0431\u043e\u0439", messages=[[1, "retry", 5, 0]]).encode()
+    assert text.isascii()
+    assert json.loads(text)["detail"] == "\u0441\u0431\u043e\u0439"
