@@ -9,6 +9,8 @@ PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed
 # What pytest runs: make test TESTS=tests/unit
 TESTS   ?= tests
+# Test processes: most of the acceptance tests' time is waiting.
+JOBS    ?= 2
 # How long the chaos run goes on.
 MINUTES ?= 10
 
@@ -28,8 +30,8 @@ $(STAMP): setup.cfg setup.py pyproject.toml
 demo: $(STAMP) ## A worker, the sandbox and some events, on this machine; KEEP=1 leaves it running
 	KEEP=$(KEEP) $(PY) -m workers.demo
 
-test: lint types imports ## Everything CI runs; TESTS=tests/unit for a part
-	$(PY) -m pytest $(TESTS)
+test: lint types imports ## Everything CI runs; TESTS=tests/unit for a part, JOBS=0 for one at a time
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 lint: $(STAMP) ## Ruff: rules and format
 	$(VENV)/bin/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -77,6 +78,12 @@ class Worker:
         grant.settlement = settlement or Settlement(delivered=len(grant.envelopes))
         self.governor.settle(grant)
 
+    def restart(self) -> None:
+        """Redis is killed and comes back with all that it had."""
+        if self.server.appendonly:
+            wait_until_written(self.server)
+        self.server.restart(kill=True)
+
     def open(self) -> None:
         """As after a healthy answer."""
         self.look.client.hset(keys.meta(self.queue), "healthy", 1)
@@ -133,6 +140,13 @@ class Look:
         }
 
 
+def wait_until_written(server: RedisServer) -> None:
+    """While a sync of the append-only file is under way the server puts off writing to it, with ``everysec`` for up to two seconds."""
+    client = server.client()
+    while int(client.info("persistence")["aof_buffer_length"]):
+        time.sleep(0.002)
+
+
 class Memory:
     """A server with an append-only file that can forget what it did since a moment, as a power cut or a failover makes it."""
 
@@ -141,6 +155,7 @@ class Memory:
         self._copy = scratch / "remembered"
 
     def remember(self) -> None:
+        wait_until_written(self.server)
         shutil.rmtree(self._copy, ignore_errors=True)
         shutil.copytree(self.server.dir / "appendonlydir", self._copy)
 

@@ -13,7 +13,7 @@ import workers.governor
 from postback import keys
 from tasks.grants import REGISTRY, Settlement
 from tests.integration.governor.bench import message
-from tests.integration.governor.crew import LETTER, Memory, Worker
+from tests.integration.governor.crew import LETTER, Memory, Worker, wait_until_written
 from tests.servers import RedisServer
 
 SETTLEMENTS = {
@@ -40,7 +40,7 @@ class TestRestart:
         """An answer that finds a new server is kept and told once; the request counts once."""
         worker.push(message("a"))
         grant = worker.one()
-        worker.server.restart(kill=True)
+        worker.restart()
         worker.settle(grant, SETTLEMENTS[verb])
         assert worker.governor.unsent == 1
         worker.pump()
@@ -53,7 +53,7 @@ class TestRestart:
         """A settled grant stays settled; it may be charged twice, never less than once."""
         worker.push(message("a"))
         worker.settle(worker.one())
-        worker.server.restart(kill=True)
+        worker.restart()
         with pytest.raises(redis.ConnectionError):
             worker.taken()
         worker.pump()
@@ -66,7 +66,7 @@ class TestRestart:
         """A request in flight over the restart is neither doubled nor charged."""
         worker.push(message("a"), message("b"))
         grant = worker.one()
-        worker.server.restart(kill=True)
+        worker.restart()
         with pytest.raises(redis.ConnectionError):
             worker.governor.scan([worker.queue])
         worker.pump()
@@ -79,6 +79,7 @@ class TestRestart:
         """Answers that come while there is no Redis are kept, in any number, and told when it is back."""
         worker.push(*(message(f"e{number}") for number in range(5)))
         grants = worker.take(5)
+        wait_until_written(worker.server)
         worker.server.kill()
         for grant in grants:
             worker.settle(grant)
@@ -99,7 +100,7 @@ class TestRestart:
         grant = worker.one()
         flight = keys.flight(worker.queue)
         worker.look.client.zadd(flight, {grant.id: 1.0})
-        server.restart(kill=True)
+        worker.restart()
         worker.settle(grant)
         # The first TAKE of another worker, which has heard of the new server, but not of this one's answer.
         worker.governor.recover_if_restarted()
@@ -197,7 +198,7 @@ class TestForgotten:
             worker.push(*(message(f"e{number}") for number in range(3)))
             grants = worker.take(3)
             worker.settle(grants[0])
-            server.restart(kill=True)
+            worker.restart()
             worker.settle(grants[1])
             worker.pump()
             worker.open()
@@ -227,7 +228,7 @@ class TestForgotten:
         now = SimpleNamespace(monotonic=lambda: time.monotonic() + 60, time=time.time)
         monkeypatch.setattr(workers.governor, "time", now)
         worker.settle(worker.one())
-        worker.server.restart(kill=True)
+        worker.restart()
         with pytest.raises(redis.ConnectionError):
             worker.taken()
         worker.pump()
@@ -403,7 +404,7 @@ class TestDepth:
         filler = [message("filler", body_bytes=300)] * 500
         for _ in range(60):
             worker.look.client.lpush(worker.queue, *filler)
-        worker.server.restart(kill=True)
+        worker.restart()
         with pytest.raises(redis.ConnectionError):
             worker.taken()
         client = worker.look.client
