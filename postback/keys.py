@@ -75,7 +75,7 @@ def unacked(queue_name: str) -> str:
 
 
 def idempotency(queue_name: str) -> str:
-    """hash: idempotency key (sha256) -> ``<id> <end ms>`` of the event that owns it."""
+    """hash: idempotency key (sha256) -> ``<id> <end ms> <delivery tag>`` of the message that owns it."""
     return f"{queue_name}.idem"
 
 

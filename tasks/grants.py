@@ -139,8 +139,8 @@ def _parsed(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        # It is stricter: a lone surrogate, NaN. What Celery can read is a message.
-        return json.loads(raw)
+        # It is stricter: a lone surrogate, NaN. What Celery can read is a message, but only in UTF-8: the scripts read no other.
+        return json.loads(raw.decode())
 
 
 def open_envelope(raw: bytes, owner: str = "") -> Envelope:
@@ -179,8 +179,16 @@ def _open_body(envelope: Envelope, document: dict[str, Any]) -> None:
     if content_type != "application/json":
         envelope.defect = "its content type is not application/json"
         return
+    properties = document["properties"]
+    if not isinstance(properties.get("delivery_info", {}), dict | None):
+        envelope.defect = "its delivery_info is no object"
+        return
+    encoding = properties.get("body_encoding")
+    if encoding not in (None, "", "utf-8", "base64"):
+        envelope.defect = "its body's encoding is unknown"
+        return
     body: Any = document.get("body")
-    if document["properties"].get("body_encoding") == "base64":
+    if encoding == "base64":
         body = base64.b64decode(body, validate=True)
     compression = envelope.headers.get("compression")
     if compression:

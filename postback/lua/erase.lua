@@ -31,7 +31,7 @@ end
 for at = 4, #ARGV, 3 do
   local key = ARGV[at + 2]
   local owner = gone[ARGV[at]] and key ~= '' and redis.call('HGET', KEYS[2], key)
-  if owner and string.match(owner, '^(%S+)') == ARGV[at + 1] then
+  if owner and string.match(owner, '^(.+) %d+ %S*$') == ARGV[at + 1] then
     redis.call('HDEL', KEYS[2], key)
     redis.call('ZREM', KEYS[3], key)
   end

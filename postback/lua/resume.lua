@@ -29,6 +29,6 @@ for i = #held, 1, -1 do
   redis.call('RPUSH', KEYS[n >= 9 and 4 or n >= 6 and 3 or n >= 3 and 2 or 1], raw)
 end
 redis.call('DEL', KEYS[5])
-redis.call('HDEL', KEYS[6], 'paused', 'reason', 'since', 'detail', 'fails', 'level', 'cursor')
+redis.call('HDEL', KEYS[6], 'paused', 'reason', 'since', 'detail', 'fails', 'level', 'cursor', 'quota_until')
 redis.call('HSET', KEYS[6], 'healthy', 0)
 return { paused and 1 or 0, paused and known[2] or '', #held }

@@ -4,7 +4,7 @@
 --   1-4  lists of the queue by priority step 0, 3, 6, 9; the right end is the front
 --   5 delayed (zset message -> due ms)      6 held (zset message -> first grant us)   7 groups (list of cmsgpack)
 --   8 meta (hash)                           9 ring (string, 8-byte doubles)          10 flight (zset grant -> lease end ms)
---  11 unacked (hash grant -> cmsgpack)     12 idem (hash key -> "id end_ms")          13 idem_ends (zset key -> end ms)
+--  11 unacked (hash grant -> cmsgpack)     12 idem (hash key -> "id end_ms tag")      13 idem_ends (zset key -> end ms)
 --  14 dead-letter list of the provider
 -- Time is the server's, in ms with a fraction. A message is never re-encoded (cjson turns [] into {}): headers are spliced as text.
 

@@ -138,7 +138,7 @@ def test_the_idempotency_key_is_released(desk):
     document = json.loads(raw)["headers"]
     idem, ends = keys.idempotency("tonai.main"), keys.idempotency_ends("tonai.main")
     for owner, left in ((document["id"], 0), ("another", 1)):
-        desk.client.hset(idem, document["postback_key"], f"{owner} 99999999999999")
+        desk.client.hset(idem, document["postback_key"], f"{owner} 99999999999999 a-delivery-tag")
         desk.client.zadd(ends, {document["postback_key"]: 99999999999999})
         desk.client.zadd(keys.delayed("tonai.main"), {raw: 1e15})
         assert erase(desk.client, ME).total == 1

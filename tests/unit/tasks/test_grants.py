@@ -103,6 +103,22 @@ class TestBody:
         """A body that says it is compressed and is not is a defect, not an exception of the decompressor."""
         assert open_envelope(message(headers={"compression": "application/x-gzip"})).defect == "its body cannot be read"
 
+    @pytest.mark.parametrize(
+        "properties",
+        [{"delivery_info": "tgtrack.main"}, {"delivery_info": [1]}, {"body_encoding": "rot13"}, {"body_encoding": 5}],
+        ids=str,
+    )
+    def test_strange_properties(self, properties: dict[str, Any]) -> None:
+        """What Celery's own message class would fail on is a defect, and not a message that kills three workers."""
+        document = json.loads(message())
+        document["properties"] |= properties
+        assert open_envelope(json.dumps(document).encode()).defect
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-32"])
+    def test_other_encodings(self, encoding: str) -> None:
+        """An entry that the scripts could not read is none: its attempts would never be counted."""
+        assert open_envelope(message().decode().encode(encoding)).defect == "not JSON"
+
     def test_defect_keeps_what_could_be_read(self) -> None:
         """A message with a broken body still tells its id and task, for its dead letter."""
         envelope = open_envelope(message(body=[1], id="event-7"))
