@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -42,8 +42,7 @@ def kombu_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(fetch, capture_output=True, text=True, check=False)
     archives = list(folder.glob("*.tar.gz"))
     assert archives, f"cannot fetch {wanted}: {done.stderr[-500:]}"
-    with tarfile.open(archives[0]) as archive:
-        archive.extractall(folder, filter="data")
+    shutil.unpack_archive(archives[0], folder)
     return next(path for path in folder.iterdir() if path.is_dir())
 
 

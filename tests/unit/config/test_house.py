@@ -130,7 +130,9 @@ class TestProcfileAndMake:
 
     def test_help_lists_everything(self) -> None:
         """``make help`` lists every target."""
-        told = subprocess.run(["make", "help"], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            ["make", "--no-print-directory", "help"], capture_output=True, text=True, check=True
+        ).stdout
         phony = re.search(r"^\.PHONY: (.*)$", Path("Makefile").read_text(encoding="utf-8"), re.M)
         assert phony
         assert [line.split()[0] for line in told.splitlines()] == phony[1].split()
