@@ -57,6 +57,9 @@ def event_class(task_name: str) -> type[Event]:
 class _Declared:
     """Lets type checkers derive the constructors of the classes below from their fields."""
 
+    # Beside the fields, which are the instance's dictionary, so that no comparison sees it.
+    __slots__ = ("_encoded",)
+
 
 class Event(_Declared):
     """One event for one provider: immutable, equal to any event with the same fields, safe to share between threads.
@@ -87,6 +90,10 @@ class Event(_Declared):
 
     _fields: ClassVar[dict[str, fields.Field]] = {}
     _schema: ClassVar[marshmallow.Schema]
+    #: The provider's name of a field -> our name of it, and the field.
+    _by_wire: ClassVar[dict[str, tuple[str, fields.Field]]]
+    _defaults: ClassVar[dict[str, Any]]
+    _required: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, *, method: str = "", provider: str = "", reads: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -106,6 +113,9 @@ class Event(_Declared):
         by_wire = {field.wire: field.as_marshmallow(name) for name, field in cls._fields.items()}
         schema = marshmallow.Schema.from_dict(by_wire, name=cls.__name__)
         cls._schema = schema(unknown=marshmallow.RAISE)
+        cls._by_wire = {field.wire: (name, field) for name, field in cls._fields.items()}
+        cls._defaults = {name: field.default for name, field in cls._fields.items()}
+        cls._required = frozenset(field.wire for field in cls._fields.values() if field.required)
         cls._schema.error_messages = {"unknown": "is not a field of this event", "type": "must be a JSON object"}
         parameters = [
             inspect.Parameter(
@@ -165,14 +175,35 @@ class Event(_Declared):
 
     @classmethod
     def _load(cls, data: Any, account: str | None) -> Self:
-        try:
-            loaded = cls._schema.load(data)
-        except marshmallow.ValidationError as invalid:
-            raise InvalidEvent(cls.title(), fields.messages_by_field(invalid)) from None
+        values = cls._checked(data)
+        if values is None:
+            try:
+                loaded = cls._schema.load(data)
+            except marshmallow.ValidationError as invalid:
+                raise InvalidEvent(cls.title(), fields.messages_by_field(invalid)) from None
+            values = {name: loaded.get(name, field.default) for name, field in cls._fields.items()}
         event = cls.__new__(cls)
-        values = {name: loaded.get(name, field.default) for name, field in cls._fields.items()}
         event._settle(values, account, {}, wire_names=True)
         return event
+
+    @classmethod
+    def _checked(cls, data: Any) -> dict[str, Any] | None:
+        """The fields' values by the same checks that the schema runs; None if anything is wrong, which the schema then tells in full.
+
+        marshmallow asks every field of a schema, and some events have forty of which a sender uses five: this takes a third of its time.
+        """
+        if type(data) is not dict or not cls._required <= data.keys():
+            return None
+        values = dict(cls._defaults)
+        try:
+            for wire, value in data.items():
+                name, field = cls._by_wire[wire]
+                if value is None:
+                    return None
+                values[name] = field.check(value)
+        except (KeyError, Refused):
+            return None
+        return values
 
     def _settle(
         self, values: dict[str, Any], account: str | None, errors: dict[str, list[str]], *, wire_names: bool = False
@@ -217,9 +248,17 @@ class Event(_Declared):
             wire[field.wire] = value
         return wire
 
+    def encoded(self) -> bytes:
+        """The wire form as it is sent: compact JSON, or the text that was given; UTF-8."""
+        encoded: bytes | None = getattr(self, "_encoded", None)
+        if encoded is None:
+            encoded = compact(self._wire())
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
+
     def size(self) -> int:
         """Bytes of the compact UTF-8 JSON that the provider gets, with the time that is filled in on sending."""
-        size = len(compact(self._wire()))
+        size = len(self.encoded())
         if self.time_field is not None and self.__dict__[self.time_field] is None:
             size += self.time_bytes
         return size

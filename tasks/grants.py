@@ -6,7 +6,9 @@ The governor (``workers.governor``) fills and empties :data:`REGISTRY`; a Celery
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +25,9 @@ GRANT_PREFIX: Final = "postback:"
 LATEST_MS: Final = 10**14
 #: Most digits of a number in the delivery state; microseconds of that year have as many.
 MAX_DIGITS: Final = 17
+
+#: Digits that may be an integer beyond 64 bits.
+LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
 #: What an answer says of the provider. ``unknown``: there may have been one, it says nothing. ``none``: nothing was sent.
 Health = Literal["ok", "fail", "quota", "refused", "unknown", "none"]
@@ -143,6 +148,15 @@ def _parsed(raw: bytes) -> Any:
         return json.loads(raw.decode())
 
 
+def _parsed_body(body: Any) -> Any:
+    """A message's body as JSON: orjson where it reads just what the standard library reads, which is not so for integers beyond 64 bits."""
+    text = body.encode() if isinstance(body, str) else body
+    if LONG_NUMBER.search(text) is None:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(text)
+    return json.loads(text)
+
+
 def open_envelope(raw: bytes, owner: str = "") -> Envelope:
     """Read a raw queue entry; never raises, see :attr:`Envelope.defect`."""
     envelope = Envelope(raw=raw, duplicate_of=owner)
@@ -193,7 +207,7 @@ def _open_body(envelope: Envelope, document: dict[str, Any]) -> None:
     compression = envelope.headers.get("compression")
     if compression:
         body = decompress(body if isinstance(body, bytes) else body.encode(), compression)
-    parts = json.loads(body)
+    parts = _parsed_body(body)
     if not isinstance(parts, list) or len(parts) != 3 or not isinstance(parts[1], dict):
         envelope.defect = "its body is not [args, kwargs, embed]"
         return

@@ -45,8 +45,7 @@ class Provider:
 
     def encode(self, account: Account, event: Event) -> bytes:
         """The request body of one event, alone or as an item of a batch."""
-        wire = event.wire()
-        return wire.encode() if isinstance(wire, str) else compact_json(wire)
+        return event.encoded()
 
     def overdue(self, account: Account, method: str, age_s: float) -> str:
         """Why an event of this age is not worth sending any more; empty if it is."""

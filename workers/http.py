@@ -120,11 +120,12 @@ class RequestsSender:
         _local.deadline = deadline
         try:
             prepared = self._prepared(request)
-            response = session.send(
+            # The session's adapter, and not its `send`, which keeps cookies and works out redirects: neither is wanted of a provider.
+            response = session.get_adapter(request.url).send(
                 prepared,
                 timeout=(min(account.connect_timeout_s, account.timeout_s), account.timeout_s),
-                allow_redirects=False,
                 stream=True,
+                verify=True if session.verify is None else session.verify,
                 proxies=_local.proxies.get(account.base_url),
             )
             try:

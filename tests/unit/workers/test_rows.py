@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from tasks.delivery import Fate, Report
 from tasks.grants import REGISTRY, Settlement
@@ -55,12 +56,51 @@ def test_batch(dispatcher: Dispatcher) -> None:
         grant,
         report(Fate("delivered", "delivered"), Fate("retry", "retry 503"), Fate("dead", "rejected 422 it's wrong")),
     )
-    assert [(row["uuid"], row["type"]) for row in dispatcher.sent] == [
-        ("0", "task-succeeded"),
-        ("1", "task-retried"),
-        ("2", "task-failed"),
-    ]
-    assert dispatcher.sent[2]["exception"] == 'DeadLettered("rejected 422 it\'s wrong")'
+    assert {row["uuid"]: row["type"] for row in dispatcher.sent} == {
+        "0": "task-succeeded",
+        "1": "task-retried",
+        "2": "task-failed",
+    }
+    assert len(dispatcher.sent) == 3
+    assert dispatcher.sent[-1]["exception"] == 'DeadLettered("rejected 422 it\'s wrong")'
+
+
+def gather(dispatcher: Dispatcher, listened: bool) -> list[object]:
+    """Rows of two delivered events, gathered; returns what was armed."""
+    armed: list[object] = []
+    rows.use(dispatcher, lambda: listened, lambda delay_s, function: armed.append(function))
+    rows.observe(
+        grant_of(*(message(id=str(number)) for number in range(2))),
+        report(Fate("delivered", "delivered"), Fate("delivered", "delivered")),
+    )
+    assert dispatcher.sent == []
+    rows.flush()
+    return armed
+
+
+def test_gathered_rows_are_sent_to_a_listener(dispatcher: Dispatcher) -> None:
+    """Deliveries are gathered for a moment and then told, one timer for all of them."""
+    armed = gather(dispatcher, listened=True)
+    assert [row["uuid"] for row in dispatcher.sent] == ["0", "1"]
+    assert armed == [rows.flush]
+
+
+def test_nobody_listens(dispatcher: Dispatcher) -> None:
+    """Without a monitor they are dropped."""
+    gather(dispatcher, listened=False)
+    assert dispatcher.sent == []
+
+
+def test_a_failed_question_counts_as_yes() -> None:
+    """If Redis does not say whether anybody listens, somebody does."""
+
+    class Away:
+        connection_pool = type("Pool", (), {"connection_kwargs": {}})()
+
+        def publish(self, channel: str, text: str) -> int:
+            raise redis.ConnectionError
+
+    assert rows.Listeners(Away())()  # type: ignore[arg-type]
 
 
 def test_defect_in_a_batch(dispatcher: Dispatcher) -> None:
