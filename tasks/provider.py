@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from config.accounts import Account
 from postback.events import Event
@@ -14,11 +13,6 @@ from tasks.outcomes import Outcome, Verdict
 
 #: Characters of a provider's words that a verdict holds; ``Delivery`` masks and shortens them for people.
 MAX_WORDS: Final = 1000
-
-
-def compact_json(value: Any) -> bytes:
-    """JSON as it is sent: UTF-8, no spaces. The same value always gives the same bytes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def array(bodies: Sequence[bytes]) -> bytes:

@@ -28,9 +28,10 @@ from typing import ClassVar, Final
 
 from config.accounts import Account
 from postback.events import Event
+from postback.payload import compact
 from tasks.exchange import Answer, Asked, HttpRequest
 from tasks.outcomes import Outcome, Verdict
-from tasks.provider import Provider, array, by_status, compact_json, words
+from tasks.provider import Provider, array, by_status, words
 
 #: Attempts of an event whose answers are not understood. A challenge does not go away by asking; decision: three show that.
 MOST_ATTEMPTS: Final = 3
@@ -51,7 +52,7 @@ class TGAnalytics(Provider):
 
     def extra_bytes_for(self, account: Account) -> int:
         """``,"app_name":"<the account's>"``."""
-        return len(compact_json({"app_name": account.credentials["app_name"].reveal()})) - len("{}") + len(",")
+        return len(compact({"app_name": account.credentials["app_name"].reveal()})) - len("{}") + len(",")
 
     def encode(self, account: Account, event: Event) -> bytes:
         """The event under the account's application name.
@@ -62,7 +63,7 @@ class TGAnalytics(Provider):
         wire = event.wire()
         if isinstance(wire, dict) and "app_name" not in wire:
             wire["app_name"] = account.credentials["app_name"].reveal()
-        return compact_json(wire)
+        return compact(wire)
 
     def request(self, account: Account, method: str, bodies: Sequence[bytes]) -> HttpRequest:
         """``POST /events``: an object for one event, an array for more."""

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from config.policies import PROVIDERS as KNOWN
 from postback.events import EVENTS
+from postback.payload import compact
 from tasks.exchange import Answer, HttpRequest
 from tasks.outcomes import Outcome, Verdict
-from tasks.provider import Provider, compact_json
+from tasks.provider import Provider
 from tasks.registry import PROVIDERS
 from tests.contract.cases import NOW_S, AnswerCase, Cases, RequestCase, account_of, all_cases, asked_of
 
@@ -123,7 +124,7 @@ class TestRequests:
         else:
             assert body is not None
             assert json.loads(body) == case.body
-            assert body == compact_json(json.loads(body))
+            assert body == compact(json.loads(body))
 
     @each_request
     def test_body_is_the_same_again(self, cases: Cases, case: RequestCase) -> None:
