@@ -24,7 +24,7 @@ from postback.operations.quota import padded_ms
 from tasks.grants import GRANT_PREFIX, REGISTRY, Envelope, Grant, Settlement, open_envelope
 from tasks.letters import letter
 from tasks.registry import PROVIDERS
-from workers.scripts import Script, account_keys, timed_keys, wake_keys
+from workers.scripts import Script, TakenGrant, account_keys, taken_grants, timed_keys, wake_keys
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ FORGET_S: Final = 1.0
 
 #: Seconds that Redis may forget with ``appendfsync everysec``, and some more.
 REMEMBERED_S: Final = 3.0
-#: Most grants kept for that.
-RECENT_GRANTS: Final = 2000
+#: Most grants kept for that: more than a process settles in that time.
+RECENT_GRANTS: Final = 10_000
 
 #: Seconds after which settlements that Redis refused are tried again.
 REFUSED_S: Final = 1.0
@@ -74,10 +74,31 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class _Known:
+    """What RECONCILE is told of a grant. What was read in its messages is not kept: of a busy worker's last seconds that would be 100 MB."""
+
+    id: str
+    queue: str
+    granted_us: int
+    group: bool
+    #: For each of its own messages, whether it was a duplicate of another event.
+    duplicates: list[bool]
+    #: Its own messages, then the siblings.
+    raws: list[bytes]
+
+    @classmethod
+    def of(cls, grant: Grant) -> _Known:
+        """What a grant's answer, or the grant itself, is known by."""
+        duplicates = [bool(envelope.duplicate_of) for envelope in grant.envelopes]
+        raws = [envelope.raw for envelope in (*grant.envelopes, *grant.siblings)]
+        return cls(grant.id, grant.queue, grant.granted_us, grant.group, duplicates, raws)
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """A settled grant with its call of SETTLE."""
 
-    grant: Grant
+    known: _Known
     script_keys: list[str]
     args: list[Any]
 
@@ -155,8 +176,8 @@ class Governor:
             raise
         self._succeeded()
         grants = []
-        for at in range(2, len(reply), 4):
-            grant = self._opened(queue, account, reply[at : at + 4], begun)
+        for taken in taken_grants(reply):
+            grant = self._opened(queue, account, taken, begun)
             grant.outage = bool(reply[1] & 1)
             REGISTRY[grant.id] = grant
             grants.append(grant)
@@ -169,18 +190,18 @@ class Governor:
         if not self._suspicious:
             self._good_s = time.monotonic()
 
-    def _opened(self, queue: str, account: Account, parts: list[Any], begun: float) -> Grant:
-        grant_id, raws, owners, more = parts
+    def _opened(self, queue: str, account: Account, taken: TakenGrant, begun: float) -> Grant:
         envelopes = [
-            open_envelope(raw, owner.decode(errors="replace")) for raw, owner in zip(raws, owners, strict=True)
+            open_envelope(raw, owner.decode(errors="replace"))
+            for raw, owner in zip(taken.raws, taken.owners, strict=True)
         ]
         return Grant(
-            id=grant_id.decode(),
+            id=taken.id,
             queue=queue,
             envelopes=envelopes,
-            siblings=[Envelope(raw=raw) for raw in more[2:]],
-            group=bool(more[1]),
-            granted_us=int(more[0]),
+            siblings=[Envelope(raw=raw) for raw in taken.siblings],
+            group=taken.group,
+            granted_us=taken.granted_us,
             lease_end=begun + account.lease_s,
         )
 
@@ -276,7 +297,7 @@ class Governor:
                 random.random(), -1 if retry_after_s is None else int(retry_after_s * 1000),
                 *(padded_ms(window.window_s) for window in account.windows),
             ]  # fmt: skip
-        return _Answer(grant, list(account_keys(grant.queue)), args)
+        return _Answer(_Known.of(grant), list(account_keys(grant.queue)), args)
 
     @property
     def unsent(self) -> int:
@@ -300,7 +321,7 @@ class Governor:
                 if isinstance(error, NO_WRITES):
                     raise
                 self._replay_at = time.monotonic() + REFUSED_S
-                logger.error("%s: Redis refuses a settlement: %s", answer.grant.queue, error)
+                logger.error("%s: Redis refuses a settlement: %s", answer.known.queue, error)
             except redis.RedisError:
                 self._suspicious = True
                 raise
@@ -336,26 +357,25 @@ class Governor:
         with self._lock:
             recent = list(self._recent)
         for settled_s, answer in recent:
-            if settled_s >= self._good_s - REMEMBERED_S and self._report(answer.grant, settled=True):
+            if settled_s >= self._good_s - REMEMBERED_S and self._report(answer.known, settled=True):
                 self._settle(self._client, answer.script_keys, answer.args)
         # These are settled by their own thread, or by `replay`.
         for answer in [*self._sending.values(), *self._unsent.values()]:
-            self._report(answer.grant, settled=True)
+            self._report(answer.known, settled=True)
         for grant in list(REGISTRY.values()):
-            self._report(grant, settled=False)
+            self._report(_Known.of(grant), settled=False)
 
-    def _report(self, grant: Grant, *, settled: bool) -> bool:
+    def _report(self, known: _Known, *, settled: bool) -> bool:
         """Returns whether the grant is in flight now, so that its answer can be applied."""
-        account = self._accounts().get(grant.queue)
+        account = self._accounts().get(known.queue)
         if account is None:
             return False
-        duplicates = "".join("1" if envelope.duplicate_of else "0" for envelope in grant.envelopes)
         args: list[Any] = [
-            grant.id, int(settled), int(account.lease_s * 1000), grant.granted_us, int(grant.group), int(account.dedup_s * 1000),
-            len(grant.envelopes), duplicates, max((window.limit for window in account.windows), default=0),
-            *(envelope.raw for envelope in (*grant.envelopes, *grant.siblings)),
+            known.id, int(settled), int(account.lease_s * 1000), known.granted_us, int(known.group), int(account.dedup_s * 1000),
+            len(known.duplicates), "".join(str(int(one)) for one in known.duplicates),
+            max((window.limit for window in account.windows), default=0), *known.raws,
         ]  # fmt: skip
-        return bool(self._reconciled(self._client, list(account_keys(grant.queue)), args))
+        return bool(self._reconciled(self._client, list(account_keys(known.queue)), args))
 
     # Grants held here
 

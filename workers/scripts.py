@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import redis
 
@@ -53,6 +54,30 @@ class Script:
         finally:
             if on_run is not None:
                 on_run(self.name, time.perf_counter() - begun)
+
+
+class TakenGrant(NamedTuple):
+    """One grant in TAKE's reply."""
+
+    id: str
+    #: Microseconds of the Redis clock.
+    granted_us: int
+    #: A half of a refused batch.
+    group: bool
+    raws: list[bytes]
+    #: Messages of the other half.
+    siblings: list[bytes]
+    #: For each of its own messages the id of the event that owns its idempotency key, or ''.
+    owners: list[bytes]
+
+
+def taken_grants(reply: list[Any]) -> Iterator[TakenGrant]:
+    """The grants in TAKE's reply."""
+    for at in range(2, len(reply), 4):
+        grant_id, texts, numbers, owners = reply[at : at + 4]
+        granted_us, group, own, *lengths = map(int, numbers.split())
+        raws = [texts[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
+        yield TakenGrant(grant_id.decode(), granted_us, bool(group), raws[:own], raws[own:], owners or [b""] * own)
 
 
 @cache

@@ -9,8 +9,10 @@
 --       9 dedup_ms  10 outage_after (failures in a row) 11 crashed letter: JSON           12 most crashes of a message
 --      13 number of windows, then for each: limit, length_ms (padded for clock drift)
 --      14 + 2 x windows: run id of the server as the worker knows it, or ''
--- Returns { wait_ms, flags, grant, {message, ...}, {owner id of its idempotency key or '', ...}, {granted_us, 1 if a half of a refused batch, its sibling messages...},
---           grant, ... }
+-- Returns { wait_ms, flags, grant, messages, numbers, owners, grant, ... }
+--   messages: the grant's own and then the siblings of a half of a refused batch, end to end, since a reply of many parts is slow to read
+--   numbers:  'granted_us, 1 if a half, number of own messages, bytes of each message...', separated by spaces
+--   owners:   {} if no message is a duplicate, else {id of the event that owns its idempotency key or '', ...}
 --   wait_ms 0: there may be more; > 0: nothing before then, whatever is enqueued; -1: empty; -2: nothing until some answer is in;
 --   -10 - n: empty, and something that waits becomes due in n ms.
 --   flags: 1 the account is in outage, 2 a batch is filling, so that new events may end the wait
@@ -35,16 +37,27 @@ local run, grace = ARGV[14 + 2 * windows] or '', tonumber(m[10] or 0)
 local outage = fails >= outage_after and 1 or 0
 local out = { 0, outage }
 
+local function hand_out(id, grant)
+  local texts, numbers, owners = {}, { string.format('%.0f', grant.at), grant.group, #grant.raws }, {}
+  for _, list in ipairs({ grant.raws, grant.sibling }) do
+    for _, raw in ipairs(list) do
+      texts[#texts + 1] = raw
+      numbers[#numbers + 1] = #raw
+    end
+  end
+  for _, owner in ipairs(grant.owners) do
+    if owner ~= '' then owners = grant.owners end
+  end
+  out[#out + 1] = id
+  out[#out + 1] = table.concat(texts)
+  out[#out + 1] = table.concat(numbers, ' ')
+  out[#out + 1] = owners
+end
+
 if replay then                                 -- the reply of this very call was lost: hand out again what it took
   for k = 1, count do
     local packed = redis.call('HGET', UNACKED, call_id .. '.' .. k)
-    if packed then
-      local grant = cmsgpack.unpack(packed)
-      out[#out + 1] = call_id .. '.' .. k
-      out[#out + 1] = grant.raws
-      out[#out + 1] = grant.owners
-      out[#out + 1] = { string.format('%.0f', grant.at), grant.group or 0, unpack(grant.sibling) }
-    end
+    if packed then hand_out(call_id .. '.' .. k, cmsgpack.unpack(packed)) end
   end
   if #out > 2 then return out end
 end
@@ -383,12 +396,9 @@ for k = 1, count do
     redis.call('HSET', META, 'healthy', 0)
   end
   redis.call('ZADD', FLIGHT, now + lease, id)
-  redis.call('HSET', UNACKED, id, cmsgpack.pack({ at = now_us + k * 100, raws = raws, owners = owners, sibling = sibling,
-    group = group and 1 or 0 }))
+  local grant = { at = now_us + k * 100, raws = raws, owners = owners, sibling = sibling, group = group and 1 or 0 }
+  redis.call('HSET', UNACKED, id, cmsgpack.pack(grant))
   flying = flying + 1
-  out[#out + 1] = id
-  out[#out + 1] = raws
-  out[#out + 1] = owners
-  out[#out + 1] = { string.format('%.0f', now_us + k * 100), group and 1 or 0, unpack(sibling) }
+  hand_out(id, grant)
 end
 return out

@@ -10,7 +10,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
@@ -18,6 +17,7 @@ import redis
 from postback import keys
 from postback.operations.quota import padded_ms
 from workers import scripts
+from workers.scripts import TakenGrant
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"
@@ -64,18 +64,6 @@ def clocked() -> Iterator[type[ClockedScript]]:
     yield ClockedScript
 
 
-@dataclass
-class Took:
-    """One grant as TAKE returned it."""
-
-    id: str
-    raws: list[bytes]
-    owners: list[bytes]
-    at_us: int
-    group: bool
-    siblings: list[bytes]
-
-
 class Bench:
     """One account on a real server."""
 
@@ -105,7 +93,7 @@ class Bench:
         for raw in raws:
             self.client.lpush(keys.priority_list(self.queue, priority), raw)
 
-    def take(self, count: int = 1, *, call: str | None = None, replay: bool = False) -> tuple[int, list[Took]]:
+    def take(self, count: int = 1, *, call: str | None = None, replay: bool = False) -> tuple[int, list[TakenGrant]]:
         self.calls += 1
         s = self.settings
         windows: list[int] = []
@@ -117,20 +105,10 @@ class Bench:
         ]  # fmt: skip
         reply = self.take_script(self.client, list(scripts.account_keys(self.queue)), args)
         self.flags = int(reply[1])
-        took = [
-            Took(
-                reply[at].decode(),
-                reply[at + 1],
-                reply[at + 2],
-                int(reply[at + 3][0]),
-                bool(reply[at + 3][1]),
-                reply[at + 3][2:],
-            )
-            for at in range(2, len(reply), 4)
-        ]
+        took = list(scripts.taken_grants(reply))
         return int(reply[0]), took
 
-    def settle(self, grant: Took | str, *, retry_after_ms: int = -1, **spec: Any) -> list[Any]:
+    def settle(self, grant: TakenGrant | str, *, retry_after_ms: int = -1, **spec: Any) -> list[Any]:
         text = json.dumps(spec) if spec else ""
         return self.settle_text(grant if isinstance(grant, str) else grant.id, text, retry_after_ms)
 
@@ -165,21 +143,21 @@ class Bench:
                 left += grant.raws
                 self.settle(grant)
 
-    def fail(self, grant: Took, *, back_off_ms: int = 1000, duplicate: int = 0) -> list[Any]:
+    def fail(self, grant: TakenGrant, *, back_off_ms: int = 1000, duplicate: int = 0) -> list[Any]:
         """As after a 5xx: every message of the grant is to be tried again."""
         lines = [[index, "retry", back_off_ms, duplicate] for index in range(1, len(grant.raws) + 1)]
         return self.settle(grant, health="fail", detail="503", messages=lines)
 
-    def put_back(self, grant: Took) -> list[Any]:
+    def put_back(self, grant: TakenGrant) -> list[Any]:
         """As a worker does with what it has not sent."""
         return self.settle(grant, health="none", messages=[[index, "back"] for index in range(1, len(grant.raws) + 1)])
 
-    def refuse(self, grant: Took, health: str = "quota", *, retry_after_ms: int = -1) -> list[Any]:
+    def refuse(self, grant: TakenGrant, health: str = "quota", *, retry_after_ms: int = -1) -> list[Any]:
         """As after a 429 (``quota``) or a 401 (``refused``)."""
         lines = [[index, "back"] for index in range(1, len(grant.raws) + 1)]
         return self.settle(grant, retry_after_ms=retry_after_ms, health=health, detail=health, messages=lines)
 
-    def one(self) -> Took:
+    def one(self) -> TakenGrant:
         """The one grant that a TAKE of one must give now."""
         wait, took = self.take(1)
         assert len(took) == 1, f"TAKE said {wait}"

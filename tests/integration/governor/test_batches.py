@@ -8,8 +8,9 @@ import json
 import pytest
 
 from postback import keys
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, Took, id_of, message
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message
 from workers.governor import BLOCKED, EMPTY
+from workers.scripts import TakenGrant
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def batching(bench: Bench) -> Bench:
     return bench
 
 
-def names(grant: Took) -> list[str]:
+def names(grant: TakenGrant) -> list[str]:
     return [id_of(raw) for raw in grant.raws]
 
 
@@ -259,7 +260,7 @@ class TestTasks:
 
 
 class TestHalves:
-    def refused(self, batching: Bench, count: int = 8) -> Took:
+    def refused(self, batching: Bench, count: int = 8) -> TakenGrant:
         batching.push(*(message(f"e{number}", postback_at=0) for number in range(count)))
         return batching.one()
 

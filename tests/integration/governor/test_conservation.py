@@ -20,9 +20,10 @@ from hypothesis.stateful import (
 )
 
 from postback import keys
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, ClockedScript, Took, id_of, message, state_of
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, ClockedScript, id_of, message, state_of
 from tests.integration.governor.test_take import iso
 from workers import scripts
+from workers.scripts import TakenGrant
 
 LEASE_MS = 30_000
 VERBS = ("done", "retry", "poll", "back", "later", "dead")
@@ -45,7 +46,7 @@ class Account(RuleBasedStateMachine):
         #: Undisturbed ids of each (priority, task), the oldest first.
         self.waiting: dict[tuple[int, str], list[str]] = {}
         self.retries: Counter[str] = Counter()
-        self.open: list[Took] = []
+        self.open: list[TakenGrant] = []
         self.settled: list[tuple[str, dict[str, Any]]] = []
         self.number = 0
 
@@ -112,7 +113,7 @@ class Account(RuleBasedStateMachine):
         for grant in took:
             self.leave(grant)
 
-    def leave(self, grant: Took) -> None:
+    def leave(self, grant: TakenGrant) -> None:
         if not grant.group:
             assert len({json.loads(raw)["headers"]["task"] for raw in grant.raws}) == 1
             assert len(grant.raws) <= self.bench.settings["batch_max"]
@@ -182,7 +183,7 @@ class Account(RuleBasedStateMachine):
             groups.append([list(range(own + 1, all_of + 1)), []])
         self.settle(grant, {"health": "ok", "groups": groups})
 
-    def settle(self, grant: Took, spec: dict[str, Any], retry_after_ms: int = -1) -> bool:
+    def settle(self, grant: TakenGrant, spec: dict[str, Any], retry_after_ms: int = -1) -> bool:
         applied = self.bench.settle(grant, retry_after_ms=retry_after_ms, **spec)[0] == 1
         self.settled.append((grant.id, spec))
         return bool(applied)
@@ -209,7 +210,7 @@ class Account(RuleBasedStateMachine):
             grant.id,
             0,
             LEASE_MS,
-            grant.at_us,
+            grant.granted_us,
             int(grant.group),
             60_000,
             len(grant.raws),

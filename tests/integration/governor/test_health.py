@@ -6,8 +6,9 @@ import pytest
 
 from postback import keys
 from postback.operations.quota import padded_ms
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, Took, id_of, message, state_of
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message, state_of
 from workers.governor import BLOCKED, IDLE_UNTIL
+from workers.scripts import TakenGrant
 
 
 def names(raws: list[bytes]) -> list[str]:
@@ -478,7 +479,7 @@ def test_counters(bench: Bench) -> None:
     bench.settings.update(batch_max=5, linger_ms=0)
     events(bench, 10)
 
-    def took() -> Took:
+    def took() -> TakenGrant:
         return bench.one()
 
     bench.settle(took())

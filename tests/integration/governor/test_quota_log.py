@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postback.operations.quota import padded_ms
-from tests.integration.governor.bench import Bench, Took, message
+from tests.integration.governor.bench import Bench, message
+from workers.scripts import TakenGrant
 
 LEASE_MS = 5_000
 WINDOWS = st.lists(
@@ -82,7 +83,7 @@ def play(client: redis.Redis, windows: list[tuple[int, float]], steps: list[tupl
     bench.push(*(message(f"e{number}") for number in range(300)))
     model, true_ms = Model(windows), 0.0
     sent: dict[str, Sent] = {}
-    open_grants: list[Took] = []
+    open_grants: list[TakenGrant] = []
     admitted = 0
     for step, value in steps:
         if step == "advance":

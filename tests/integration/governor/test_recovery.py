@@ -73,7 +73,7 @@ class TestCrash:
         first = bench.one()
         bench.advance(LEASE_MS)
         words = state_of(bench.one().raws[0])
-        assert words == {"first": first.at_us, "duplicate": 1, "crashes": 1}
+        assert words == {"first": first.granted_us, "duplicate": 1, "crashes": 1}
 
     def test_a_duplicate_that_was_never_to_be_sent_is_not_flagged(self, bench: Bench) -> None:
         """An event dropped for its idempotency key was not on the wire."""

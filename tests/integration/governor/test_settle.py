@@ -8,12 +8,13 @@ import pytest
 import redis
 
 from postback import keys
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, Took, id_of, message, state_of
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message, state_of
+from workers.scripts import TakenGrant
 
 LETTER = json.dumps({"reason": "rejected", "detail": 'it said "no" \u00e4'})
 
 
-def batch_of(bench: Bench, *names: str) -> Took:
+def batch_of(bench: Bench, *names: str) -> TakenGrant:
     """One grant of several messages."""
     bench.settings.update(batch_max=20, linger_ms=0)
     bench.push(*(message(name) for name in names))
@@ -46,7 +47,7 @@ class TestVerbs:
         bench.push(message("a"))
         grant = bench.one()
         bench.settle(grant, health="quota", messages=[[1, "back", 1]])
-        assert state_of(bench.queued()[0]) == {"first": grant.at_us}
+        assert state_of(bench.queued()[0]) == {"first": grant.granted_us}
 
     def test_back_in_any_order_of_lines(self, bench: Bench) -> None:
         """The order of the settlement's lines does not matter."""
@@ -60,14 +61,14 @@ class TestVerbs:
         bench.settle(grant, health="unknown", messages=[[1, "retry", 1500, 1]])
         ((raw, due),) = bench.delayed().items()
         assert due == START_MS + 1500
-        assert state_of(raw) == {"attempts": 1, "first": grant.at_us, "duplicate": 1}
+        assert state_of(raw) == {"attempts": 1, "first": grant.granted_us, "duplicate": 1}
 
     def test_the_first_grant_is_remembered(self, bench: Bench) -> None:
         """A message's first grant keeps its time through all retries, each member of a batch its own."""
         grant = batch_of(bench, "a", "b")
         bench.fail(grant)
         firsts = [state_of(raw)["first"] for raw in bench.held()]
-        assert firsts == [grant.at_us, grant.at_us + 1]
+        assert firsts == [grant.granted_us, grant.granted_us + 1]
         bench.advance(5000)
         bench.fail(bench.one())
         assert [state_of(raw)["first"] for raw in bench.held()] == firsts
