@@ -29,7 +29,7 @@ class Answer:
     """What came back, read whole (up to a bound)."""
 
     status: int
-    #: Lower-case names.
+    #: Looked up by lower-case names.
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 

@@ -1,5 +1,8 @@
 """How requests go out: one ``requests.Session`` per thread, with connect, read and total time limits.
 
+``requests`` works out how to reach a URL (its form, proxies and certificates of the environment, the pool of connections) anew for each request. Here
+it does so once for each URL of a thread, and the request itself is urllib3's: a third of the processor time (``benchmarks/sending.py``).
+
 ``requests`` has no total limit: a server that sends a byte now and then holds a thread, and with it a lease, for ever. A watchdog shuts such a
 connection down.
 """
@@ -9,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import requests
@@ -27,8 +32,10 @@ WATCH_S: Final = 0.1
 #: Idle connections kept by each thread; more than the accounts that a worker serves at one time is waste.
 POOL_SIZE: Final = 4
 
-#: Prepared requests kept by each thread; look-ups have a URL each.
-MAX_TEMPLATES: Final = 64
+#: URLs of which each thread knows the way; look-ups have a URL each.
+MAX_ROUTES: Final = 64
+#: A request is sent once: repeating it is the delivery's business. Errors come as they are.
+ONCE: Final = urllib3.Retry(False)
 
 _local = threading.local()
 
@@ -38,12 +45,12 @@ class Watchdog:
 
     def __init__(self) -> None:
         """No thread runs until the first request."""
-        self._deadlines: dict[int, tuple[float, HTTPConnection]] = {}
+        self._deadlines: dict[int, tuple[float, _Watched]] = {}
         self._lock = threading.Lock()
         self._started = False
         self._busy = threading.Event()
 
-    def begin(self, connection: HTTPConnection) -> None:
+    def begin(self, connection: _Watched) -> None:
         """The current thread's request goes over ``connection``."""
         deadline = getattr(_local, "deadline", None)
         if deadline is None:
@@ -53,7 +60,8 @@ class Watchdog:
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._watch, name="postback-watchdog", daemon=True).start()
-        self._busy.set()
+        if not self._busy.is_set():
+            self._busy.set()
 
     def end(self) -> None:
         """The current thread's request is over."""
@@ -74,7 +82,7 @@ class Watchdog:
                         _shut(connection)
 
 
-def _shut(connection: HTTPConnection) -> None:
+def _shut(connection: _Watched) -> None:
     sock = connection.sock
     if sock is not None:
         with contextlib.suppress(OSError):
@@ -84,16 +92,46 @@ def _shut(connection: HTTPConnection) -> None:
 _watchdog = Watchdog()
 
 
-class _WatchedHTTP(HTTPConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
+class _Watched:
+    """Mixed into urllib3's connections: watched, and a request leaves as one piece.
+
+    http.client sends the head first and then the body: two system calls, two packets, two TLS records.
+    """
+
+    sock: Any
+    _pieces: list[bytes] | None = None
+
+    def connect(self) -> None:
         _watchdog.begin(self)
-        super().request(*args, **kwargs)
+        super().connect()  # type: ignore[misc]
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _watchdog.begin(self)
+        self._pieces = []
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+            whole = b"".join(self._pieces)
+        finally:
+            self._pieces = None
+        # The connection stands, its handshake is over: whatever fails from here on, the request may have arrived.
+        _local.begun = True
+        self.send(whole)
+
+    def send(self, data: Any) -> None:
+        if self._pieces is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._pieces.append(data)
 
 
-class _WatchedHTTPS(HTTPSConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _watchdog.begin(self)
-        super().request(*args, **kwargs)
+class _WatchedHTTP(_Watched, HTTPConnection):
+    """Without TLS."""
+
+
+class _WatchedHTTPS(_Watched, HTTPSConnection):
+    """With TLS."""
 
 
 class _HTTPPool(HTTPConnectionPool):
@@ -104,34 +142,120 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPS
 
 
-class _WatchedAdapter(HTTPAdapter):
+#: What keeps a request from being sent, the special before the general.
+_NOT_SENT: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
+    (urllib3.exceptions.ProxyError, "the proxy refused"),
+    (urllib3.exceptions.SSLError, "TLS failed"),
+    (urllib3.exceptions.NameResolutionError, "name not found"),
+    (urllib3.exceptions.NewConnectionError, "connection refused"),
+    (urllib3.exceptions.TimeoutError, "connect timeout"),
+    ((requests.RequestException, urllib3.exceptions.LocationValueError), "the request cannot be built"),
+)
+
+_POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where the requests of one URL go.
+
+    Attributes:
+        asked: The headers that it was made for.
+        pool: Its connections.
+        target: Path and query; for a proxy that does not tunnel, the whole URL.
+        headers: As they are sent.
+    """
+
+    asked: Mapping[str, str]
+    pool: HTTPConnectionPool
+    target: str
+    headers: dict[str, str]
+
+
+class _Adapter(HTTPAdapter):
+    """``requests``' adapter, over watched connections."""
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):  # these have connections of their own
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def route(self, request: HttpRequest, settings: Mapping[str, Any]) -> _Route:
+        """All that is the same for each request to this URL.
+
+        Args:
+            request: The request.
+            settings: Proxies and certificates of the environment.
+
+        Raises:
+            requests.RequestException, urllib3.exceptions.HTTPError: No request can be made of it.
+        """
+        prepared = requests.Request(request.method, request.url, headers=dict(request.headers)).prepare()
+        # It is each body's own; urllib3 counts it.
+        prepared.headers.pop("Content-Length", None)
+        verify = True if settings["verify"] is None else settings["verify"]
+        pool: Any = self.get_connection_with_tls_context(prepared, verify, settings["proxies"])
+        self.cert_verify(pool, request.url, verify, None)  # type: ignore[no-untyped-call]
+        target = self.request_url(prepared, settings["proxies"])
+        return _Route(request.headers, pool, target, dict(prepared.headers.items()))
+
+
+class _Routes:
+    """One thread's session and the ways that it knows."""
+
+    def __init__(self) -> None:
+        self._session = requests.Session()
+        self._adapter = _Adapter(pool_connections=POOL_SIZE, pool_maxsize=1, max_retries=0)
+        #: By an account's address: proxies and CA bundles of the environment.
+        self._settings: dict[str, Mapping[str, Any]] = {}
+        self._known: dict[tuple[str, str], _Route] = {}
+
+    def of(self, request: HttpRequest, account: Account) -> _Route:
+        """The way of a request."""
+        route = self._known.get((request.method, request.url))
+        if route is None or route.asked != request.headers:
+            settings = self._settings.get(account.base_url)
+            if settings is None:
+                settings = self._session.merge_environment_settings(account.base_url, {}, None, None, None)
+                self._settings[account.base_url] = settings
+            if len(self._known) >= MAX_ROUTES:
+                self._known.clear()
+            route = self._known[request.method, request.url] = self._adapter.route(request, settings)
+        return route
 
 
 class RequestsSender:
-    """Sends with ``requests``. Safe to use from many threads; each keeps its own session and its connections."""
+    """Sends what ``requests`` has prepared. Safe to use from many threads; each keeps its own session and its connections."""
 
     def send(self, request: HttpRequest, account: Account) -> Answer:
         """See :class:`tasks.exchange.Sender`. No exception names the URL, which may hold a key."""
-        session = self._session(account.base_url)
         deadline = time.monotonic() + account.timeout_s
         _local.deadline = deadline
+        _local.begun = False
         try:
-            prepared = self._prepared(request)
-            # The session's adapter, and not its `send`, which keeps cookies and works out redirects: neither is wanted of a provider.
-            response = session.get_adapter(request.url).send(
-                prepared,
-                timeout=(min(account.connect_timeout_s, account.timeout_s), account.timeout_s),
-                stream=True,
-                verify=True if session.verify is None else session.verify,
-                proxies=_local.proxies.get(account.base_url),
+            route = self._routes().of(request, account)
+            response = route.pool.urlopen(
+                request.method,
+                route.target,
+                body=request.body,
+                headers=route.headers,
+                # The watchdog ends a silence too; a time-out of the socket's own would cost a system call for each of ours.
+                timeout=urllib3.Timeout(connect=min(account.connect_timeout_s, account.timeout_s), read=None),
+                retries=ONCE,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
             )
             try:
-                body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+                body = response.read(MAX_ANSWER_BYTES + 1, decode_content=True)
             finally:
-                # With the body read to its end this gives the connection back; otherwise it closes it.
+                # With the body read to its end the connection has gone back to its pool; otherwise this ends it.
                 response.close()
         except Exception as error:
             raise _fact(error, deadline) from None
@@ -140,59 +264,19 @@ class RequestsSender:
             _local.deadline = None
         if len(body) > MAX_ANSWER_BYTES:
             raise Unanswered("the answer is too large")
-        return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+        return Answer(response.status, response.headers, body)
 
-    def _prepared(self, request: HttpRequest) -> requests.PreparedRequest:
-        """``requests``' own preparation, done once for each URL of a thread: an account posts to a handful of them."""
-        templates: dict[tuple[str, str], tuple[Any, requests.PreparedRequest]] = _local.templates
-        known = templates.get((request.method, request.url))
-        if known is None or known[0] != request.headers:
-            template = requests.Request(request.method, request.url, headers=dict(request.headers)).prepare()
-            if len(templates) >= MAX_TEMPLATES:
-                templates.clear()
-            known = templates[request.method, request.url] = (request.headers, template)
-        prepared = known[1].copy()
-        if request.body is not None:
-            prepared.prepare_body(request.body, None)
-        return prepared
-
-    def _session(self, base_url: str) -> requests.Session:
-        session: requests.Session | None = getattr(_local, "session", None)
-        if session is None:
-            session = _local.session = requests.Session()
-            session.headers.clear()
-            adapter = _WatchedAdapter(pool_connections=POOL_SIZE, pool_maxsize=1, max_retries=0)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            _local.proxies = {}
-            _local.templates = {}
-        if base_url not in _local.proxies:
-            # Proxies and CA bundles of the environment, looked up once and not per request.
-            settings = session.merge_environment_settings(base_url, {}, None, None, None)
-            _local.proxies[base_url] = settings["proxies"]
-            session.verify = settings["verify"]
-        return session
+    def _routes(self) -> _Routes:
+        routes: _Routes | None = getattr(_local, "routes", None)
+        if routes is None:
+            routes = _local.routes = _Routes()
+        return routes
 
 
 def _fact(error: BaseException, deadline: float) -> NotSent | Unanswered:
-    """Whether the request may have arrived, from what went wrong."""
-    cause = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
+    """Whether the request may have arrived, and what went wrong."""
     late = time.monotonic() >= deadline - WATCH_S / 2
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return NotSent("connect timeout")
-    if isinstance(reason, urllib3.exceptions.NameResolutionError):
-        return NotSent("name not found")
-    if isinstance(reason, urllib3.exceptions.NewConnectionError):
-        return NotSent("connection refused")
-    if isinstance(error, requests.exceptions.ProxyError):
-        return NotSent("the proxy refused")
-    if isinstance(error, requests.exceptions.SSLError):
-        return NotSent("TLS failed")
-    if isinstance(
-        error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.InvalidHeader
-    ):
-        return NotSent("the request cannot be built")
-    if late or isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.ReadTimeoutError | TimeoutError):
-        return Unanswered("no answer in time")
-    return Unanswered("connection lost")
+    if _local.begun:
+        return Unanswered("no answer in time" if late else "connection lost")
+    known = (words for kinds, words in _NOT_SENT if isinstance(error, kinds))
+    return NotSent("connect timeout" if late else next(known, "no connection"))
