@@ -259,14 +259,14 @@ def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_cha
     def check(value: Any) -> FrozenDict:
         if not isinstance(value, Mapping):
             raise Refused(f"must be an object, not {_kind(value)}")
-        for name, item in value.items():
-            for part, what in ((name, "names"), (item, "values")):
-                if not isinstance(part, str):
-                    raise Refused(f"must have {what} that are strings, not {_kind(part)}")
-                if not min_chars <= len(part) <= max_chars:
-                    raise Refused(f"must have {what} of {min_chars} to {max_chars} characters")
-                check_text(part)
-        return FrozenDict({str.__str__(name): str.__str__(item) for name, item in value.items()})
+        return FrozenDict({part(name, "names"): part(item, "values") for name, item in value.items()})
+
+    def part(value: Any, what: str) -> str:
+        if not isinstance(value, str):
+            raise Refused(f"must have {what} that are strings, not {_kind(value)}")
+        if not min_chars <= len(value) <= max_chars:
+            raise Refused(f"must have {what} of {min_chars} to {max_chars} characters")
+        return check_text(str.__str__(value))
 
     return Field(check, default, wire, "hidden", "")
 

@@ -26,6 +26,9 @@ from tasks.provider import Provider
 #: A request is not begun when less than its time limit and this many seconds are left of the lease.
 LEASE_RESERVE_S: Final = 1.0
 
+#: The arguments of every task of ours.
+_ARGUMENTS: Final = frozenset({"account", "event"})
+
 _HEALTH: Final[Mapping[Outcome, Health]] = {
     Outcome.DELIVERED: "ok",
     Outcome.PENDING: "ok",
@@ -123,8 +126,8 @@ class Delivery:
         if account != self.account.name:
             dead("unknown_account", f"account {str(account)[:64]!r} in the queue of {self.account.queue}")
             return None
-        extra = envelope.kwargs.keys() - {"account", "event"}
-        if extra or "event" not in envelope.kwargs:
+        if "event" not in envelope.kwargs or not envelope.kwargs.keys() <= _ARGUMENTS:
+            extra = envelope.kwargs.keys() - _ARGUMENTS
             dead("malformed", f"unexpected argument {min(extra)[:40]!r}" if extra else "it has no event")
             return None
         first_us = envelope.state.first_us or grant.granted_us + position

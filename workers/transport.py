@@ -19,8 +19,8 @@ from workers import process
 from workers.feeder import Feeder, Loop
 from workers.rows import kwargs_shown
 
-#: The embedded options of a message without links.
-NO_EMBED: Final[dict[str, None]] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+#: The body of a message that stands for a grant: no arguments, no links.
+BODY: Final = json.dumps([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
 
 
 class _Subscription:
@@ -68,7 +68,7 @@ def message_of(grant: Grant) -> dict[str, Any]:
     task_id = first.id if single and first.id else str(uuid.uuid4())
     what = (first.task or first.defect)[:80] if single else f"{len(grant.envelopes)} events"
     return {
-        "body": json.dumps([[], {}, NO_EMBED]),
+        "body": BODY,
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {
