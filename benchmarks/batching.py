@@ -1,12 +1,14 @@
 """Batches of 20 from one worker: Postback, celery-batches, one POST per event, and a bare loop that posts prepared batches.
 
 ``python -m benchmarks.batching [EVENTS] [ROUNDS]``. celery-batches does not allow Celery 5.7: ``pip install --no-deps celery-batches`` first.
-All four run in turn on the same Redis and the same local server; the ratios are what counts.
+All four run in turn on the same Redis and the same local server; the ratios are what counts. Then once more, each on one core: Python runs one
+thread of a process at a time, and where the kernel moves them from core to core a third of the time goes there.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -42,38 +44,42 @@ def bare_loop(sink: str, events: int) -> float:
     return events / (time.monotonic() - begun)
 
 
+def compared(sink: str, env: dict[str, str], events: int, core: int | None) -> dict[str, float]:
+    """Events a second of each, one after another."""
+    from benchmarks.batch_stock import batch, single
+
+    kwargs = {"account": "game", "event": EVENT}
+    few = events // 5  # the slow ones get fewer, so that a round stays short
+    rates = {}
+    postback.send_many([mytracker.CustomEvent.load(EVENT) for _ in range(events)])
+    rates["postback"] = measure.drained(sink, events, measure.ours("mytracker"), env, core)
+    for name, task in (("celery-batches", batch), ("single", single)):
+        for _ in range(few):
+            task.apply_async(kwargs=kwargs)
+        rates[name] = measure.drained(sink, few, measure.stock("benchmarks.batch_stock", THREADS), env, core)
+    with measure.on_core(core):
+        rates["bare"] = bare_loop(sink, events * 2)
+    return rates
+
+
 def main(events: int = 20_000, rounds: int = 3) -> None:
     """Print the rates of each round and the ratios of the medians."""
-    rates: dict[str, list[float]] = {"postback": [], "celery-batches": [], "single": [], "bare": []}
     with measure.arena(ACCOUNTS) as (broker, sink, env):
-        from benchmarks.batch_stock import batch, single
-
         postback.configure(broker_url=broker.url, accounts={"mytracker": ["game"]})
-        kwargs = {"account": "game", "event": EVENT}
-        few = events // 5  # the slow ones get fewer, so that a round stays short
-        for number in range(rounds):
-            postback.send_many([mytracker.CustomEvent.load(EVENT) for _ in range(events)])
-            rates["postback"].append(measure.drained(sink, events, measure.ours("mytracker"), env))
-            for _ in range(few):
-                batch.apply_async(kwargs=kwargs)
-            rates["celery-batches"].append(
-                measure.drained(sink, few, measure.stock("benchmarks.batch_stock", THREADS), env)
-            )
-            for _ in range(few):
-                single.apply_async(kwargs=kwargs)
-            rates["single"].append(measure.drained(sink, few, measure.stock("benchmarks.batch_stock", THREADS), env))
-            rates["bare"].append(bare_loop(sink, events * 2))
-            print(
-                f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:.0f}/s" for name, values in rates.items()),
-                flush=True,
-            )
-    median = {name: statistics.median(values) for name, values in rates.items()}
-    for rival, words in (
-        ("celery-batches", "celery-batches"),
-        ("single", "one POST per event (stock Celery)"),
-        ("bare", "the bare loop"),
-    ):
-        print(f"postback is {median['postback'] / median[rival]:.2f} x {words}")
+        for core, where in ((None, "on any core"), (max(os.sched_getaffinity(0)), "each worker on one core")):
+            print(f"{where}:")
+            measured = []
+            for number in range(rounds):
+                measured.append(compared(sink, env, events, core))
+                told = ", ".join(f"{name} {rate:.0f}/s" for name, rate in measured[-1].items())
+                print(f"  round {number + 1}: {told}", flush=True)
+            median = {name: statistics.median(rates[name] for rates in measured) for name in measured[0]}
+            for rival, words in (
+                ("celery-batches", "celery-batches"),
+                ("single", "one POST per event (stock Celery)"),
+                ("bare", "the bare loop"),
+            ):
+                print(f"  postback is {median['postback'] / median[rival]:.2f} x {words}")
 
 
 if __name__ == "__main__":

@@ -28,11 +28,31 @@ def received(sink: str) -> int:
     return int(ask(f"{sink}/count").split()[1])
 
 
-def drained(sink: str, events: int, command: list[str], env: dict[str, str]) -> float:
-    """Events a second between the first and the last tenth of them: start-up is not what is measured."""
+@contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Run on one core, and whatever is started meanwhile too; anywhere for None."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, allowed if core is None else {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def drained(sink: str, events: int, command: list[str], env: dict[str, str], core: int | None = None) -> float:
+    """Events a second between the first and the last tenth of them: start-up is not what is measured.
+
+    Args:
+        sink: Who receives them.
+        events: How many are queued.
+        command: Starts the worker.
+        env: Its environment.
+        core: It runs on this one only, as under ``taskset -c``.
+    """
     ask(f"{sink}/reset")
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+        with on_core(core):
+            process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
         try:
             low, high = events // 10, events - events // 10
             until(lambda: received(sink) >= low, 60, "the first events")
