@@ -10,6 +10,7 @@ connection down.
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from tasks.exchange import Answer, HttpRequest, NotSent, Unanswered
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 #: Seconds between two looks of the watchdog, so the total limit is met to this precision.
 WATCH_S: Final = 0.1
-#: Idle connections kept by each thread; more than the accounts that a worker serves at one time is waste.
+#: Hosts for which a thread's session keeps a pool; one that a route goes to is kept with the route.
 POOL_SIZE: Final = 4
 
 #: URLs of which each thread knows the way; look-ups have a URL each.
@@ -85,8 +86,9 @@ class Watchdog:
 def _shut(connection: _Watched) -> None:
     sock = connection.sock
     if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.shutdown(2)
+        # Closed meanwhile, or its TLS is.
+        with contextlib.suppress(OSError, ValueError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 _watchdog = Watchdog()
@@ -108,6 +110,9 @@ class _Watched:
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
+            if time.monotonic() >= _local.deadline:
+                # No time-out holds for a resolver, and the lease may be over by now.
+                raise urllib3.exceptions.ConnectTimeoutError(self, "out of time")
         _watchdog.begin(self)
         self._pieces = []
         try:

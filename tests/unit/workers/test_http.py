@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tasks.exchange import Answer, HttpRequest, NotSent, Unanswered
 from tests.servers import free_port
 from tests.unit.tasks.fakes import account
 from workers import http
-from workers.http import MAX_ANSWER_BYTES, MAX_ROUTES, RequestsSender
+from workers.http import MAX_ANSWER_BYTES, MAX_ROUTES, POOL_SIZE, RequestsSender
 
 KEY = "bot-key-1"
 BODY = '[{"name":"Жанна"}]'.encode()
@@ -87,6 +87,8 @@ class Provider:
             lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
             if not piece or (end and len(body) >= sum(lengths)):
                 break
+        if not heard:
+            raise ConnectionResetError
         self.heard.append(heard)
 
     def answers(self, *answers: bytes) -> Script:
@@ -255,6 +257,16 @@ class TestRequest:
         assert (len(server.heard), server.connections) == (many, 1)
         assert thread.submit(lambda: len(http._local.routes._known)).result() <= MAX_ROUTES
 
+    def test_many_hosts(self, thread: ThreadPoolExecutor) -> None:
+        """More hosts than a session keeps pools for: each is still reached, over the connection that it has."""
+        with ExitStack() as stack:
+            servers = [stack.enter_context(provider()) for _ in range(2 * POOL_SIZE)]
+            for server in servers:
+                server.serve(server.answers(OK, OK))
+            for server in servers * 2:
+                assert sent(thread, post(f"{server.url}/x")).status == 200
+            assert [server.connections for server in servers] == [1] * len(servers)
+
     def test_a_connection_that_the_server_closed(self, server: Provider, thread: ThreadPoolExecutor) -> None:
         """One that was closed at rest is noticed before anything is sent: a new one, and nothing is ambiguous."""
         closed = threading.Event()
@@ -324,6 +336,22 @@ class TestNotSent:
             sent(thread, post(f"https://127.0.0.1:{server.port}/x"), timeout_s=10, connect_timeout_s=0.3)
         assert time.monotonic() - begun < 3
         gone.set()
+
+    def test_slow_resolver(self, server: Provider, thread: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A resolver may take longer than any time-out, and a lease: nothing is sent then."""
+        resolve = socket.getaddrinfo
+
+        def slowly(*args: Any) -> Any:
+            time.sleep(0.4)
+            return resolve(*args)
+
+        server.serve(server.answers(OK), server.answers(OK))
+        monkeypatch.setattr(socket, "getaddrinfo", slowly)
+        with pytest.raises(NotSent, match="connect timeout"):
+            sent(thread, post(f"{server.url}/x"), timeout_s=0.3, connect_timeout_s=0.3)
+        assert server.heard == []
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        assert sent(thread, post(f"{server.url}/x")).status == 200
 
 
 class TestUnanswered:
