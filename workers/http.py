@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, PoolManager
 
 from config.accounts import Account
 from tasks.exchange import Answer, HttpRequest, NotSent, Unanswered
@@ -131,20 +131,18 @@ class _Watched:
             self._pieces.append(data)
 
 
-class _WatchedHTTP(_Watched, HTTPConnection):
-    """Without TLS."""
+@cache
+def _watched(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """The same kind of pool, whether it is urllib3's own or that of a SOCKS proxy, over watched connections."""
+    if issubclass(pool.ConnectionCls, _Watched):
+        return pool
+    connection = type(f"Watched{pool.ConnectionCls.__name__}", (_Watched, pool.ConnectionCls), {})
+    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": connection})
 
 
-class _WatchedHTTPS(_Watched, HTTPSConnection):
-    """With TLS."""
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS
+def _watch_all(manager: PoolManager) -> None:
+    classes = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in classes.items()}
 
 
 #: What keeps a request from being sent, the special before the general.
@@ -156,8 +154,6 @@ _NOT_SENT: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str]
     (urllib3.exceptions.TimeoutError, "connect timeout"),
     ((requests.RequestException, urllib3.exceptions.LocationValueError), "the request cannot be built"),
 )
-
-_POOLS: Final = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +178,11 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        _watch_all(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # these have connections of their own
-            manager.pool_classes_by_scheme = _POOLS
+        _watch_all(manager)
         return manager
 
     def route(self, request: HttpRequest, settings: Mapping[str, Any]) -> _Route:

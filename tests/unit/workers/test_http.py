@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
+from urllib3 import HTTPConnectionPool, PoolManager
 
 from tasks.exchange import Answer, HttpRequest, NotSent, Unanswered
 from tests.servers import free_port
@@ -431,6 +432,23 @@ class TestUnanswered:
         with pytest.raises(Unanswered, match="no answer in time"):
             sent(thread, post("http://provider.invalid/v1/x"), timeout_s=0.5)
         gone.set()
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_connections_of_any_kind(self, scheme: str) -> None:
+        """A manager with pools of its own, as for a SOCKS proxy, makes connections of its own kind, and they are watched."""
+
+        class Connection(HTTPConnection):
+            """As urllib3's for SOCKS."""
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Connection  # type: ignore[assignment]
+
+        manager = PoolManager()
+        manager.pool_classes_by_scheme = {"http": Pool, "https": Pool}
+        http._watch_all(manager)
+        http._watch_all(manager)
+        kind = manager.connection_from_host("provider.invalid", scheme=scheme).ConnectionCls
+        assert kind.__mro__[1:3] == (http._Watched, Connection)
 
     def test_one_request_after_another(self, server: Provider, thread: ThreadPoolExecutor) -> None:
         """A request that was given up leaves the next one a connection of its own and its own time."""
