@@ -149,7 +149,7 @@ def test_telling_another_redis(fresh: RedisServer, registry: None) -> None:
 
     def fill() -> None:
         depths.listed(*(message(f"l{i}") for i in range(MANY)))
-        depths.packed(keys.groups(depths.queue), count=2000)
+        depths.packed("", "", keys.groups(depths.queue), count=2000)
         depths.worker.open()
 
     def act() -> None:
