@@ -101,10 +101,10 @@ if reason ~= (m[14] or '') then
   out[3] = { reason, m[13] or '', string.format('%.0f', paused) }
 end
 
--- Leases that ran out: the worker died or was cut off. The request may have arrived, so it is charged, and its events may be duplicates.
+-- Leases that ran out, the latest first, so that the oldest comes to stand in front: the worker died or was cut off. The request may have arrived, so it is charged, and its events may be duplicates.
 local expired, recovered = {}, 0
 if grace <= now then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', now, 'LIMIT', 0, LOOK_AHEAD)) do
+  for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', FLIGHT, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)) do
     if recovered >= PART then break end
     seq, last = charge(seq, last, size)
     local packed = redis.call('HGET', UNACKED, id)
@@ -453,7 +453,7 @@ for k = 1, count do
     healthy = false
     redis.call('HSET', META, 'healthy', 0)
   end
-  redis.call('ZADD', FLIGHT, now + lease, id)
+  redis.call('ZADD', FLIGHT, now + lease - (count - k) / 1000, id)   -- in their order
   local grant = { at = now_us + k * 100, raws = raws, owners = owners, sibling = sibling, group = group and 1 or 0 }
   redis.call('HSET', UNACKED, id, cmsgpack.pack(grant))
   flying = flying + 1
