@@ -31,6 +31,7 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_ACCOUNTS": "config/accounts.toml",
         "POSTBACK_PROVIDER": "",
         "POSTBACK_CONCURRENCY": "8",
+        "POSTBACK_LINK_QUEUES": "",
         "POSTBACK_LOG_LEVEL": "INFO",
         "POSTBACK_LOG_FORMAT": "text",
         "POSTBACK_METRICS_PORT": "",
@@ -61,6 +62,8 @@ class Settings:
     provider: str | None = None
     #: Requests at once in one worker process, 1..256.
     concurrency: int = 8
+    #: Queues that a link may lead to, beside those of accounts and Celery's own.
+    link_queues: tuple[str, ...] = ()
     log_level: str = "INFO"
     #: ``text`` for people, ``json`` for a log store: one object a line.
     log_format: str = "text"
@@ -124,6 +127,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         accounts_path=Path(text("POSTBACK_ACCOUNTS")),
         provider=_choice("POSTBACK_PROVIDER", text("POSTBACK_PROVIDER"), ("", *PROVIDERS)) or None,
         concurrency=_whole("POSTBACK_CONCURRENCY", text("POSTBACK_CONCURRENCY"), 1, MAX_CONCURRENCY),
+        link_queues=_names("POSTBACK_LINK_QUEUES", text("POSTBACK_LINK_QUEUES")),
         log_level=_choice("POSTBACK_LOG_LEVEL", text("POSTBACK_LOG_LEVEL").upper(), _LEVELS),
         log_format=_choice("POSTBACK_LOG_FORMAT", text("POSTBACK_LOG_FORMAT").lower(), _FORMATS),
         metrics_port=_whole("POSTBACK_METRICS_PORT", text("POSTBACK_METRICS_PORT"), 0, 65535)
@@ -145,6 +149,13 @@ def _whole(name: str, value: str, low: int, high: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
         raise ConfigurationError(f"{name} must be a whole number from {low} to {high}")
     return int(value)
+
+
+def _names(name: str, value: str) -> tuple[str, ...]:
+    names = tuple(filter(None, (one.strip() for one in value.split(","))))
+    if not all(re.fullmatch(r"[\w.:-]{1,255}", one) for one in names):
+        raise ConfigurationError(f"{name} must be names of queues, separated by commas")
+    return names
 
 
 def _address(name: str, value: str) -> str:

@@ -19,6 +19,7 @@ from postback.errors import ConfigurationError
 from tasks import runtime, task
 from tasks.delivery import Report
 from tasks.grants import REGISTRY, Grant
+from tasks.signatures import Followers
 from workers import logs, process, rows, scripts
 from workers.control import install_control
 from workers.http import RequestsSender
@@ -45,7 +46,7 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     accounts = served(settings, environ, provider)
     logs.configure(settings, accounts)
     client = partial(connect, settings.broker_of(provider), timeout_s=REPLY_S, connect_timeout_s=CONNECT_S)
-    governor = process.install(partial(client, single=True), accounts)
+    governor = process.install(partial(client, single=True), accounts, Followers(settings.link_queues))
     measurements: Measurements | None = None
     if settings.metrics_port is not None:
         measurements = Measurements(process.current_accounts, lambda: list(REGISTRY.values()), lambda: governor.unsent)
