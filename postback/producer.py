@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from postback import accounts, keys
+from postback.accounts import checked_names
 from postback.broker import DEFAULT_URL, VARIABLE, Broker, parse_broker
 from postback.errors import ConfigurationError
 
@@ -291,12 +292,12 @@ def configure(
         send_timeout_s: In place of ``POSTBACK_SEND_TIMEOUT_S``.
 
     Raises:
-        ConfigurationError: One of them is wrong; the message names the variable.
+        ConfigurationError: One of them is wrong; the message names the variable or the argument.
     """
     global _configured
     names = path = None
     if isinstance(accounts, Mapping):
-        names = {provider: frozenset(given) for provider, given in accounts.items()}
+        names = {provider: checked_names("accounts", provider, given) for provider, given in accounts.items()}
     elif accounts is not None:
         path = os.fspath(accounts)
     if broker_url is not None:
