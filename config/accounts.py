@@ -61,6 +61,8 @@ class Account:
     poll_max_s: float
     deadline_s: float
     max_age_s: float
+    #: 0: no bound.
+    max_wait_s: float
     on_ambiguous: Literal["send", "dead"]
     dedup_s: float
     goal_days: int
@@ -218,6 +220,7 @@ def _account(policy: Policy, name: str, table: Table) -> Account:
         poll_max_s=table.number("poll_max_s", max(policy.poll_max_s, poll_s), poll_s, 86_400),
         deadline_s=table.number("deadline_s", policy.deadline_s, 0.1, 30 * 86_400),
         max_age_s=table.number("max_age_s", policy.max_age_s, 1, 365 * 86_400),
+        max_wait_s=table.number("max_wait_s", 0, 0, 365 * 86_400),
         on_ambiguous="dead"
         if table.choice("on_ambiguous", policy.on_ambiguous, ("send", "dead")) == "dead"
         else "send",

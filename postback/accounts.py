@@ -20,7 +20,7 @@ __all__ = [
     "VARIABLE",
     "KnownAccounts",
     "check_account_name",
-    "checked_names",
+    "check_names",
     "is_account_name",
     "names_in_file",
 ]
@@ -65,8 +65,8 @@ def is_account_name(name: object) -> bool:
     return True
 
 
-def checked_names(source: str, provider: str, names: Iterable[str]) -> frozenset[str]:
-    """The names of a provider's accounts, each checked.
+def check_names(source: str, provider: str, names: Iterable[str]) -> None:
+    """Refuse names of a provider's accounts of which one is none.
 
     Args:
         source: Where they come from, for the message: a variable, a setting.
@@ -74,15 +74,13 @@ def checked_names(source: str, provider: str, names: Iterable[str]) -> frozenset
         names: What ``source`` has.
 
     Raises:
-        ConfigurationError: One of them is none.
+        ConfigurationError: One of them breaks the rule of :func:`check_account_name`.
     """
-    checked = frozenset(names)
-    for name in checked:
+    for name in names:
         try:
             check_account_name(name)
         except Refused as refused:
             raise ConfigurationError(f"{source}: a name for {provider!r} {refused}") from None
-    return checked
 
 
 def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
@@ -101,10 +99,13 @@ def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         # The decoder's message may quote a piece of a credential.
         raise ConfigurationError(f"{variable}: {path} is not TOML") from None
+    for provider, accounts in tables.items():
+        if isinstance(accounts, dict):
+            check_names(
+                f"{variable}: {path}", provider, (name for name in accounts if isinstance(accounts[name], dict))
+            )
     return {
-        provider: checked_names(
-            f"{variable}: {path}", provider, (name for name, table in accounts.items() if isinstance(table, dict))
-        )
+        provider: frozenset(name for name, table in accounts.items() if isinstance(table, dict))
         for provider, accounts in tables.items()
         if isinstance(accounts, dict)
     }

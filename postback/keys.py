@@ -18,6 +18,8 @@ PRIORITY_STEPS: Final = (0, 3, 6, 9)
 ACCOUNTS: Final = "postback.accounts"
 #: hash: worker node name -> JSON heartbeat.
 WORKERS: Final = "postback.workers"
+#: zset: id of an event that was revoked -> when (ms); see ADR 23.
+REVOKED: Final = "postback.revoked"
 
 #: Celery's own keys of results, each followed by the task's id
 #: (``BaseKeyValueStoreBackend.task_keyprefix``).
@@ -32,6 +34,11 @@ def queue(provider: str, account: str) -> str:
 def dead(provider: str) -> str:
     """Name of a provider's dead-letter list: ``tgtrack.dead``."""
     return f"{provider}.dead"
+
+
+def dead_notices(provider: str) -> str:
+    """list: dead letters that the application's hook has not heard of yet, if there is a hook."""
+    return f"{provider}.dead.notices"
 
 
 def priority_list(queue_name: str, step: int) -> str:

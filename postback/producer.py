@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from postback import accounts, keys
-from postback.accounts import checked_names
+from postback.accounts import check_names
 from postback.broker import DEFAULT_URL, VARIABLE, Broker, parse_broker
 from postback.errors import ConfigurationError
 
@@ -297,11 +297,13 @@ def configure(
     global _configured
     names = path = None
     if isinstance(accounts, Mapping):
-        names = {provider: checked_names("accounts", provider, given) for provider, given in accounts.items()}
+        names = {provider: frozenset(given) for provider, given in accounts.items()}
     elif accounts is not None:
         path = os.fspath(accounts)
     if broker_url is not None:
         parse_broker(broker_url)
+    for provider, chosen in (names or {}).items():
+        check_names("accounts", provider, chosen)
     _timeout(send_timeout_s)
     with _making:
         _configured = _Configured(broker_url, names, path, send_timeout_s)

@@ -115,12 +115,16 @@ class Delivery:
         if event_class is None or event_class.provider != self.account.provider:
             dead("malformed", f"unknown task {envelope.task[:80]!r}")
             return None
-        if envelope.id in worker_state.revoked:
+        if envelope.revoked or envelope.id in worker_state.revoked:
             dead("revoked", "")
             return None
         expires = envelope.expires
         if expires is not None and expires <= time.time():
             dead("expired", "its `expires` has passed")
+            return None
+        longest_s, wanted_ms = self.account.max_wait_s, envelope.wanted_ms
+        if longest_s and wanted_ms and grant.granted_us / 1000 - wanted_ms > longest_s * 1000:
+            dead("expired", f"it has waited longer than max_wait_s ({longest_s:g})")
             return None
         account = envelope.kwargs.get("account", self.account.name)
         if account != self.account.name:
@@ -244,17 +248,22 @@ class Delivery:
     ) -> None:
         envelope, account = grant.envelopes[position], self.account
         ambiguous = verdict.outcome is Outcome.AMBIGUOUS
-        attempts = envelope.state.attempts
-        most = min(account.max_attempts, verdict.most_attempts or account.max_attempts)
-        age_s = time.time() - (envelope.wanted_ms or grant.granted_us / 1000) / 1000
+        state, attempts = envelope.state, envelope.state.attempts
+        spent = (
+            attempts + 1 >= account.max_attempts
+            or (verdict.most_attempts is not None and state.odd + 1 >= verdict.most_attempts)
+            or state.age_ms > account.max_age_s * 1000
+        )
         if ambiguous and account.on_ambiguous == "dead":
             self._bury(envelope, position, settlement, fates, verdict, "ambiguous", asked=True)
-        elif age_s > account.max_age_s or (not grant.outage and attempts + 1 >= most):
+        elif spent and not grant.outage:
             self._bury(envelope, position, settlement, fates, verdict, "exhausted", asked=True)
         else:
             ceiling_s = min(account.backoff_max_s, account.backoff_s * 2 ** min(attempts, 30))
             pause_s = ceiling_s if account.retry_in_place else random.uniform(0, ceiling_s)
             settlement.messages.append([position + 1, "retry", round(pause_s * 1000), int(ambiguous)])
+            if verdict.most_attempts is not None:
+                settlement.messages[-1].append(1)
             word = "ambiguous" if ambiguous else "retry"
             fates[position] = Fate("retry", f"{word} {verdict.words}".rstrip(), again_in_s=pause_s)
 
@@ -326,7 +335,7 @@ def unsettled(grant: Grant, account: Account | None, *, ran: bool = False) -> Se
         expires = envelope.expires
         if not ran and expires is not None and expires <= time.time():
             reason = "expired"
-        elif not ran and envelope.id in worker_state.revoked:
+        elif not ran and (envelope.revoked or envelope.id in worker_state.revoked):
             reason = "revoked"
         else:
             sent = True

@@ -21,8 +21,14 @@ GRANT_PREFIX: Final = "postback:"
 
 #: Milliseconds of the epoch in the year 5138: whatever is later is no time.
 LATEST_MS: Final = 10**14
-#: Most digits of a number in the delivery state; microseconds of that year have as many.
+#: Longest delivery state, in characters, and most digits of a number in it: microseconds of that year have as many.
+MAX_STATE: Final = 400
 MAX_DIGITS: Final = 17
+#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``state_of`` in ``workers/lua/common.lua``.
+MAX_COUNTED: Final = 100_000
+MAX_AGE_MS: Final = 400 * 86_400_000
+#: A first grant lies at most so far in the future, in microseconds: clocks differ.
+MAX_AHEAD_US: Final = 86_400_000_000
 
 #: So many digits in a row, found after :data:`ANY_DIGIT`, may be an integer beyond 64 bits. A regular expression takes seven times as long.
 LONG_NUMBER: Final = b"0" * 19
@@ -49,25 +55,35 @@ class DeliveryState:
     crashes: int = 0
     #: Looks at an answer that was not final.
     polls: int = 0
+    #: Answers that are worth few attempts.
+    odd: int = 0
+    #: Milliseconds of back-off so far.
+    age_ms: int = 0
 
     @classmethod
     def parse(cls, text: object) -> DeliveryState:
-        """Read ``attempts=2 first=1732240000000000 duplicate=1``; anything else counts as no state."""
-        if not isinstance(text, str) or not text:
+        """Read ``attempts=2 first=1732240000000000 duplicate=1``; anything else counts as no state, as the scripts have it.
+
+        Anybody may write it: a number outside its range is dropped.
+        """
+        if not isinstance(text, str) or not text or len(text) > MAX_STATE:
             return UNTOUCHED
         words = dict(word.partition("=")[::2] for word in text.split())
 
-        def number(name: str) -> int:
+        def number(name: str, most: int = MAX_COUNTED) -> int:
             digits = words.get(name, "0")
-            return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS else 0
+            value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS else 0
+            return value if value <= most else 0
 
         return cls(
             number("attempts"),
             number("tries"),
-            number("first"),
-            number("duplicate") > 0,
+            number("first", time.time_ns() // 1000 + MAX_AHEAD_US),
+            number("duplicate", 1) > 0,
             number("crashes"),
             number("polls"),
+            number("odd"),
+            number("age", MAX_AGE_MS),
         )
 
 
@@ -102,6 +118,8 @@ class Envelope:
     state: DeliveryState = UNTOUCHED
     #: Id of the event that owns this one's idempotency key; then this one is dropped.
     duplicate_of: str = ""
+    #: Somebody has revoked it.
+    revoked: bool = False
     defect: str = ""
 
     @property

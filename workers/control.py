@@ -5,16 +5,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import redis
+from celery.utils.functional import maybe_list
 from celery.worker import control
 
+from postback import keys
 from postback.operations import pause, resume
 from tasks.grants import REGISTRY
 from workers import process
+from workers.scripts import Script
+
+logger = logging.getLogger(__name__)
+
+#: Longest id that gets a tombstone; our own have 36 characters.
+MAX_ID: Final = 255
 
 
 def install_control(client: redis.Redis) -> None:
@@ -51,6 +60,8 @@ def install_control(client: redis.Redis) -> None:
 
         return each(target, act)
 
+    _install_revoke(client)
+
     @control.inspect_command()
     def accounts(state: Any) -> dict[str, Any]:
         """Accounts that the worker serves, as its accounts file has them now; no credentials."""
@@ -63,3 +74,21 @@ def install_control(client: redis.Redis) -> None:
             }
             for queue, account in process.current_accounts().items()
         }
+
+
+def _install_revoke(client: redis.Redis) -> None:
+    """Make Celery's ``revoke`` durable: it leaves a tombstone in Redis that outlives every worker (ADR 23)."""
+    celery_control: Any = control  # its stubs know no command
+    in_memory = celery_control.revoke
+    tombstones = Script("revoke")
+
+    @control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
+    def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **options: Any) -> Any:
+        """Revoke events by id: they are not sent, also after all workers were restarted."""
+        ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and 0 < len(one) <= MAX_ID]
+        try:
+            if ids:
+                tombstones(client, [keys.REVOKED], ids)
+        except redis.RedisError as error:
+            logger.error("%d revocations hold in this worker's memory only: %s", len(ids), type(error).__name__)
+        return in_memory(state, task_id, terminate, signal, **options)

@@ -233,6 +233,8 @@ class Feeder:
             logger.error("%s: Redis refuses its TAKE: %s", queue, error)
             self._next[queue] = time.monotonic() + LONGEST_WAIT_S
             return 0
+        if taken.pause:
+            logger.warning("%s", taken.pause)
         self._schedule(queue, taken)
         for grant in taken.grants:
             self._deliver(subscription, grant)

@@ -15,6 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import redis
@@ -22,7 +23,7 @@ import redis
 from config.accounts import Account
 from postback.operations.quota import padded_ms
 from tasks.grants import GRANT_PREFIX, REGISTRY, Envelope, Grant, Settlement, open_envelope
-from tasks.letters import letter
+from tasks.letters import iso, letter
 from tasks.registry import PROVIDERS
 from workers.scripts import Script, TakenGrant, account_keys, taken_grants, timed_keys, wake_keys
 
@@ -40,6 +41,8 @@ RECENT_GRANTS: Final = 10_000
 
 #: Seconds after which settlements that Redis refused are tried again.
 REFUSED_S: Final = 1.0
+#: Accounts that one call of a script looks at.
+SCANNED: Final = 500
 #: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 #: Seconds after which the scripts' own letter is dated anew.
@@ -56,6 +59,38 @@ IDLE_UNTIL: Final = -10
 
 
 @dataclass(frozen=True, slots=True)
+class PauseNews:
+    """An account has paused, or goes on. One worker is told of each."""
+
+    queue: str
+    #: ``credentials``, ``quota``, ``outage``, ``operator``; empty when it goes on.
+    reason: str
+    #: A few words of the provider, or of the operator.
+    detail: str
+    #: When it ends by itself, ms of the epoch; None: somebody must resume it.
+    until_ms: int | None
+
+    def __str__(self) -> str:
+        """One line for operators: what, why, until when, what to do."""
+        if not self.reason:
+            return f"{self.queue} goes on"
+        words = f"{self.queue} is paused: {_PAUSES.get(self.reason, self.reason)}"
+        words += f" ({self.detail})" if self.detail else ""
+        if self.until_ms is not None:
+            return f"{words}; its events wait, and it goes on by itself at {iso(self.until_ms)}"
+        mend = "correct its key in the accounts file, then " if self.reason == "credentials" else ""
+        return f"{words}; its events wait: {mend}`postback resume {self.queue}`"
+
+
+_PAUSES: Final = {
+    "credentials": "the provider refuses its key",
+    "quota": "the provider says that its quota is spent",
+    "outage": "the provider fails",
+    "operator": "an operator has paused it",
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What one TAKE brought.
 
@@ -65,12 +100,14 @@ class Taken:
             answer is in.
         due_ms: With :data:`EMPTY`: milliseconds until something that waits becomes due; None if nothing does.
         filling: The wait is for a batch to fill, so that it may be over sooner.
+        pause: What became of the account's pause, if this call is the one that is told.
     """
 
     grants: list[Grant]
     wait_ms: int
     due_ms: int | None = None
     filling: bool = False
+    pause: PauseNews | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +140,32 @@ class _Answer:
     args: list[Any]
 
 
+def _pause_news(queue: str, news: list[bytes]) -> PauseNews | None:
+    if not news:
+        return None
+    reason, detail, until_ms = (part.decode("utf-8", "replace") for part in news)
+    return PauseNews(queue, reason, detail, None if until_ms == "-1" else int(until_ms))
+
+
 class Governor:
     """One per process. TAKE runs on the event loop; SETTLE runs in any thread."""
 
-    def __init__(self, connect: Callable[[], redis.Redis], accounts: Callable[[], Mapping[str, Account]]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], redis.Redis],
+        accounts: Callable[[], Mapping[str, Account]],
+        *,
+        notices: bool = False,
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             connect: Makes a client with one connection of its own, for one thread: replies as bytes, retries off, short time-outs.
             accounts: The accounts of this process by queue; asked anew each time, since the file may change.
+            notices: A hook hears of dead letters.
         """
         self._connect = connect
+        self._keys = partial(account_keys, notices=notices)
         self._local = threading.local()
         self._accounts = accounts
         self._take = Script("take")
@@ -169,7 +221,7 @@ class Governor:
             call_id, begun = f"{self._name}.{self._calls}", time.monotonic()
         args = [call_id, count, SEND_ONE_FIRST + int(bool(lost)), *self._take_arguments(account), self._run_id]
         try:
-            reply = self._take(self._client, list(account_keys(queue)), args)
+            reply = self._take(self._client, list(self._keys(queue)), args)
         except redis.RedisError:
             self._lost_calls[queue] = (call_id, count, begun)
             self._suspicious = True
@@ -181,10 +233,11 @@ class Governor:
             grant.outage = bool(reply[1] & 1)
             REGISTRY[grant.id] = grant
             grants.append(grant)
+        news = _pause_news(queue, reply[2])
         wait_ms = int(reply[0])
         if wait_ms <= IDLE_UNTIL:
-            return Taken(grants, EMPTY, IDLE_UNTIL - wait_ms)
-        return Taken(grants, wait_ms, filling=bool(reply[1] & 2))
+            return Taken(grants, EMPTY, IDLE_UNTIL - wait_ms, pause=news)
+        return Taken(grants, wait_ms, filling=bool(reply[1] & 2), pause=news)
 
     def _succeeded(self) -> None:
         if not self._suspicious:
@@ -195,6 +248,8 @@ class Governor:
             open_envelope(raw, owner.decode(errors="replace"))
             for raw, owner in zip(taken.raws, taken.owners, strict=True)
         ]
+        for number in taken.revoked:
+            envelopes[number - 1].revoked = True
         return Grant(
             id=taken.id,
             queue=queue,
@@ -229,21 +284,19 @@ class Governor:
             redis.RedisError: Redis is away.
         """
         named = list(queues)
-        if not named:
-            return []
-        looked_at: list[str] = []
-        each = 0
-        for queue in named:
-            some = wake_keys(queue) + timed_keys(queue) if timed else wake_keys(queue)
-            each = len(some)
-            looked_at += some
+        with_work = []
         try:
-            found = self._scan(self._client, looked_at, [each])
+            for first in range(0, len(named), SCANNED):
+                part = [
+                    wake_keys(queue) + (timed_keys(queue) if timed else ()) for queue in named[first : first + SCANNED]
+                ]
+                numbers = self._scan(self._client, [key for queue_keys in part for key in queue_keys], [len(part[0])])
+                with_work += [named[first + int(number) - 1] for number in numbers]
         except redis.RedisError:
             self._suspicious = True
             raise
         self._succeeded()
-        return [named[int(number) - 1] for number in found]
+        return with_work
 
     # SETTLE
 
@@ -259,17 +312,19 @@ class Governor:
         if REGISTRY.pop(grant.id, None) is None:
             return
         self._sending[grant.id] = answer
+        leaves_something = settlement.leaves_something
         try:
-            self._settle(self._client, answer.script_keys, answer.args)
+            reply = self._settle(self._client, answer.script_keys, answer.args)
         except redis.RedisError as error:
             self._unsent[grant.id] = answer
             self._suspicious = True
             logger.warning("%s: cannot settle now, kept for later (%s)", grant.queue, type(error).__name__)
         else:
+            leaves_something = leaves_something or reply[-1] == 1
             self._remember(answer)
         finally:
             self._sending.pop(grant.id, None)
-        if settlement.leaves_something:
+        if leaves_something:
             self.on_delayed(grant.queue)
         self.on_released()
 
@@ -297,7 +352,7 @@ class Governor:
                 random.random(), -1 if retry_after_s is None else int(retry_after_s * 1000),
                 *(padded_ms(window.window_s) for window in account.windows),
             ]  # fmt: skip
-        return _Answer(_Known.of(grant), list(account_keys(grant.queue)), args)
+        return _Answer(_Known.of(grant), list(self._keys(grant.queue)), args)
 
     @property
     def unsent(self) -> int:
@@ -375,7 +430,7 @@ class Governor:
             len(known.duplicates), "".join(str(int(one)) for one in known.duplicates),
             max((window.limit for window in account.windows), default=0), *known.raws,
         ]  # fmt: skip
-        return bool(self._reconciled(self._client, list(account_keys(known.queue)), args))
+        return bool(self._reconciled(self._client, list(self._keys(known.queue)), args))
 
     # Grants held here
 

@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import redis
 
 from postback import keys
+
+#: Scripts that touch no account's keys.
+STANDALONE: Final = frozenset({"revoke", "scan"})
 
 
 @cache
 def _source(name: str) -> str:
     folder = files("workers") / "lua"
     text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    if name == "scan":
+    if name in STANDALONE:
         return text
     return (folder / "common.lua").read_text(encoding="utf-8") + text
 
@@ -69,20 +72,29 @@ class TakenGrant(NamedTuple):
     siblings: list[bytes]
     #: For each of its own messages the id of the event that owns its idempotency key, or ''.
     owners: list[bytes]
+    #: Which of its own messages somebody has revoked, from 1.
+    revoked: list[int]
 
 
 def taken_grants(reply: list[Any]) -> Iterator[TakenGrant]:
     """The grants in TAKE's reply."""
-    for at in range(2, len(reply), 4):
-        grant_id, texts, numbers, owners = reply[at : at + 4]
+    for at in range(3, len(reply), 5):
+        grant_id, texts, numbers, owners, revoked = reply[at : at + 5]
         granted_us, group, own, *lengths = map(int, numbers.split())
         raws = [texts[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
-        yield TakenGrant(grant_id.decode(), granted_us, bool(group), raws[:own], raws[own:], owners or [b""] * own)
+        yield TakenGrant(
+            grant_id.decode(), granted_us, bool(group), raws[:own], raws[own:], owners or [b""] * own, revoked
+        )
 
 
 @cache
-def account_keys(queue: str) -> tuple[str, ...]:
-    """KEYS of every account script, in the order of ``common.lua``."""
+def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
+    """KEYS of every account script, in the order of ``common.lua``.
+
+    Args:
+        queue: The account's.
+        notices: A hook hears of dead letters.
+    """
     provider = queue.partition(".")[0]
     return (
         *keys.priority_lists(queue),
@@ -96,6 +108,8 @@ def account_keys(queue: str) -> tuple[str, ...]:
         keys.idempotency(queue),
         keys.idempotency_ends(queue),
         keys.dead(provider),
+        keys.REVOKED,
+        *([keys.dead_notices(provider)] if notices else []),
     )
 
 

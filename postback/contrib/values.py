@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 
-from postback.accounts import checked_names, names_in_file
+from postback.accounts import check_names, names_in_file
 from postback.errors import ConfigurationError
 from postback.events import EVENTS
 
@@ -54,4 +54,5 @@ def _names(name: str, provider: str, names: object) -> list[str]:
     # A lone string would pass for a list of one-letter accounts.
     if not isinstance(names, (list, tuple, set, frozenset)):
         raise ConfigurationError(f"{name} must give a list of names for {provider!r}, not {type(names).__name__}")
-    return sorted(checked_names(name, provider, names))
+    check_names(name, provider, names)
+    return list(names)

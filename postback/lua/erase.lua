@@ -9,6 +9,8 @@
 local name, first, tombstone = KEYS[1], tonumber(ARGV[1]), ARGV[3]
 local zset = redis.call('TYPE', name).ok == 'zset'
 local gone, removed = {}, 0
+-- A full Redis lets a script finish that has written, and refuses one whose first write could take memory: LSET.
+if not zset then redis.call('LTRIM', name, 0, -1) end
 
 if zset then
   for at = 4, #ARGV, 3 do

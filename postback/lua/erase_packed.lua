@@ -1,11 +1,11 @@
 -- ERASE_PACKED: removes exact messages from the halves of refused batches. What is left of a half stays together; a half of which nothing is left goes.
 --
 -- KEYS  1 groups (list of cmsgpack)
--- ARGV  1 a text that is no entry    2.. the messages' bytes
--- Returns how many were removed. O(messages in groups + groups^2); there are a handful.
+-- ARGV  1 first, 2 last: places to look at, as LRANGE has them    3 a text that is no entry    4.. the messages' bytes
+-- Returns how many were removed. O(messages of the part + places).
 
 local erased = {}
-for at = 2, #ARGV do erased[ARGV[at]] = true end
+for at = 4, #ARGV do erased[ARGV[at]] = true end
 
 local removed = 0
 local function kept(raws)
@@ -16,13 +16,15 @@ local function kept(raws)
   return rest
 end
 
-for i, packed in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+-- A full Redis lets a script finish that has written, and refuses one whose first write could take memory: LSET.
+redis.call('LTRIM', KEYS[1], 0, -1)
+for i, packed in ipairs(redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])) do
   local before, group = removed, cmsgpack.unpack(packed)
   group.raws, group.sibling = kept(group.raws), kept(group.sibling)
   if removed > before then
     if #group.raws == 0 then group.raws, group.sibling = group.sibling, {} end
-    redis.call('LSET', KEYS[1], i - 1, #group.raws > 0 and cmsgpack.pack(group) or ARGV[1])
+    redis.call('LSET', KEYS[1], ARGV[1] + i - 1, #group.raws > 0 and cmsgpack.pack(group) or ARGV[3])
   end
 end
-redis.call('LREM', KEYS[1], 0, ARGV[1])
+redis.call('LREM', KEYS[1], 0, ARGV[3])
 return removed

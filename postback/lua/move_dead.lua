@@ -13,6 +13,8 @@ local dead, passed, count, tombstone = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV
 -- Lua passes so many arguments to one command at most.
 local MOST = 500
 
+-- A full Redis lets a script finish that has written, and refuses one whose first write could take memory.
+redis.call('LTRIM', dead, 0, -1)
 local slice = redis.call('LRANGE', dead, -(passed + count), -(passed + 1))
 local moved, pushes = {}, {}
 for at = 4, #ARGV, 4 do

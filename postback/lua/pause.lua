@@ -4,6 +4,8 @@
 -- ARGV  1 reason  2 detail: a few words for people
 -- Returns { 1, '' }, or { 0, reason } if the account already waits for somebody; then nothing has changed. O(1).
 
+-- A full Redis lets a script finish that has written, and refuses one whose first write could take memory.
+redis.call('HDEL', KEYS[1], '')
 local known = redis.call('HMGET', KEYS[1], 'paused', 'reason')
 if known[1] == '-1' then return { 0, known[2] or '' } end
 local clock = redis.call('TIME')

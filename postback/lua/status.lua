@@ -5,13 +5,19 @@
 -- Returns { now_us, queued, delayed, held, events in groups, requests in flight, events in flight, oldest_ms or 0, last_due_ms or 0,
 --           {meta field, value, ...}, ring }
 --   oldest_ms: when the longest waiting event at the front of a list was enqueued (its header postback_at).
--- O(groups + messages in flight + size of the ring).
+--   events in groups and in flight: exact for up to SAMPLE batches, reckoned from so many for more.
+-- O(SAMPLE + size of the ring).
 
+local SAMPLE = 200
 local clock = redis.call('TIME')
 
-local function events_of(packed)
-  local unpacked = cmsgpack.unpack(packed)
-  return #unpacked.raws + #(unpacked.sibling or {})
+local function events_in(packed_list, batches)
+  local events = 0
+  for _, packed in ipairs(packed_list) do
+    local unpacked = cmsgpack.unpack(packed)
+    events = events + #unpacked.raws + #(unpacked.sibling or {})
+  end
+  return #packed_list > 0 and math.floor(events * batches / #packed_list + 0.5) or 0
 end
 
 local queued, oldest = 0, 0
@@ -22,11 +28,16 @@ for i = 1, 4 do
   if at and (oldest == 0 or at < oldest) then oldest = at end
 end
 
-local grouped = 0
-for _, packed in ipairs(redis.call('LRANGE', KEYS[7], 0, -1)) do grouped = grouped + events_of(packed) end
+local grouped = events_in(redis.call('LRANGE', KEYS[7], 0, SAMPLE - 1), redis.call('LLEN', KEYS[7]))
 
-local flying = 0
-for _, packed in ipairs(redis.call('HVALS', KEYS[11])) do flying = flying + events_of(packed) end
+local grants, batches, cursor = {}, redis.call('HLEN', KEYS[11]), '0'
+for _ = 1, SAMPLE do
+  local reply = redis.call('HSCAN', KEYS[11], cursor, 'COUNT', SAMPLE)
+  for i = 2, #reply[2], 2 do grants[#grants + 1] = reply[2][i] end
+  cursor = reply[1]
+  if cursor == '0' or #grants >= SAMPLE then break end
+end
+local flying = events_in(grants, batches)
 
 local last = redis.call('ZRANGE', KEYS[5], -1, -1, 'WITHSCORES')[2]
 

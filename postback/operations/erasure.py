@@ -28,6 +28,8 @@ from postback.operations.scripts import Script
 PART: Final = 500
 #: Results read at a time: one may be as long as a provider's longest answer.
 RESULTS_PART: Final = 20
+#: Grants and halves of batches unpacked at a time.
+PACKED_PART: Final = 50
 #: Passes over everything: events move while they are looked for (a delayed one becomes due, a failed one comes back).
 PASSES: Final = 5
 #: Shortest id that is looked for in text that is no JSON; a shorter one could be anything.
@@ -192,12 +194,25 @@ def _erase_account(client: redis.Redis, queue: str, person: Person, result: Eras
     for name in (keys.delayed(queue), keys.held(queue)):
         found = [raw for raw, _ in client.zscan_iter(name, count=PART) if person.owns(raw)]
         removed += _remove(client, name, queue, found)
-    grouped, flying = _packed(client, [keys.groups(queue), keys.unacked(queue)])
-    mine = [raw for raw in grouped if person.owns(raw)]
-    if mine:
-        removed += _erase_packed(client, [keys.groups(queue)], [f"postback:{uuid.uuid4().hex}", *mine])
-    result.in_flight += sum(person.owns(raw) for raw in flying)
-    result.by_place[queue] += removed
+    result.by_place[queue] += removed + _erase_halves(client, queue, person, result)
+
+
+def _erase_halves(client: redis.Redis, queue: str, person: Person, result: Erased) -> int:
+    """From the halves of refused batches; what is in flight is only counted. In parts: each is unpacked in Redis."""
+    removed = 0
+    place, cursor = b"0", b"0"
+    while place or cursor:
+        args = [place, cursor, PACKED_PART]
+        grouped, flying, next_place, cursor = _packed(client, [keys.groups(queue), keys.unacked(queue)], args)
+        mine = [raw for raw in grouped if person.owns(raw)]
+        if mine:
+            first = int(place)
+            # Places move on while others take halves out: some more are looked at.
+            span = [max(0, first - PACKED_PART), first + 2 * PACKED_PART]
+            removed += _erase_packed(client, [keys.groups(queue)], [*span, f"postback:{uuid.uuid4().hex}", *mine])
+        result.in_flight += sum(person.owns(raw) for raw in flying)
+        place = next_place
+    return removed
 
 
 def _erase_results(client: redis.Redis, person: Person) -> int:

@@ -38,7 +38,7 @@ class Resumed:
     Attributes:
         was_paused: Whether it was paused.
         reason: Why it was: ``operator``, ``credentials``, ``outage``, ``quota``, ``retrying``; else empty.
-        released: Events that had been held aside in a run of failures and are queued again.
+        released: Events that had been held aside in a run of failures; the next worker that looks puts them to the front.
     """
 
     queue: str
@@ -70,5 +70,5 @@ def resume(client: redis.Redis, queue: str) -> Resumed:
     Raises:
         redis.RedisError: As the client does; asking again is safe.
     """
-    was_paused, reason, released = _resume(client, [*keys.priority_lists(queue), keys.held(queue), keys.meta(queue)])
+    was_paused, reason, released = _resume(client, [keys.meta(queue), keys.held(queue)])
     return Resumed(queue, bool(was_paused), reason.decode(), int(released))

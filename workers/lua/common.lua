@@ -1,16 +1,20 @@
 -- Shared by every script of the governor; loaded in front of each (see workers/scripts.py).
 --
--- The keys of one account, in this order, are KEYS[1..14] of every script:
+-- The keys of one account, in this order, are KEYS[1..15] of every script, and 16 where a hook hears of dead letters:
 --   1-4  lists of the queue by priority step 0, 3, 6, 9; the right end is the front
 --   5 delayed (zset message -> due ms)      6 held (zset message -> first grant us)   7 groups (list of cmsgpack)
 --   8 meta (hash)                           9 ring (string, 8-byte doubles)          10 flight (zset grant -> lease end ms)
 --  11 unacked (hash grant -> cmsgpack)     12 idem (hash key -> "id end_ms tag")      13 idem_ends (zset key -> end ms)
---  14 dead-letter list of the provider
+--  14 dead-letter list of the provider      15 revoked (zset event id -> ms)         16 notices (list: dead letters that the hook has not heard of)
 -- Time is the server's, in ms with a fraction. A message is never re-encoded (cjson turns [] into {}): headers are spliced as text.
+-- Every loop is a `for` whose first line bounds it (ADR 22).
 
 local LISTS = { KEYS[1], KEYS[2], KEYS[3], KEYS[4] }
-local DELAYED, HELD, GROUPS, META, RING, FLIGHT, UNACKED, IDEM, IDEM_ENDS, DEAD =
-  KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
+local DELAYED, HELD, GROUPS, META, RING, FLIGHT, UNACKED, IDEM, IDEM_ENDS, DEAD, REVOKED, NOTICES =
+  KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
+
+-- A full Redis refuses a script whose first write could take memory, and lets it finish once it has written. What frees memory must run just then.
+redis.call('HDEL', META, '')
 
 -- Stands in a grant for a message that RECONCILE did not find: SETTLE counts a grant's messages.
 local MISSING = 'postback:missing'
@@ -33,17 +37,17 @@ end
 -- log has forgotten is taken to be as young as the oldest entry that it still knows.
 local function grow(seq, size, wanted)
   if wanted <= size then return size end
-  local known = math.min(seq, size)
-  local times = {}
-  for k = known, 1, -1 do                      -- the oldest first
-    local at = ((seq - k) % size) * 8
-    times[#times + 1] = redis.call('GETRANGE', RING, at, at + 7)
-  end
-  local missing = known > 0 and math.min(seq, wanted) - known or 0
-  redis.call('DEL', RING)
-  for k = known + missing, 1, -1 do
-    local stamp = k > known and times[1] or times[known - k + 1]
-    redis.call('SETRANGE', RING, ((seq - k) % wanted) * 8, stamp)
+  local entries = math.min(seq, size)
+  if entries > 0 then
+    local ring, first = redis.call('GETRANGE', RING, 0, -1), ((seq - entries) % size) * 8
+    local times = string.sub(string.sub(ring, first + 1) .. string.sub(ring, 1, first), 1, entries * 8)   -- the oldest first
+    local missing = math.min(seq, wanted) - entries
+    times = string.rep(string.sub(times, 1, 8), missing) .. times
+    local place = (seq - entries - missing) % wanted
+    local before_end = (wanted - place) * 8
+    redis.call('DEL', RING)
+    redis.call('SETRANGE', RING, place * 8, string.sub(times, 1, before_end))
+    if #times > before_end then redis.call('SETRANGE', RING, 0, string.sub(times, before_end + 1)) end
   end
   redis.call('HSET', META, 'size', wanted)
   return wanted
@@ -53,7 +57,7 @@ end
 -- nested object is never taken for it.
 local function skip_string(raw, from)          -- from: position of the opening quote; returns that of the closing one
   local at = from + 1
-  while true do
+  for _ = 1, #raw do
     local hit = string.find(raw, '["\\]', at)
     if not hit then return nil end
     if string.byte(raw, hit) == 34 then return hit end
@@ -69,7 +73,7 @@ local function skip_value(raw, from)
     return stop and stop - 1
   end
   local depth, at = 0, from
-  while true do
+  for _ = 1, #raw do
     local hit = string.find(raw, '["{}%[%]]', at)
     if not hit then return nil end
     local b = string.byte(raw, hit)
@@ -89,7 +93,7 @@ end
 -- Key span and value span of `name` in the object that opens at `open`.
 local function find_key(raw, open, name)
   local at = open + 1
-  while true do
+  for _ = 1, #raw do
     local quote = string.find(raw, '[^%s,]', at)
     if not quote or string.byte(raw, quote) ~= 34 then return nil end
     local close = skip_string(raw, quote)
@@ -123,25 +127,37 @@ end
 
 -- The text of header `name` if it is a string, or nil. Most messages have none, or null: a plain search tells so at a tenth of the cost of the walk.
 local function header_text(raw, name)
-  local quoted, from = '"' .. name .. '"', 0
-  repeat
+  local quoted, from, text_follows = '"' .. name .. '"', 0, false
+  for _ = 1, #raw do
     from = string.find(raw, quoted, from + 1, true)
     if not from then return nil end
-  until string.find(raw, '^%s*:%s*"', from + #quoted)
+    text_follows = string.find(raw, '^%s*:%s*"', from + #quoted)
+    if text_follows then break end
+  end
   local headers = object_at(raw, 'headers')
   if not headers then return nil end
   local _, value, stop = find_key(raw, headers, name)
   return value and string.byte(raw, value) == 34 and string.sub(raw, value + 1, stop - 1) or nil
 end
 
--- An event's delivery state travels in its header `postback`: "attempts=2 tries=1 first=1732240000000000 duplicate=1 crashes=0 polls=0 due=0".
-local FIELDS = { 'attempts', 'tries', 'first', 'duplicate', 'crashes', 'polls', 'due' }
+-- An event's delivery state travels in its header `postback`: "attempts=2 tries=1 first=1732240000000000 duplicate=1 age=1500".
+-- Anybody may write it: a number outside its range is dropped. `tasks/grants.py` reads by the same rule.
+--   attempts, tries   requests that counted, in all and in the current run of failures     odd      answers that are worth few attempts
+--   first             time of the first grant, us      age       ms of back-off so far     due      end of the back-off, ms, while held aside
+--   duplicate         1 if it may have been recorded   crashes   workers that died with it   polls   answers that were not final
+local FIELDS = { 'attempts', 'tries', 'first', 'duplicate', 'crashes', 'polls', 'odd', 'age', 'due' }
+local DAY_MS, MOST_COUNTED, MOST_STATE = 86400000, 100000, 400
+local MOST = { attempts = MOST_COUNTED, tries = MOST_COUNTED, first = now_us + DAY_MS * 1000, duplicate = 1, crashes = MOST_COUNTED,
+  polls = MOST_COUNTED, odd = MOST_COUNTED, age = 400 * DAY_MS, due = now + 400 * DAY_MS }
 
 local function state_of(raw)
-  local state = { attempts = 0, tries = 0, first = 0, duplicate = 0, crashes = 0, polls = 0, due = 0 }
+  local state = { attempts = 0, tries = 0, first = 0, duplicate = 0, crashes = 0, polls = 0, odd = 0, age = 0, due = 0 }
   local text = header_text(raw, 'postback')
-  if text then
-    for key, value in string.gmatch(text, '(%a+)=([%d%.]+)') do state[key] = tonumber(value) or 0 end
+  if text and #text <= MOST_STATE then
+    for name, word in string.gmatch(text, '(%a+)=(%S+)') do
+      local number = MOST[name] and #word <= 17 and string.find(word, '^%d+$') and tonumber(word)
+      if number and number <= MOST[name] then state[name] = number end
+    end
   end
   return state
 end
@@ -175,9 +191,28 @@ local function plain_header(raw, name)
   return string.match(raw, '^%s*:%s*"([^"\\]*)"', from + #quoted) or header_text(raw, name)
 end
 
--- Puts a message into a zset, which holds equal texts only once: of two equal ones the second gets a space at its end, which JSON allows.
+-- A zset holds equal texts once: of two equal messages the second gets a tail of blanks, which JSON allows. It spells a number that nobody had before,
+-- the time, so that ten thousand equal messages cost no more than different ones.
+local BLANKS, TAIL, tails = { [0] = ' ', '\t', '\r', '\n' }, 27, 0
+local function with_tail(raw)
+  if string.find(raw, '^\n[ \t\r\n]+$', -TAIL) then raw = string.sub(raw, 1, -TAIL - 1) end
+  local number, tail = now_us + tails, {}
+  tails = tails + 1
+  for i = 1, TAIL - 1 do
+    tail[i] = BLANKS[number % 4]
+    number = math.floor(number / 4)
+  end
+  return raw .. '\n' .. table.concat(tail)
+end
+
 local function add_to(zset, score, raw)
-  while redis.call('ZADD', zset, 'NX', score, raw) == 0 do raw = raw .. ' ' end
+  local free = redis.call('ZADD', zset, 'NX', score, raw) == 1
+  for _ = 1, 100 do                            -- more than once only if the clock went back
+    if free then return end
+    raw = with_tail(raw)
+    free = redis.call('ZADD', zset, 'NX', score, raw) == 1
+  end
+  if not free then to_front(raw) end
 end
 
 local function tag_of(raw)
@@ -215,9 +250,11 @@ local function release_key(raw)
   end
 end
 
--- Dead letters carry their reason with them; a raw text that is no message is kept as it is.
+-- Dead letters carry their reason with them; a raw text that is no message is kept as it is. The event is over: nobody needs its tombstone.
 local function bury(raw, state, letter)
   release_key(raw)
-  local stated = with_state(raw, state)
-  redis.call('LPUSH', DEAD, with_header(stated, 'postback_dead', letter) or raw)
+  local dead = with_header(with_state(raw, state), 'postback_dead', letter) or raw
+  redis.call('LPUSH', DEAD, dead)
+  if NOTICES then redis.call('LPUSH', NOTICES, dead) end
+  redis.call('ZREM', REVOKED, plain_header(raw, 'id') or '')
 end

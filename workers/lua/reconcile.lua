@@ -13,6 +13,8 @@ local id, settled, lease, at, group = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 local dedup, own, duplicates, wanted = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 -- What was taken lately comes to stand near the front. Looking through a whole backlog for a message that is not there would stop Redis.
 local DEPTH = 2000
+-- The same for halves of refused batches.
+local HALVES = 200
 
 if redis.call('ZSCORE', FLIGHT, id) then return 1 end
 
@@ -23,12 +25,12 @@ local function take_out(raw)
 end
 
 local whole = false
-for _, packed in ipairs(group == 1 and redis.call('LRANGE', GROUPS, 0, -1) or {}) do
+for _, packed in ipairs(group == 1 and redis.call('LRANGE', GROUPS, -HALVES, -1) or {}) do
   local half = cmsgpack.unpack(packed)
   whole = #half.raws == own
   for i = 1, own do whole = whole and half.raws[i] == ARGV[9 + i] end
   if whole then
-    redis.call('LREM', GROUPS, 1, packed)
+    redis.call('LREM', GROUPS, -1, packed)
     break
   end
 end

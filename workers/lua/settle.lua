@@ -10,20 +10,20 @@
 --         delivered     how many messages the provider has recorded
 --         messages      [[index from 1, verb, argument, duplicate 0|1, letter JSON text, text to bury instead], ...]; a message that is not named is done with.
 --                       Siblings of a half follow after the grant's own messages. Verbs:
---                       "retry" (ms until its back-off ends; counts an attempt) | "poll" (ms; counts none) | "back" (to the front; 1: it keeps the time of its first grant, else as it was)
+--                       "retry" (ms until its back-off ends; counts an attempt; a 1 in the letter's place: an answer that is worth few) | "poll" (ms; counts none) | "back" (to the front; 1: it keeps the time of its first grant, else as it was)
 --                       "later" (due time, ms) | "dead" (letter) | "done"
 --         groups        [[[index, ...], [index of sibling, ...]], ...]: halves of a refused batch, each to travel as one request
 --       3 backoff_ms    4 outage_after (failures in a row)   5 in_place: 1 if a failed event is tried again before any other
 --       6 longest pause_ms   7 random number 0..1            8 Retry-After in ms, or -1
 --       9.. lengths of the windows in ms, the shortest first (for a 429 that does not say how long)
--- Returns { 1, paused_until_ms or 0, failures in a row }, or { 0 } if stale. O(messages + events held aside).
+-- Returns { 1, paused_until_ms or 0, failures in a row, 1 if TAKE has events held aside to release }, or { 0 } if stale. O(messages).
 
 local id, spec_text = ARGV[1], ARGV[2]
 if not redis.call('ZSCORE', FLIGHT, id) then return { 0 } end
 local packed = redis.call('HGET', UNACKED, id)
 local grant = packed and cmsgpack.unpack(packed) or { at = now_us, raws = {}, owners = {}, sibling = {} }
 
-local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until')
+local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until', 'release')
 local seq, last, size = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[3] or 0)
 local paused, reason, since, fails, level = tonumber(m[4] or 0), m[5] or '', tonumber(m[6] or 0), tonumber(m[7] or 0), tonumber(m[8] or 0)
 local quota_until = tonumber(m[10] or 0)
@@ -55,40 +55,35 @@ local function freeze(until_ms)
   pause(until_ms, 'quota')
 end
 
--- Two events with the same place would share a turn, and one of them could take it for ever.
+-- Two events with the same place would share a turn, and one of them could take it for ever. Of very many with one place, which
+-- only forged messages have, each comes to stand behind the others.
 local function hold(raw, place)
-  while redis.call('ZCOUNT', HELD, place, place) > 0 do place = place + 1 end
+  local taken = redis.call('ZCOUNT', HELD, place, place) > 0
+  for step = 1, 100 do
+    if not taken then break end
+    place = place + (step < 100 and 1 or redis.call('ZCARD', HELD))
+    taken = redis.call('ZCOUNT', HELD, place, place) > 0
+  end
   add_to(HELD, place, raw)
 end
 
-local function each_held(change)
-  local held = redis.call('ZRANGE', HELD, 0, -1, 'WITHSCORES')
-  redis.call('DEL', HELD)
-  for i = 1, #held, 2 do hold(with_state(held[i], change(state_of(held[i]))), tonumber(held[i + 1])) end
-end
-
 local was_outage = fails >= outage_after
+local releasing = m[11] ~= false
 -- An answer to a request from before the pause proves nothing new. TAKE spreads the times of its grants over a few ms.
 local asked_before = grant.at / 1000 - 10 <= since
 local frozen_since = reason == 'quota' and asked_before
 if health == 'ok' then
-  if fails > 0 then                            -- the run of failures is over: those held aside go again, in order of their first grant
-    local front = {}
-    for _, raw in ipairs(redis.call('ZRANGE', HELD, 0, -1)) do
-      local state = state_of(raw)
-      local due = was_outage and 0 or state.due
-      state.tries, state.due = 0, 0
-      local changed = with_state(raw, state)
-      if due > now then add_to(DELAYED, due, changed) else front[#front + 1] = changed end
+  if fails > 0 then                            -- the run of failures is over: TAKE releases those held aside
+    if not releasing and redis.call('EXISTS', HELD) == 1 then
+      releasing = true
+      redis.call('HSET', META, 'release', was_outage and 'outage' or 'run')
     end
-    redis.call('DEL', HELD)
-    for i = #front, 1, -1 do to_front(front[i]) end
     if reason == 'outage' or reason == 'retrying' then
       paused = 0
       redis.call('HDEL', META, 'paused', 'reason', 'since', 'detail')
       if quota_until > now then pause(quota_until, 'quota') end
     end
-    redis.call('HDEL', META, 'fails', 'cursor')
+    redis.call('HDEL', META, 'fails', 'cursor', 'outage')
   end
   if frozen_since then                         -- the gate stays as the 429 left it
     redis.call('HSET', META, 'ok_at', string.format('%.0f', now))
@@ -104,18 +99,8 @@ elseif health == 'fail' then
   fails = fails + 1
   redis.call('HSET', META, 'healthy', 0, 'fails', fails, 'fail_at', string.format('%.0f', now), 'fail_text', spec.detail or '')
   if fails >= outage_after and not (was_outage and asked_before) then
-    if not was_outage then
-      level = 0
-      if not in_place then                     -- it was not these events' fault: give them back the attempts of this run
-        each_held(function(state)
-          state.attempts, state.tries = math.max(0, state.attempts - state.tries), 0
-          return state
-        end)
-      end
-    else
-      level = level + 1
-    end
-    redis.call('HSET', META, 'level', level)
+    level = was_outage and level + 1 or 0
+    redis.call('HSET', META, 'level', level, 'outage', 1)
     pause(now + math.min(longest, 4 * backoff * 2 ^ math.min(level, 20)) * (0.9 + 0.2 * random), 'outage')
   end
 elseif health == 'quota' then
@@ -168,12 +153,16 @@ for _, line in ipairs(spec.messages or {}) do
       state.polls = state.polls + 1
       add_to(DELAYED, now + arg, with_state(raw, state))
     else
-      if not was_outage and (in_place or fails < outage_after) then state.attempts = state.attempts + 1 end
-      if fails > 0 then state.tries = state.tries + 1 end
+      local aside = fails > 0 and not releasing
+      if not was_outage and (in_place or fails < outage_after) then
+        state.attempts, state.age = state.attempts + 1, state.age + arg
+        if line[5] == 1 then state.odd = state.odd + 1 end
+        if aside and not in_place then state.tries = state.tries + 1 end
+      end
       if in_place and fails < outage_after then
         front[#front + 1] = { index, with_state(raw, state) }
         pause(now + arg, 'retrying')
-      elseif fails == 0 then
+      elseif not aside then
         add_to(DELAYED, now + arg, with_state(raw, state))
       else
         state.due = math.floor(now + arg)
@@ -194,7 +183,20 @@ for i = #groups, 1, -1 do
   if #raws == 0 then raws, sibling = sibling, {} end
   if #raws > 0 then redis.call('RPUSH', GROUPS, cmsgpack.pack({ raws = raws, sibling = sibling })) end
 end
+-- What has ended needs no tombstone: a copy that is sent under its id later is another event. (A dead letter's is gone already.)
+if redis.call('EXISTS', REVOKED) == 1 then
+  local goes_on = {}
+  for _, line in ipairs(spec.messages or {}) do goes_on[line[1]] = line[2] ~= 'done' end
+  for _, group in ipairs(groups) do
+    for _, half in ipairs(group) do
+      for _, index in ipairs(half) do goes_on[index] = true end
+    end
+  end
+  for index, raw in ipairs(all) do
+    if raw and not goes_on[index] then redis.call('ZREM', REVOKED, plain_header(raw, 'id') or '') end
+  end
+end
 -- Forgotten last: should anything above fail, the lease brings its messages back.
 redis.call('HDEL', UNACKED, id)
 redis.call('ZREM', FLIGHT, id)
-return { 1, paused > now and string.format('%.0f', paused) or (paused == -1 and '-1' or '0'), fails }
+return { 1, paused > now and string.format('%.0f', paused) or (paused == -1 and '-1' or '0'), fails, releasing and 1 or 0 }

@@ -9,36 +9,52 @@
 --       9 dedup_ms  10 outage_after (failures in a row) 11 crashed letter: JSON           12 most crashes of a message
 --      13 number of windows, then for each: limit, length_ms (padded for clock drift)
 --      14 + 2 x windows: run id of the server as the worker knows it, or ''
--- Returns { wait_ms, flags, grant, messages, numbers, owners, grant, ... }
+-- Returns { wait_ms, flags, news, grant, messages, numbers, owners, revoked, grant, ... }
+--   news:     {}, or { reason, detail, until_ms or -1 } for the one call that is told that the account pauses; reason '' when it goes on
 --   messages: the grant's own and then the siblings of a half of a refused batch, end to end, since a reply of many parts is slow to read
 --   numbers:  'granted_us, 1 if a half, number of own messages, bytes of each message...', separated by spaces
 --   owners:   {} if no message is a duplicate, else {id of the event that owns its idempotency key or '', ...}
+--   revoked:  the numbers of its own messages that somebody has revoked
 --   wait_ms 0: there may be more; > 0: nothing before then, whatever is enqueued; -1: empty; -2: nothing until some answer is in;
 --   -10 - n: empty, and something that waits becomes due in n ms.
 --   flags: 1 the account is in outage, 2 a batch is filling, so that new events may end the wait
--- O(grants x (windows + messages)); recovery O(expired leases).
+-- O(grants x (windows + messages)), of which it looks at MOST_LOOKS; recovery, due messages and released ones in parts.
 
 local call_id, count, replay, gently = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]) % 2 == 1, tonumber(ARGV[3]) >= 2
 local lease, batch_max, max_bytes, linger, extra = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local dedup, outage_after, crashed_letter, max_crashes, windows =
   tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], tonumber(ARGV[12]), tonumber(ARGV[13])
 
--- How many messages one call looks at behind the front when it fills a batch of one task or sorts out messages that are not due.
+-- How many messages one call looks at behind the front when it fills a batch of one task or sorts out messages that are not due; most of a part.
 local LOOK_AHEAD = 200
+-- After so many messages one call forms no further grant.
+local MOST_LOOKS = 1000
+-- Messages whose state one call rewrites: of dead workers, of a run of failures that is over. Each takes up to 40 us.
+local PART = 100
+-- How long a tombstone holds, and how many one call clears away.
+local REVOKED_MS = 400 * DAY_MS
 -- An account with nothing on its way, whose last healthy answer is so many ms old, is at rest.
 local AT_REST = 100
 -- After another server took over (restart, failover) no lease ends for so many ms: its workers live and have answers to tell.
 local GRACE = 5000
 
-local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'first_seen', 'run', 'grace', 'ok_at')
+local m = redis.call('HMGET', META, 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'first_seen', 'run', 'grace', 'ok_at',
+  'reason', 'detail', 'announced', 'release')
 local seq, last, size = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[3] or 0)
 local paused, healthy, fails, cursor, first_seen = tonumber(m[4] or 0), m[5] == '1', tonumber(m[6] or 0), tonumber(m[7] or 0), tonumber(m[8] or 0)
 local run, grace = ARGV[14 + 2 * windows] or '', tonumber(m[10] or 0)
 local outage = fails >= outage_after and 1 or 0
-local out = { 0, outage }
+local out = { 0, outage, {} }
+local looks = 0
+local revocations = redis.call('EXISTS', REVOKED) == 1
+
+-- An outage was not these events' fault: they get back what its failures have cost them.
+local function give_back(state)
+  state.attempts, state.age = math.max(0, state.attempts - state.tries), 0
+end
 
 local function hand_out(id, grant)
-  local texts, numbers, owners = {}, { string.format('%.0f', grant.at), grant.group, #grant.raws }, {}
+  local texts, numbers, owners, revoked = {}, { string.format('%.0f', grant.at), grant.group, #grant.raws }, {}, {}
   for _, list in ipairs({ grant.raws, grant.sibling }) do
     for _, raw in ipairs(list) do
       texts[#texts + 1] = raw
@@ -48,10 +64,14 @@ local function hand_out(id, grant)
   for _, owner in ipairs(grant.owners) do
     if owner ~= '' then owners = grant.owners end
   end
+  for i, raw in ipairs(revocations and grant.raws or {}) do
+    if redis.call('ZSCORE', REVOKED, plain_header(raw, 'id') or '') then revoked[#revoked + 1] = i end
+  end
   out[#out + 1] = id
   out[#out + 1] = table.concat(texts)
   out[#out + 1] = table.concat(numbers, ' ')
   out[#out + 1] = owners
+  out[#out + 1] = revoked
 end
 
 if replay then                                 -- the reply of this very call was lost: hand out again what it took
@@ -59,7 +79,7 @@ if replay then                                 -- the reply of this very call wa
     local packed = redis.call('HGET', UNACKED, call_id .. '.' .. k)
     if packed then hand_out(call_id .. '.' .. k, cmsgpack.unpack(packed)) end
   end
-  if #out > 2 then return out end
+  if #out > 3 then return out end
 end
 
 local wanted = 0
@@ -74,15 +94,24 @@ if run ~= '' and run ~= m[9] then
   redis.call('HSET', META, 'run', run)
 end
 
--- Leases that ran out: the worker died or was cut off. The request may have arrived, so it is charged, and its events may be duplicates.
-local expired = {}
+-- One worker is told when the account pauses, for whatever reason, and one when it goes on. In place, TON AI waits between two tries of each event.
+local reason = m[12] and m[12] ~= 'retrying' and m[12] or ''
+if reason ~= (m[14] or '') then
+  redis.call('HSET', META, 'announced', reason)
+  out[3] = { reason, m[13] or '', string.format('%.0f', paused) }
+end
+
+-- Leases that ran out, the latest first, so that the oldest comes to stand in front: the worker died or was cut off. The request may have arrived, so it is charged, and its events may be duplicates.
+local expired, recovered = {}, 0
 if grace <= now then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', now, 'LIMIT', 0, LOOK_AHEAD)) do
+  for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', FLIGHT, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)) do
+    if recovered >= PART then break end
     seq, last = charge(seq, last, size)
     local packed = redis.call('HGET', UNACKED, id)
     local grant = packed and cmsgpack.unpack(packed) or { at = 0, raws = {}, owners = {}, sibling = {} }
     grant.id = id
     expired[#expired + 1] = grant
+    recovered = recovered + #grant.raws + #grant.sibling
   end
   table.sort(expired, function(a, b) return a.at > b.at end)   -- the oldest last, so that it comes to stand in front
 end
@@ -121,6 +150,25 @@ for _, grant in ipairs(expired) do
   redis.call('ZREM', FLIGHT, grant.id)
 end
 
+if recovered >= PART then return out end
+
+-- A run of failures is over: what was held aside goes again, in order of its first grant. After an outage, or when somebody resumed the account, at once;
+-- otherwise when its own back-off is over.
+local release = m[15]
+if release then
+  local part = redis.call('ZREVRANGE', HELD, 0, PART - 1)
+  for _, raw in ipairs(part) do
+    local state = state_of(raw)
+    local due = release == 'run' and state.due or 0
+    if release == 'outage' then give_back(state) end
+    state.tries, state.due = 0, 0
+    if due > now then add_to(DELAYED, due, with_state(raw, state)) else to_front(with_state(raw, state)) end
+  end
+  if #part > 0 then redis.call('ZREM', HELD, unpack(part)) end
+  if #part == PART then return out end
+  redis.call('HDEL', META, 'release')
+end
+
 -- Due messages go to the front, the soonest last. Of very many only a part at a time, and nothing is taken before all have moved: the order holds.
 local due = redis.call('ZREVRANGEBYSCORE', DELAYED, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
 for _, raw in ipairs(due) do to_front(raw) end
@@ -130,6 +178,9 @@ if #due == LOOK_AHEAD then return out end
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', IDEM_ENDS, '-inf', now, 'LIMIT', 0, 20)) do
   redis.call('HDEL', IDEM, key)
   redis.call('ZREM', IDEM_ENDS, key)
+end
+for _, id in ipairs(revocations and redis.call('ZRANGEBYSCORE', REVOKED, '-inf', now - REVOKED_MS, 'LIMIT', 0, 20) or {}) do
+  redis.call('ZREM', REVOKED, id)
 end
 
 if paused == -1 then out[1] = -2 return out end
@@ -203,6 +254,7 @@ local function pop_one()
     for _ = 1, LOOK_AHEAD do
       local raw = redis.call('RPOP', LISTS[i])
       if not raw then break end
+      looks = looks + 1
       local at = not_due(raw)
       if not at then return raw end
       add_to(DELAYED, at, raw)
@@ -218,7 +270,8 @@ local function pop_batch()
   for i = 1, 4 do
     local look = math.min(LOOK_AHEAD - seen, redis.call('LLEN', LISTS[i]))
     local step, from = batch_max, 0
-    while look > 0 and not ready do
+    for _ = 1, LOOK_AHEAD do
+      if look <= 0 or ready then break end
       local n = math.min(step, look)
       local slice = redis.call('LRANGE', LISTS[i], -(from + n), -(from + 1))
       for k = #slice, 1, -1 do
@@ -266,7 +319,7 @@ local function pop_batch()
           end
         end
       end
-      seen, from, look = seen + n, from + n, look - n
+      seen, from, look, looks = seen + n, from + n, look - n, looks + n
       step = LOOK_AHEAD
     end
     if ready then break end
@@ -311,11 +364,15 @@ local function pop_held()
     cursor = tonumber(redis.call('ZSCORE', HELD, next_one[1]))
     redis.call('HSET', META, 'cursor', string.format('%.0f', cursor))
     redis.call('ZREM', HELD, next_one[1])
-    return next_one
+    local state = state_of(next_one[1])
+    give_back(state)
+    state.tries = 0
+    return { with_state(next_one[1], state) }
   end
   local soonest
   local raws, task, bytes = {}, nil, 1
   for _, raw in ipairs(redis.call('ZRANGE', HELD, 0, LOOK_AHEAD)) do
+    looks = looks + 1
     local state = state_of(raw)
     if state.due > now then
       if not soonest or state.due < soonest then soonest = state.due end
@@ -350,6 +407,7 @@ for k = 1, count do
   -- One request alone until a healthy answer: for a fresh account, after a failure, and for one at rest. A key that was revoked meanwhile is found
   -- out by one request.
   if not healthy and flying > 0 then out[1] = -2 return out end
+  if looks >= MOST_LOOKS then return out end
   local wait = 0
   for i = 1, windows do
     local limit, length = tonumber(ARGV[12 + 2 * i]), tonumber(ARGV[13 + 2 * i])
@@ -395,7 +453,7 @@ for k = 1, count do
     healthy = false
     redis.call('HSET', META, 'healthy', 0)
   end
-  redis.call('ZADD', FLIGHT, now + lease, id)
+  redis.call('ZADD', FLIGHT, now + lease - (count - k) / 1000, id)   -- in their order
   local grant = { at = now_us + k * 100, raws = raws, owners = owners, sibling = sibling, group = group and 1 or 0 }
   redis.call('HSET', UNACKED, id, cmsgpack.pack(grant))
   flying = flying + 1

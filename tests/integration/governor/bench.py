@@ -54,7 +54,7 @@ class ClockedScript(scripts.Script):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        if name != "scan":
+        if name not in scripts.STANDALONE:
             self.source = _with_test_clock(self.source)
 
 
@@ -136,8 +136,8 @@ class Bench:
         """Take and deliver until nothing is there to take; the messages in the order in which they left."""
         left: list[bytes] = []
         while True:
-            _, took = self.take(count)
-            if not took:
+            wait, took = self.take(count)
+            if not took and wait != 0:
                 return left
             for grant in took:
                 left += grant.raws
@@ -156,6 +156,10 @@ class Bench:
         """As after a 429 (``quota``) or a 401 (``refused``)."""
         lines = [[index, "back"] for index in range(1, len(grant.raws) + 1)]
         return self.settle(grant, retry_after_ms=retry_after_ms, health=health, detail=health, messages=lines)
+
+    def look(self) -> None:
+        """A TAKE that may have nothing: it moves what is due or released."""
+        self.take(0)
 
     def one(self) -> TakenGrant:
         """The one grant that a TAKE of one must give now."""

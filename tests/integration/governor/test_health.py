@@ -48,8 +48,11 @@ class TestRun:
         fail_in_a_row(bench, 3, back_off_ms=100)
         bench.advance(100)
         bench.settle(bench.one())
+        bench.look()
         assert bench.ids() == ["e00", "e01", "e02", "e04"]
-        assert all(state_of(raw) == {"attempts": 1, "first": state_of(raw)["first"]} for raw in bench.queued()[:3])
+        assert all(
+            state_of(raw) == {"attempts": 1, "first": state_of(raw)["first"], "age": 100} for raw in bench.queued()[:3]
+        )
 
     def test_not_before_their_back_off_is_over(self, bench: Bench) -> None:
         """One whose back-off is not over waits for it in the delayed set; its attempt stays used up."""
@@ -58,6 +61,7 @@ class TestRun:
         bench.fail(bench.one(), back_off_ms=9000)
         bench.advance(100)
         bench.settle(bench.one())
+        bench.look()
         assert bench.ids() == ["e00", "e03"]
         ((raw, due),) = bench.delayed().items()
         assert (id_of(raw), due, state_of(raw)["attempts"]) == ("e01", START_MS + 9000, 1)
@@ -85,6 +89,7 @@ class TestRun:
             fail_in_a_row(bench, 1, back_off_ms=0)
             bench.push(message("good"))
             bench.settle(bench.one())
+            bench.look()
         assert state_of(bench.queued()[0])["attempts"] == 3
 
     def test_a_batch_is_held_and_goes_again_as_one(self, bench: Bench) -> None:
@@ -113,6 +118,7 @@ class TestRun:
         events(bench, 3)
         fail_in_a_row(bench, 1, back_off_ms=0)
         bench.settle(bench.one(), health="ok", messages=[[1, "poll", 50]])
+        bench.look()
         assert bench.held() == []
 
     @pytest.mark.parametrize("health", ["quota", "unknown", "none"])
@@ -159,7 +165,10 @@ class TestOutage:
         """It was not these events' fault: the attempts of this run are given back, earlier ones are not."""
         bench.push(message("old", postback="attempts=3"), *(message(f"e{number}") for number in range(9)))
         fail_in_a_row(bench, 5)
-        assert [state_of(raw).get("attempts", 0) for raw in bench.held()] == [3, 0, 0, 0, 0]
+        bench.advance(paused_ms(bench))
+        bench.settle(bench.one())
+        bench.look()
+        assert [state_of(raw).get("attempts", 0) for raw in bench.queued()[:5]] == [3, 0, 0, 0, 0]
 
     def test_an_attempt_from_outside_the_run_is_not_given_back(self, bench: Bench) -> None:
         """An attempt that was used up while the provider was healthy stays used up."""
@@ -168,7 +177,10 @@ class TestOutage:
         fail_in_a_row(bench, 1)
         events(bench, 10)
         fail_in_a_row(bench, 4)
-        assert state_of(bench.held()[0])["attempts"] == 1
+        bench.advance(paused_ms(bench))
+        bench.settle(bench.one())
+        bench.look()
+        assert state_of(bench.queued()[0])["attempts"] == 1
 
     def test_probes_use_up_none(self, bench: Bench) -> None:
         """An outage of an hour costs no event an attempt."""
@@ -177,7 +189,8 @@ class TestOutage:
         while bench.now_ms < START_MS + 3_600_000:
             bench.advance(paused_ms(bench))
             fail_in_a_row(bench, 1)
-        assert all("attempts" not in state_of(raw) for raw in bench.held())
+        bench.advance(paused_ms(bench))
+        assert all("attempts" not in state_of(raw) for raw in bench.run_till_empty())
 
     def test_one_probe_at_a_time(self, bench: Bench) -> None:
         """After the pause one request goes, however many are asked for."""
@@ -222,7 +235,8 @@ class TestOutage:
             bench.fail(grant)
         assert paused_ms(bench) == 4000 - 30
         assert bench.meta()["level"] == "0"
-        assert all("attempts" not in state_of(raw) for raw in bench.held())
+        bench.advance(paused_ms(bench))
+        assert all("attempts" not in state_of(raw) for raw in bench.run_till_empty())
 
     def test_a_healthy_probe_ends_it(self, bench: Bench) -> None:
         """After the outage everything goes in order of enqueueing, at once and not one at a time."""
@@ -254,6 +268,7 @@ class TestOutage:
         fail_in_a_row(bench, 5)
         bench.advance(4000)
         bench.settle(bench.one())
+        bench.look()
         assert (bench.ids(0), bench.ids(3)) == (["e0", "e2", "e4"], ["e1", "e3"])
 
     def test_a_batching_account_probes_with_its_batches(self, bench: Bench) -> None:
@@ -264,6 +279,7 @@ class TestOutage:
         assert len(bench.held()) == 20
         bench.advance(4000)
         bench.settle(bench.one())
+        bench.look()
         _, took = bench.take(9)
         assert [len(grant.raws) for grant in took] == [4, 4, 4, 4, 4]
         assert names([raw for grant in took for raw in grant.raws]) == [f"e{number:02}" for number in range(20)]
@@ -307,6 +323,7 @@ class TestInPlace:
         self.test_then_each_probe_is_another_event(strict)
         strict.advance(paused_ms(strict))
         strict.settle(strict.one())
+        strict.look()
         assert strict.ids() == ["e01", "e03"]
 
     def test_a_success_between_begins_anew(self, strict: Bench) -> None:

@@ -61,7 +61,7 @@ class TestVerbs:
         bench.settle(grant, health="unknown", messages=[[1, "retry", 1500, 1]])
         ((raw, due),) = bench.delayed().items()
         assert due == START_MS + 1500
-        assert state_of(raw) == {"attempts": 1, "first": grant.granted_us, "duplicate": 1}
+        assert state_of(raw) == {"attempts": 1, "first": grant.granted_us, "duplicate": 1, "age": 1500}
 
     def test_the_first_grant_is_remembered(self, bench: Bench) -> None:
         """A message's first grant keeps its time through all retries, each member of a batch its own."""

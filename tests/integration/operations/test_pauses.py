@@ -56,6 +56,7 @@ def test_events_held_aside(desk, governor):
     assert desk.client.zcard(keys.held(QUEUE)) == 2
     done = resume(desk.client, QUEUE)
     assert (done.was_paused, done.released) == (False, 2)
+    governor.take(QUEUE, 0)
     assert desk.queued_ids() == ids
     state = open_envelope(desk.client.lindex(keys.priority_list(QUEUE, 3), -1)).state
     assert (state.attempts, state.tries) == (1, 0)
