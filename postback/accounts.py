@@ -11,10 +11,19 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from postback import keys
 from postback.errors import ConfigurationError, UnknownAccount
 from postback.payload import Refused
 
-__all__ = ["DEFAULT_ACCOUNT", "VARIABLE", "KnownAccounts", "check_account_name", "names_in_file"]
+__all__ = [
+    "DEFAULT_ACCOUNT",
+    "VARIABLE",
+    "KnownAccounts",
+    "check_account_name",
+    "check_names",
+    "is_account_name",
+    "names_in_file",
+]
 
 logger = logging.getLogger("postback")
 
@@ -30,25 +39,55 @@ RETRY_S: Final = 1.0
 #: Provider -> names of its accounts.
 Names = Mapping[str, frozenset[str]]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def check_account_name(name: object) -> None:
-    """Refuse what cannot be an account's name: it becomes part of a queue's name, so no dots.
+    """Refuse what cannot be an account's name: it becomes part of Redis keys, so no dots.
+
+    It is the one rule for all rooms.
 
     Raises:
         Refused: It is none.
     """
-    # `<provider>.dead` is the provider's dead-letter list.
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None or name == "dead":
-        raise Refused("must be an account's name: letters, digits, _ and -, at most 63")
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise Refused("must have 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    if name in keys.RESERVED_NAMES:
+        raise Refused(f'must not be "{name}", which Postback uses in its own Redis keys')
+
+
+def is_account_name(name: object) -> bool:
+    """Whether an account may have this name; see :func:`check_account_name`."""
+    try:
+        check_account_name(name)
+    except Refused:
+        return False
+    return True
+
+
+def check_names(source: str, provider: str, names: Iterable[str]) -> None:
+    """Refuse names of a provider's accounts of which one is none.
+
+    Args:
+        source: Where they come from, for the message: a variable, a setting.
+        provider: ``"tgtrack"``.
+        names: What ``source`` has.
+
+    Raises:
+        ConfigurationError: One of them breaks the rule of :func:`check_account_name`.
+    """
+    for name in names:
+        try:
+            check_account_name(name)
+        except Refused as refused:
+            raise ConfigurationError(f"{source}: a name for {provider!r} {refused}") from None
 
 
 def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
     """The names in an accounts file: its tables ``[provider.account]``.
 
     Raises:
-        ConfigurationError: The file cannot be read.
+        ConfigurationError: The file cannot be read, or a name is none.
     """
     try:
         with open(path, "rb") as file:
@@ -60,6 +99,11 @@ def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         # The decoder's message may quote a piece of a credential.
         raise ConfigurationError(f"{variable}: {path} is not TOML") from None
+    for provider, accounts in tables.items():
+        if isinstance(accounts, dict):
+            check_names(
+                f"{variable}: {path}", provider, (name for name in accounts if isinstance(accounts[name], dict))
+            )
     return {
         provider: frozenset(name for name, table in accounts.items() if isinstance(table, dict))
         for provider, accounts in tables.items()
@@ -72,8 +116,8 @@ def names_announced(fields: Iterable[bytes | str]) -> Names:
     names: dict[str, set[str]] = {}
     for field in fields:
         text = field.decode("utf-8", "replace") if isinstance(field, bytes) else field
-        provider, dot, account = text.partition(".")
-        if dot and account:
+        provider, _, account = text.partition(".")
+        if is_account_name(account):
             names.setdefault(provider, set()).add(account)
     return {provider: frozenset(accounts) for provider, accounts in names.items()}
 

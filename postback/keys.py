@@ -6,6 +6,7 @@ a suffix, so that ``KEYS tgtrack.main*`` in a console shows one account whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 #: kombu's separator between a queue's name and a priority step (``kombu.transport.redis.Channel.sep``).
@@ -19,6 +20,10 @@ ACCOUNTS: Final = "postback.accounts"
 WORKERS: Final = "postback.workers"
 #: zset: id of an event that was revoked -> when (ms); see ADR 23.
 REVOKED: Final = "postback.revoked"
+
+#: Celery's own keys of results, each followed by the task's id
+#: (``BaseKeyValueStoreBackend.task_keyprefix``).
+RESULT_PREFIX: Final = "celery-task-meta-"
 
 
 def queue(provider: str, account: str) -> str:
@@ -89,3 +94,12 @@ def idempotency(queue_name: str) -> str:
 def idempotency_ends(queue_name: str) -> str:
     """zset: idempotency key -> when it is forgotten (ms)."""
     return f"{queue_name}.idem_ends"
+
+
+#: All keys that are called after a queue, or after a provider, with a suffix.
+_SUFFIXED: Final[tuple[Callable[[str], str], ...]] = (
+    dead, delayed, held, groups, meta, ring, flight, unacked, idempotency, idempotency_ends,
+)  # fmt: skip
+#: Names that an account cannot have: its keys would read like others (``tgtrack.dead``,
+#: ``tgtrack.main.meta``).
+RESERVED_NAMES: Final = frozenset(key("").removeprefix(".") for key in _SUFFIXED)

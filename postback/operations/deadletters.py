@@ -16,9 +16,10 @@ from typing import Any, Final
 import redis
 
 from postback import keys
+from postback.accounts import is_account_name
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
-from postback.operations.queues import announced, check_provider, is_account_name
+from postback.operations.queues import announced, check_provider
 from postback.operations.scripts import Script, redis_now_ms
 
 #: Bytes of a part; reading, checking and moving it keeps Redis for some milliseconds.
