@@ -18,6 +18,7 @@ from tasks.task import REFUSED_TASK
 from workers import process
 from workers.feeder import Feeder, Loop
 from workers.rows import kwargs_shown
+from workers.writes import Client
 
 #: The body of a message that stands for a grant: no arguments, no links.
 BODY: Final = json.dumps([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
@@ -99,6 +100,9 @@ class _GovernedChannel:
         #: Consumer tag -> governed queue.
         self._governed: dict[str, str] = {}
         super().__init__(*args, **kwargs)
+
+    def _get_client(self) -> type[Client]:
+        return Client
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
