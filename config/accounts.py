@@ -33,6 +33,9 @@ RESERVED_NAMES: Final = frozenset(
 #: Seconds by which a lease outlasts its request: the wait for a free thread, the settle's way back to Redis.
 LEASE_MARGIN_S: Final = 5.0
 
+#: Largest `max_queued`: so many events fill any Redis.
+MOST_QUEUED: Final = 10**9
+
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -73,6 +76,7 @@ class Account:
     on_ambiguous: Literal["send", "dead"]
     dedup_s: float
     goal_days: int
+    max_queued: int
 
     @property
     def queue(self) -> str:
@@ -234,6 +238,7 @@ def _account(policy: Policy, name: str, table: Table) -> Account:
         else "send",
         dedup_s=table.number("dedup_s", policy.dedup_s, 1, 365 * 86_400),
         goal_days=table.whole("goal_days", policy.goal_days, 1, 3650),
+        max_queued=table.whole("max_queued", 0, 0, MOST_QUEUED),
     )
 
 

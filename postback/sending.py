@@ -21,7 +21,15 @@ from kombu.exceptions import EncodeError
 
 from postback import keys
 from postback.accounts import DEFAULT_ACCOUNT
-from postback.errors import ConfigurationError, EnqueueUnknown, NotEnqueued, PartlyEnqueued, PostbackError, SendError
+from postback.errors import (
+    ConfigurationError,
+    EnqueueUnknown,
+    NotEnqueued,
+    PartlyEnqueued,
+    PostbackError,
+    QueueFull,
+    SendError,
+)
 from postback.options import Options, read_options
 from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, current
 from postback.results import EventResult
@@ -86,6 +94,8 @@ def send(event: Event, given: dict[str, Any]) -> EventResult:
         account = producer.accounts.choose(event.provider, event.account)
         with producer.link() as link:
             link.check()
+            if producer.rooms(link, [(event.provider, account)]).get((event.provider, account)) == 0:
+                raise _full(producer, event, account, task_id)
             message = _message(producer, event, account, task_id, options)
             try:
                 _publish(producer, link, event, account, message, options)
@@ -102,6 +112,16 @@ def send(event: Event, given: dict[str, Any]) -> EventResult:
             f"{event.title()} {task_id} is not in the queue: {_told(producer, away)}", [task_id]
         ) from None
     return _result(producer, event, task_id, options)
+
+
+def _full(producer: Producer, event: Event, account: str, task_id: str) -> QueueFull:
+    return QueueFull(
+        f"{event.title()} {task_id} is not in the queue",
+        [task_id],
+        provider=event.provider,
+        account=account,
+        max_queued=producer.accounts.cap(event.provider, account),
+    )
 
 
 def _message(producer: Producer, event: Event, account: str, task_id: str, options: Options) -> Any:
@@ -245,7 +265,8 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
 
     Raises:
         UnknownAccount: Nothing was sent.
-        NotEnqueued: None of the events is in its queue.
+        NotEnqueued: None of the events is in its queue. :class:`QueueFull` if that is because an account has its
+            ``max_queued`` of events waiting; asked before each pipeline.
         PartlyEnqueued: ``.enqueued`` events are certainly in their queues (the first ones, if all providers share one
             Redis); the ids of the others are in ``.unknown_ids`` and ``.rejected_ids``.
     """
@@ -262,6 +283,11 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
             work.setdefault(producer, []).append(_Item(event, task_id, account, read_options(event, {})))
         for producer, items in work.items():
             _send_items(producer, items, progress)
+    except QueueFull as full:
+        if progress.enqueued:
+            raise progress.error(ids, str(full)) from full
+        full.ids = tuple(ids)
+        raise
     except (_BATCH_ERROR, *LINK_ERRORS) as failed:
         raise progress.error(ids, _told(producer, failed.__cause__ or failed)) from None
     made = {
@@ -280,6 +306,11 @@ class _Item:
     task_id: str
     account: str
     options: Options
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Provider and account's name."""
+        return self.event.provider, self.account
 
 
 @dataclass(slots=True)
@@ -304,12 +335,17 @@ class _Progress:
 
 
 def _send_items(producer: Producer, items: list[_Item], progress: _Progress) -> None:
-    """Publish in pipelines of ``BATCH_EVENTS``, each one round trip; one by one if kombu or its settings cannot."""
+    """Publish in pipelines of ``BATCH_EVENTS``, each one round trip; one by one if kombu or its settings cannot.
+
+    Raises:
+        QueueFull: An account has no room for the next event; those before it are in ``progress``.
+    """
     with producer.link() as link:
         size = BATCH_EVENTS if getattr(link.kombu, "supports_batch_publish", False) else 1
-        for start in range(0, len(items), size):
-            chunk = items[start : start + size]
+        start = 0
+        while start < len(items):
             link.check()
+            chunk = _fitting(producer, link, items[start : start + size])
             messages = [_message(producer, item.event, item.account, item.task_id, item.options) for item in chunk]
             # One more than the chunk: nothing is flushed before the block's end, so a failure concerns it as a whole.
             with link.kombu.batch(max_size=size + 1) if size > 1 else nullcontext():
@@ -320,3 +356,22 @@ def _send_items(producer: Producer, items: list[_Item], progress: _Progress) -> 
                 progress.awaited = [item.task_id for item in chunk]
             progress.enqueued += progress.awaited
             progress.awaited = []
+            start += len(chunk)
+
+
+def _fitting(producer: Producer, link: Link, items: list[_Item]) -> list[_Item]:
+    """The items, up to the first whose account has no room for it; 1 or more.
+
+    Raises:
+        QueueFull: There is none even for the first.
+    """
+    rooms = producer.rooms(link, [item.place for item in items])
+    for position, item in enumerate(items if rooms else ()):
+        room = rooms.get(item.place)
+        if room == 0 and position == 0:
+            raise _full(producer, item.event, item.account, item.task_id)
+        if room == 0:
+            return items[:position]
+        if room is not None:
+            rooms[item.place] = room - 1
+    return items
