@@ -107,6 +107,36 @@ def make_app(broker: Broker, timeout_s: float) -> ProducerApp:
     return app
 
 
+class RefusedInPart(redis.ResponseError):
+    """Redis has answered a pipeline, and refused some of its commands; its cause is the first refusal.
+
+    Attributes:
+        taken: For each command, whether it was carried out.
+    """
+
+    def __init__(self, taken: list[bool]) -> None:
+        self.taken = taken
+        super().__init__()
+
+
+class _Pipeline(redis.client.Pipeline):
+    """As redis-py's, which keeps only the first refusal: a producer is to hear of each event."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        replies: list[Any] = super().execute(raise_on_error=False)
+        refusals = [reply for reply in replies if isinstance(reply, Exception)]
+        if refusals and raise_on_error:
+            raise RefusedInPart([not isinstance(reply, Exception) for reply in replies]) from refusals[0]
+        return replies
+
+
+class _Client(redis.Redis):
+    """The client through which a producer's pipelines go."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 class Link:
     """One connection to Redis, used by one thread at a time."""
 
@@ -117,6 +147,7 @@ class Link:
             channel: Any = self.connection.default_channel
             # kombu's channel has pinged Redis on a socket for consuming, which a producer never uses again.
             channel.async_pool.disconnect()
+            channel.Client = _Client
             self.channel = channel
             self.kombu: Any = app.amqp.Producer(self.channel, auto_declare=False)
         except BaseException:

@@ -31,7 +31,7 @@ from postback.errors import (
     SendError,
 )
 from postback.options import Options, read_options
-from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, current
+from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, RefusedInPart, current
 from postback.results import EventResult
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
         full.ids = tuple(ids)
         raise
     except (_BATCH_ERROR, *LINK_ERRORS) as failed:
-        raise progress.error(ids, _told(producer, failed.__cause__ or failed)) from None
+        raise progress.error(ids, _told(producer, progress.learn(failed.__cause__ or failed))) from None
     made = {
         item.task_id: _result(producer, item.event, item.task_id, item.options)
         for producer in work
@@ -319,6 +319,16 @@ class _Progress:
 
     enqueued: list[str] = field(default_factory=list)
     awaited: list[str] = field(default_factory=list)
+
+    def learn(self, failure: BaseException) -> BaseException:
+        """Note what Redis said of each awaited event, if it answered; returns the reason to give."""
+        if isinstance(failure, RefusedInPart):
+            self.enqueued += [task_id for task_id, taken in zip(self.awaited, failure.taken, strict=True) if taken]
+            self.awaited = []
+            return failure.__cause__ or failure
+        if isinstance(failure, REFUSALS) and len(self.awaited) == 1:
+            self.awaited = []
+        return failure
 
     def error(self, ids: list[str], told: str) -> SendError:
         """The error that says how far it got."""

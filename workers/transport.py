@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
+import redis
 from kombu.transport import redis as kombu_redis
 
 from tasks.grants import GRANT_PREFIX, Grant
@@ -101,8 +102,9 @@ class _GovernedChannel:
         self._governed: dict[str, str] = {}
         super().__init__(*args, **kwargs)
 
-    def _get_client(self) -> type[Client]:
-        return Client
+    def _get_client(self) -> Any:
+        stock = super()._get_client()  # type: ignore[misc]
+        return Client if stock is redis.Redis else stock
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any

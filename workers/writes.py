@@ -22,7 +22,7 @@ FIRST_WRITE: Final = f"redis.call('HDEL', '{keys.WORKERS}', '')\n"
 #: KEYS: the command's key. ARGV: the command's name, its other arguments.
 SCRIPT: Final = f"{FIRST_WRITE}return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
 #: Commands that need memory, of those that kombu, Celery and this room send. In each the first argument is the only key.
-REFUSABLE: Final = frozenset({"HSET", "INCR", "LPUSH", "RPUSH", "SADD", "SET", "SETEX", "ZADD"})
+REFUSABLE: Final = frozenset({"HSET", "INCRBY", "LPUSH", "RPUSH", "SADD", "SET", "SETEX", "ZADD"})
 
 
 class _Writes:
