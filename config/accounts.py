@@ -28,6 +28,9 @@ __all__ = ["Account", "Accounts", "Secret", "Window", "build_account", "load_acc
 #: Seconds by which a lease outlasts its request: the wait for a free thread, the settle's way back to Redis.
 LEASE_MARGIN_S: Final = 5.0
 
+#: Largest `max_queued`: so many events fill any Redis.
+MOST_QUEUED: Final = 10**9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
@@ -66,6 +69,7 @@ class Account:
     on_ambiguous: Literal["send", "dead"]
     dedup_s: float
     goal_days: int
+    max_queued: int
 
     @property
     def queue(self) -> str:
@@ -226,6 +230,7 @@ def _account(policy: Policy, name: str, table: Table) -> Account:
         else "send",
         dedup_s=table.number("dedup_s", policy.dedup_s, 1, 365 * 86_400),
         goal_days=table.whole("goal_days", policy.goal_days, 1, 3650),
+        max_queued=table.whole("max_queued", 0, 0, MOST_QUEUED),
     )
 
 

@@ -1,7 +1,8 @@
-"""Which accounts exist. Producers learn names only; a credential is never kept."""
+"""Which accounts exist, and how many events may wait in each. A credential is never kept."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -9,7 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from postback import keys
 from postback.errors import ConfigurationError, UnknownAccount
@@ -36,8 +37,10 @@ CACHE_S: Final = 30.0
 #: When to ask again after a failed look-up that left nothing known, in seconds.
 RETRY_S: Final = 1.0
 
-#: Provider -> names of its accounts.
-Names = Mapping[str, frozenset[str]]
+#: Provider -> its accounts' names -> most events that may wait in each; 0: no cap.
+Names = Mapping[str, Mapping[str, int]]
+#: The key of an account's cap, in the accounts file and in what workers announce.
+CAP: Final = "max_queued"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -84,7 +87,7 @@ def check_names(source: str, provider: str, names: Iterable[str]) -> None:
 
 
 def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
-    """The names in an accounts file: its tables ``[provider.account]``.
+    """The names and caps in an accounts file: its tables ``[provider.account]``.
 
     Raises:
         ConfigurationError: The file cannot be read, or a name is none.
@@ -105,21 +108,34 @@ def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
                 f"{variable}: {path}", provider, (name for name in accounts if isinstance(accounts[name], dict))
             )
     return {
-        provider: frozenset(name for name, table in accounts.items() if isinstance(table, dict))
+        provider: {name: _cap(table) for name, table in accounts.items() if isinstance(table, dict)}
         for provider, accounts in tables.items()
         if isinstance(accounts, dict)
     }
 
 
-def names_announced(fields: Iterable[bytes | str]) -> Names:
-    """The names in the fields of the Redis hash that workers write: ``<provider>.<account>``."""
-    names: dict[str, set[str]] = {}
-    for field in fields:
-        text = field.decode("utf-8", "replace") if isinstance(field, bytes) else field
-        provider, _, account = text.partition(".")
+def names_announced(hash_: Mapping[bytes, bytes]) -> Names:
+    """The names and caps in the Redis hash that workers write: ``<provider>.<account>`` -> JSON."""
+    names: dict[str, dict[str, int]] = {}
+    for field, announcement in hash_.items():
+        provider, _, account = field.decode("utf-8", "replace").partition(".")
         if is_account_name(account):
-            names.setdefault(provider, set()).add(account)
-    return {provider: frozenset(accounts) for provider, accounts in names.items()}
+            names.setdefault(provider, {})[account] = _cap(_object(announcement))
+    return names
+
+
+def _object(announcement: bytes) -> dict[str, Any]:
+    try:
+        announced = json.loads(announcement)
+    except ValueError:
+        return {}
+    return announced if isinstance(announced, dict) else {}
+
+
+def _cap(table: Mapping[str, Any]) -> int:
+    """0 where there is none, or none that can be used: the account's worker says what is wrong with it."""
+    cap = table.get(CAP)
+    return cap if type(cap) is int and cap > 0 else 0
 
 
 class KnownAccounts:
@@ -128,11 +144,11 @@ class KnownAccounts:
     Args:
         given: Names set in code; nothing else is asked then.
         path: An accounts file; Redis is not asked then. None takes ``POSTBACK_ACCOUNTS``.
-        read: Reads the announced names from Redis; returns None if that failed, which never fails a send.
+        read: Reads from Redis what workers announced; returns None if that failed, which never fails a send.
     """
 
     def __init__(
-        self, read: Callable[[], Iterable[bytes | str] | None], *, given: Names | None = None, path: str | None = None
+        self, read: Callable[[], Mapping[bytes, bytes] | None], *, given: Names | None = None, path: str | None = None
     ) -> None:
         self._read = read
         self._given = given
@@ -164,7 +180,11 @@ class KnownAccounts:
             raise UnknownAccount(provider, account, sorted(known or ()))
         return chosen
 
-    def _known(self, provider: str) -> frozenset[str] | None:
+    def cap(self, provider: str, account: str) -> int:
+        """Most events that may wait in an account, as far as is known; 0: no cap."""
+        return (self._known(provider) or {}).get(account, 0)
+
+    def _known(self, provider: str) -> Mapping[str, int] | None:
         """None if nothing is known of this provider."""
         return (self._names or {}).get(provider) or None
 
@@ -191,8 +211,8 @@ class KnownAccounts:
         if self._path is not None:
             names: Names | None = names_in_file(self._path)
         else:
-            fields = self._read()
-            names = None if fields is None else names_announced(fields)
+            announced = self._read()
+            names = None if announced is None else names_announced(announced)
         if names is not None:
             self._names = names
         self._due = time.monotonic() + (RETRY_S if self._names is None else CACHE_S)
@@ -203,7 +223,7 @@ class KnownAccounts:
         self._reading = threading.Lock()
 
 
-def _pick(account: str | None, known: frozenset[str] | None) -> str | None:
+def _pick(account: str | None, known: Mapping[str, int] | None) -> str | None:
     if known is None:
         return account or DEFAULT_ACCOUNT
     if account is not None:

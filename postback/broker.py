@@ -147,6 +147,7 @@ def connect(
     connect_timeout_s: float = 2.0,
     decode: bool = False,
     single: bool = False,
+    client_class: type[redis.Redis] = redis.Redis,
 ) -> redis.Redis:
     """A client for a broker; it connects at its first command, or at once with ``single``.
 
@@ -161,6 +162,7 @@ def connect(
         decode: Replies as ``str`` and not ``bytes``.
         single: One connection of its own and no pool (except behind Sentinels): for one thread, and faster, since a
             pool looks at a connection's socket before each command.
+        client_class: What to make.
 
     Raises:
         ConfigurationError: The URL cannot be used.
@@ -180,10 +182,10 @@ def connect(
     }
     url = broker.url
     if url.startswith("sentinel://"):
-        client = _through_sentinel(broker, options)
+        client = _through_sentinel(broker, options, client_class)
     elif url.startswith("redis+socket://"):
         # kombu names the database differently.
-        client = redis.Redis.from_url(
+        client = client_class.from_url(
             url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db="),
             **{
                 key: value
@@ -195,14 +197,14 @@ def connect(
         match = re.search(r"ssl_cert_reqs=(CERT_[A-Z]+)", url)
         if match:
             url = url.replace(match[1], _CERT_REQS.get(match[1], "required"))
-        client = redis.Redis.from_url(url, **options)
+        client = client_class.from_url(url, **options)
     # A connection that Sentinels manage asks them for the primary only when a pool hands it out.
     if single and not url.startswith("sentinel://"):
-        return redis.Redis(connection_pool=client.connection_pool, single_connection_client=True)
+        return client_class(connection_pool=client.connection_pool, single_connection_client=True)
     return client
 
 
-def _through_sentinel(broker: Broker, options: dict[str, Any]) -> redis.Redis:
+def _through_sentinel(broker: Broker, options: dict[str, Any], client_class: type[redis.Redis]) -> redis.Redis:
     parts = [urlsplit(part) for part in broker.url.split(";")]
     hosts = [(part.hostname or "127.0.0.1", part.port or 26379) for part in parts]
     # As kombu does: the credentials are the primary's, and the sentinels have none.
@@ -213,6 +215,7 @@ def _through_sentinel(broker: Broker, options: dict[str, Any]) -> redis.Redis:
     sentinel: Any = Sentinel  # redis-py has no types for it
     client: redis.Redis = sentinel(hosts, sentinel_kwargs=sentinel_options, **options).master_for(
         broker.options["master_name"],
+        redis_class=client_class,
         db=int(parts[0].path.strip("/") or 0),
         username=user,
         password=broker.password,

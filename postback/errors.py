@@ -10,6 +10,7 @@
     ├── NoResult                          .get() on an event that never has a result
     └── SendError
         ├── NotEnqueued                   certainly not in the queue: send again freely
+        │   └── QueueFull                 the account has as many events waiting as it may have
         ├── EnqueueUnknown                the reply was lost: it may be in the queue
         └── PartlyEnqueued                send_many stopped half-way
 
@@ -31,6 +32,7 @@ __all__ = [
     "PartlyEnqueued",
     "PostbackError",
     "PostbackWarning",
+    "QueueFull",
     "SendError",
     "UnknownAccount",
     "UnknownEventName",
@@ -145,6 +147,26 @@ class SendError(PostbackError):
 
 class NotEnqueued(SendError):
     """The events are certainly not in the queue: sending them again cannot duplicate them."""
+
+
+class QueueFull(NotEnqueued):
+    """The account has as many events waiting as its ``max_queued`` allows.
+
+    Attributes:
+        provider: ``"tgtrack"``.
+        account: The account's name, ``"main"``.
+        max_queued: Most events that may wait in it.
+    """
+
+    def __init__(self, message: str, ids: Sequence[str], *, provider: str, account: str, max_queued: int) -> None:
+        self.provider = provider
+        self.account = account
+        self.max_queued = max_queued
+        super().__init__(
+            f"{message}: {provider}.{account} has its max_queued of {max_queued} events waiting; send again later, "
+            "or raise max_queued in the accounts file",
+            ids,
+        )
 
 
 class EnqueueUnknown(SendError):

@@ -24,7 +24,7 @@ from redis.retry import Retry
 from postback import accounts, keys
 from postback.accounts import check_names
 from postback.broker import DEFAULT_URL, VARIABLE, Broker, parse_broker
-from postback.errors import ConfigurationError
+from postback.errors import ConfigurationError, QueueFull
 
 __all__ = ["LINK_ERRORS", "REFUSALS", "Link", "Producer", "ProducerApp", "configure", "current"]
 
@@ -108,6 +108,36 @@ def make_app(broker: Broker, timeout_s: float) -> ProducerApp:
     return app
 
 
+class RefusedInPart(redis.ResponseError):
+    """Redis has answered a pipeline, and refused some of its commands; its cause is the first refusal.
+
+    Attributes:
+        taken: For each command, whether it was carried out.
+    """
+
+    def __init__(self, taken: list[bool]) -> None:
+        self.taken = taken
+        super().__init__()
+
+
+class _Pipeline(redis.client.Pipeline):
+    """As redis-py's, which keeps only the first refusal: a producer is to hear of each event."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        replies: list[Any] = super().execute(raise_on_error=False)
+        refusals = [reply for reply in replies if isinstance(reply, Exception)]
+        if refusals and raise_on_error:
+            raise RefusedInPart([not isinstance(reply, Exception) for reply in replies]) from refusals[0]
+        return replies
+
+
+class _Client(redis.Redis):
+    """The client through which a producer's pipelines go."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 class Link:
     """One connection to Redis, used by one thread at a time."""
 
@@ -118,6 +148,7 @@ class Link:
             channel: Any = self.connection.default_channel
             # kombu's channel has pinged Redis on a socket for consuming, which a producer never uses again.
             channel.async_pool.disconnect()
+            channel.Client = _Client
             self.channel = channel
             self.kombu: Any = app.amqp.Producer(self.channel, auto_declare=False)
         except BaseException:
@@ -132,11 +163,23 @@ class Link:
         pool = self.channel.pool
         pool.release(pool.get_connection())
 
-    def account_fields(self) -> list[bytes | str]:
-        """The fields of the hash in which workers announce their accounts."""
+    def announced(self) -> dict[bytes, bytes]:
+        """The hash in which workers announce their accounts."""
         with self.channel.conn_or_acquire() as client:
-            fields: list[bytes | str] = client.hkeys(keys.ACCOUNTS)
-        return fields
+            announced: dict[bytes, bytes] = client.hgetall(keys.ACCOUNTS)
+        return announced
+
+    def waiting(self, queues: list[str]) -> list[int]:
+        """Events that wait in some accounts: queued, delayed, held aside. One round trip."""
+        with self.channel.conn_or_acquire() as client:
+            pipeline = client.pipeline(transaction=False)
+            for queue in queues:
+                for name in keys.priority_lists(queue):
+                    pipeline.llen(name)
+                pipeline.zcard(keys.delayed(queue)).zcard(keys.held(queue))
+            counts: list[int] = pipeline.execute()
+        each = len(counts) // len(queues)
+        return [sum(counts[start : start + each]) for start in range(0, len(counts), each)]
 
     def close(self) -> None:
         """Close the sockets, whatever state they are in."""
@@ -179,21 +222,44 @@ class Producer:
             link = Link(self.app)
         try:
             yield link
+        except QueueFull:
+            # Redis has answered: nothing is on its way on this socket.
+            self._keep(link)
+            raise
         except BaseException:
             # Whatever happened, a reply may still be on its way on this socket.
             link.close()
             raise
+        self._keep(link)
+
+    def _keep(self, link: Link) -> None:
         if len(self._idle) < IDLE_LINKS:
             self._idle.append(link)
         else:
             link.close()
 
-    def _announced(self) -> list[bytes | str] | None:
+    def rooms(self, link: Link, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """How many more events may wait in those accounts that have a cap. If none has one, Redis is not asked.
+
+        Args:
+            link: Where to ask.
+            places: Provider and account's name.
+
+        Raises:
+            redis.RedisError, KombuError, OSError: Redis could not be asked.
+        """
+        caps = {place: cap for place in set(places) if (cap := self.accounts.cap(*place))}
+        if not caps:
+            return {}
+        waiting = link.waiting([keys.queue(*place) for place in caps])
+        return {place: max(0, cap - count) for (place, cap), count in zip(caps.items(), waiting, strict=True)}
+
+    def _announced(self) -> dict[bytes, bytes] | None:
         """The announced accounts, None if Redis could not be asked; only a missing connection is an error."""
         with self.link() as link:
             link.check()
             try:
-                return link.account_fields()
+                return link.announced()
             except (*LINK_ERRORS, ValueError) as failed:
                 accounts.logger.info("the known accounts could not be read from Redis: %s", type(failed).__name__)
                 return None
@@ -297,7 +363,7 @@ def configure(
     global _configured
     names = path = None
     if isinstance(accounts, Mapping):
-        names = {provider: frozenset(given) for provider, given in accounts.items()}
+        names = {provider: dict.fromkeys(given, 0) for provider, given in accounts.items()}
     elif accounts is not None:
         path = os.fspath(accounts)
     if broker_url is not None:

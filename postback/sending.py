@@ -20,9 +20,17 @@ from kombu import exceptions as kombu_exceptions
 
 from postback import keys
 from postback.accounts import DEFAULT_ACCOUNT
-from postback.errors import ConfigurationError, EnqueueUnknown, NotEnqueued, PartlyEnqueued, PostbackError, SendError
+from postback.errors import (
+    ConfigurationError,
+    EnqueueUnknown,
+    NotEnqueued,
+    PartlyEnqueued,
+    PostbackError,
+    QueueFull,
+    SendError,
+)
 from postback.options import Options, read_options
-from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, current
+from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, RefusedInPart, current
 from postback.results import EventResult
 from postback.size import check_size, may_be_too_large
 
@@ -90,6 +98,8 @@ def send(event: Event, given: dict[str, Any]) -> EventResult:
             check_size(event, message)
         with producer.link() as link:
             link.check()
+            if producer.rooms(link, [(event.provider, account)]).get((event.provider, account)) == 0:
+                raise _full(producer, event, account, task_id)
             try:
                 _publish(producer, link, event, account, message, options)
             except REFUSALS:
@@ -103,6 +113,16 @@ def send(event: Event, given: dict[str, Any]) -> EventResult:
             f"{event.title()} {task_id} is not in the queue: {_told(producer, away)}", [task_id]
         ) from None
     return _result(producer, event, task_id, options)
+
+
+def _full(producer: Producer, event: Event, account: str, task_id: str) -> QueueFull:
+    return QueueFull(
+        f"{event.title()} {task_id} is not in the queue",
+        [task_id],
+        provider=event.provider,
+        account=account,
+        max_queued=producer.accounts.cap(event.provider, account),
+    )
 
 
 def _message(producer: Producer, event: Event, account: str, task_id: str, options: Options) -> Any:
@@ -260,7 +280,8 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
 
     Raises:
         UnknownAccount, MessageTooLarge: Nothing was sent.
-        NotEnqueued: None of the events is in its queue.
+        NotEnqueued: None of the events is in its queue. :class:`QueueFull` if that is because an account has its
+            ``max_queued`` of events waiting; asked before each pipeline.
         PartlyEnqueued: ``.enqueued`` events are certainly in their queues (the first ones, if all providers share one
             Redis); the ids of the others are in ``.unknown_ids`` and ``.rejected_ids``.
     """
@@ -279,8 +300,13 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
             work.setdefault(producer, []).append(_Item(event, task_id, account, options))
         for producer, items in work.items():
             _send_items(producer, items, progress)
+    except QueueFull as full:
+        if progress.enqueued:
+            raise progress.error(ids, str(full)) from full
+        full.ids = tuple(ids)
+        raise
     except (_BATCH_ERROR, *LINK_ERRORS) as failed:
-        raise progress.error(ids, _told(producer, failed.__cause__ or failed)) from None
+        raise progress.error(ids, _told(producer, progress.learn(failed.__cause__ or failed))) from None
     made = {
         item.task_id: _result(producer, item.event, item.task_id, item.options)
         for producer in work
@@ -298,6 +324,11 @@ class _Item:
     account: str
     options: Options
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Provider and account's name."""
+        return self.event.provider, self.account
+
 
 @dataclass(slots=True)
 class _Progress:
@@ -305,6 +336,16 @@ class _Progress:
 
     enqueued: list[str] = field(default_factory=list)
     awaited: list[str] = field(default_factory=list)
+
+    def learn(self, failure: BaseException) -> BaseException:
+        """Note what Redis said of each awaited event, if it answered; returns the reason to give."""
+        if isinstance(failure, RefusedInPart):
+            self.enqueued += [task_id for task_id, taken in zip(self.awaited, failure.taken, strict=True) if taken]
+            self.awaited = []
+            return failure.__cause__ or failure
+        if isinstance(failure, REFUSALS) and len(self.awaited) == 1:
+            self.awaited = []
+        return failure
 
     def error(self, ids: list[str], told: str) -> SendError:
         """The error that says how far it got."""
@@ -321,12 +362,17 @@ class _Progress:
 
 
 def _send_items(producer: Producer, items: list[_Item], progress: _Progress) -> None:
-    """Publish in pipelines of ``BATCH_EVENTS``, each one round trip; one by one if kombu or its settings cannot."""
+    """Publish in pipelines of ``BATCH_EVENTS``, each one round trip; one by one if kombu or its settings cannot.
+
+    Raises:
+        QueueFull: An account has no room for the next event; those before it are in ``progress``.
+    """
     with producer.link() as link:
         size = BATCH_EVENTS if getattr(link.kombu, "supports_batch_publish", False) else 1
-        for start in range(0, len(items), size):
-            chunk = items[start : start + size]
+        start = 0
+        while start < len(items):
             link.check()
+            chunk = _fitting(producer, link, items[start : start + size])
             messages = [_message(producer, item.event, item.account, item.task_id, item.options) for item in chunk]
             # One more than the chunk: nothing is flushed before the block's end, so a failure concerns it as a whole.
             with link.kombu.batch(max_size=size + 1) if size > 1 else nullcontext():
@@ -337,3 +383,22 @@ def _send_items(producer: Producer, items: list[_Item], progress: _Progress) -> 
                 progress.awaited = [item.task_id for item in chunk]
             progress.enqueued += progress.awaited
             progress.awaited = []
+            start += len(chunk)
+
+
+def _fitting(producer: Producer, link: Link, items: list[_Item]) -> list[_Item]:
+    """The items, up to the first whose account has no room for it; 1 or more.
+
+    Raises:
+        QueueFull: There is none even for the first.
+    """
+    rooms = producer.rooms(link, [item.place for item in items])
+    for position, item in enumerate(items if rooms else ()):
+        room = rooms.get(item.place)
+        if room == 0 and position == 0:
+            raise _full(producer, item.event, item.account, item.task_id)
+        if room == 0:
+            return items[:position]
+        if room is not None:
+            rooms[item.place] = room - 1
+    return items

@@ -6,6 +6,9 @@ import argparse
 import os
 import sys
 
+from celery.concurrency import get_implementation
+from celery.platforms import EX_FAILURE
+
 from config.policies import PROVIDERS
 from config.settings import load_settings
 from postback.errors import ConfigurationError
@@ -13,7 +16,11 @@ from workers.composition import compose, node_name
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a worker until it is told to stop. Returns the exit status; 2 if the settings are wrong."""
+    """Run a worker until it is told to stop.
+
+    Returns:
+        The exit status: 0 after a warm shutdown (SIGTERM), 2 if the settings are wrong, else 1.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m workers", description="Deliver the events of one provider's accounts."
     )
@@ -25,20 +32,19 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigurationError as error:
         print(f"postback: {error}", file=sys.stderr)
         return 2
-    app.worker_main(
-        [
-            # Celery's banner is no JSON.
-            *(["--quiet"] if settings.log_format == "json" else []),
-            "worker",
-            "--pool=threads",
-            f"--concurrency={settings.concurrency}",
-            f"--hostname={node_name(provider)}",
-            f"--loglevel={settings.log_level}",
-            "--without-gossip",
-            "--task-events",
-        ]
+    worker = app.Worker(
+        hostname=node_name(provider),
+        pool_cls=get_implementation("threads"),
+        concurrency=settings.concurrency,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        task_events=True,
+        # Celery's banner is no JSON.
+        quiet=settings.log_format == "json",
     )
-    return 0
+    worker.start()
+    # Celery sets none where the worker was cut short.
+    return EX_FAILURE if worker.exitcode is None else int(worker.exitcode)
 
 
 if __name__ == "__main__":

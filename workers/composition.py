@@ -20,7 +20,7 @@ from tasks import runtime, task
 from tasks.delivery import Report
 from tasks.grants import REGISTRY, Grant
 from tasks.signatures import Followers
-from workers import logs, process, rows, scripts
+from workers import logs, process, rows, scripts, writes
 from workers.control import install_control
 from workers.http import RequestsSender
 from workers.inspection import install_active_queues
@@ -45,7 +45,13 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     """
     accounts = served(settings, environ, provider)
     logs.configure(settings, accounts)
-    client = partial(connect, settings.broker_of(provider), timeout_s=REPLY_S, connect_timeout_s=CONNECT_S)
+    client = partial(
+        connect,
+        settings.broker_of(provider),
+        timeout_s=REPLY_S,
+        connect_timeout_s=CONNECT_S,
+        client_class=writes.Client,
+    )
     governor = process.install(partial(client, single=True), accounts, Followers(settings.link_queues))
     measurements: Measurements | None = None
     if settings.metrics_port is not None:
@@ -69,6 +75,7 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     app.config_from_object(celery_config(settings, provider))
     sentinel = settings.broker_url_of(provider).startswith("sentinel:")
     app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
+    app.loader.override_backends = writes.BACKENDS
     app.conf.task_queues = account_queues(accounts.values())
     task.register(app)
     install_active_queues()

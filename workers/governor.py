@@ -498,6 +498,7 @@ class Governor:
                 "windows": [[window.limit, window.window_s, window.text] for window in account.windows],
                 "batch_max": account.batch_max,
                 "lease_s": account.lease_s,
+                "max_queued": account.max_queued,
             }
             pipeline.hset(accounts_key, queue, json.dumps(told))
         pipeline.hset(

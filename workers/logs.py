@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+import redis
+
 from config.accounts import Account
 from config.secret import MASK
 from config.settings import Settings
@@ -29,6 +31,9 @@ SHORTEST_SECRET: Final = 4
 #: Loggers that are kept at WARNING whatever the level. One line per outcome is ours; Celery's "received" and "succeeded" would make it three, with a
 #: look-up's answer in it. At DEBUG its pool, and kombu if asked to, write whole messages: a person's data.
 QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "celery.pool", "kombu.channel")
+
+#: Celery's logger of the error that ends a worker.
+LAST_WORDS: Final = "celery.worker"
 
 #: Longest id or name of a message that is shown; anybody may write one.
 MAX_WORD: Final = 100
@@ -151,9 +156,21 @@ def configure(settings: Settings, accounts: Mapping[str, Account]) -> None:
     root.setLevel(settings.log_level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(LAST_WORDS).addFilter(_redis_error_on_one_line)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _redis_error_on_one_line(record: logging.LogRecord) -> bool:
+    """What Redis said says all. The way through three libraries adds forty lines and no reason."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, redis.RedisError):
+        # redis-py quotes the whole command where a pipeline failed.
+        said = str(error).rpartition("caused error: ")[2]
+        record.msg = scrub(_line(f"{record.msg}: {said}"))
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: Any) -> None:

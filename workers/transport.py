@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
+import redis
 from kombu.transport import redis as kombu_redis
 
 from tasks.grants import GRANT_PREFIX, Grant
@@ -18,6 +19,7 @@ from tasks.task import REFUSED_TASK
 from workers import process
 from workers.feeder import Feeder, Loop
 from workers.rows import kwargs_shown
+from workers.writes import Client
 
 #: The body of a message that stands for a grant: no arguments, no links.
 BODY: Final = json.dumps([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
@@ -93,6 +95,10 @@ class _GovernedChannel:
         #: Consumer tag -> governed queue.
         self._governed: dict[str, str] = {}
         super().__init__(*args, **kwargs)
+
+    def _get_client(self) -> Any:
+        stock = super()._get_client()  # type: ignore[misc]
+        return Client if stock is redis.Redis else stock
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any

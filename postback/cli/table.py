@@ -193,6 +193,14 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
         row = f"{counted(account.failures, 'failure')} in a row, " if account.failures else ""
         said = f": {account.last_failure}" if account.last_failure else ""
         yield f"{row}last failure {_ago(now_ms - account.last_failure_ms)}{said}", "yellow"
+    if account.max_queued:
+        held = account.queued + account.delayed
+        full = held >= account.max_queued
+        yield (
+            f"{held:,} of at most {account.max_queued:,} events wait"
+            + (": producers get QueueFull until some have gone" if full else ""),
+            "red" if full else "dim",
+        )
     if account.oldest_ms and now_ms - account.oldest_ms > 600_000:
         yield f"the oldest event has waited {duration((now_ms - account.oldest_ms) / 1000)}", "dim"
     if account.dead:

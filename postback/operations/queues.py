@@ -48,12 +48,14 @@ class Announced:
         at_ms: When they said so, by the worker's clock.
         windows: The account's quota; empty if none is known.
         batch_max: Most events in one request.
+        max_queued: Most events that producers may let wait; 0: no cap.
     """
 
     queue: str
     at_ms: float
     windows: tuple[Window, ...]
     batch_max: int
+    max_queued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,11 @@ def announced(client: redis.Redis, names: Iterable[str]) -> dict[str, Announced]
             told = _object(text)
             windows = tuple(window for given in told.get("windows") or () if (window := _window(given)))
             found[field] = Announced(
-                field, _number(told.get("at")), windows, max(1, int(_number(told.get("batch_max"))))
+                field,
+                _number(told.get("at")),
+                windows,
+                max(1, int(_number(told.get("batch_max")))),
+                max(0, int(_number(told.get("max_queued")))),
             )
     return found
 

@@ -58,6 +58,8 @@ class AccountStatus:
     failures: int = 0
     windows: tuple[Window, ...] = ()
     batch_max: int = 1
+    #: Most events that producers may let wait; 0: no cap.
+    max_queued: int = 0
     log: Log
     #: When the longest waiting event was enqueued; None if none waits or says it.
     oldest_ms: float | None = None
@@ -124,6 +126,7 @@ class AccountStatus:
             "account": self.account,
             "queued": self.queued,
             "delayed": self.delayed,
+            "max_queued": self.max_queued,
             "in_flight": self.in_flight,
             "dead": self.dead,
             "paused": self.paused
@@ -273,6 +276,7 @@ def _account(
         failures=int(_number(meta, "fails") or 0),
         windows=told.windows if told else (),
         batch_max=told.batch_max if told else 1,
+        max_queued=told.max_queued if told else 0,
         log=Log(at_ms, times, requests),
         oldest_ms=int(oldest) or None,
         last_due_ms=int(last_due) or None,

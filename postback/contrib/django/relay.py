@@ -22,11 +22,11 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from kombu.utils import json as kombu_json
 
-from postback import sending
+from postback import keys, sending
 from postback.contrib.django.conf import OutboxSettings
 from postback.contrib.django.lanes import Lanes
 from postback.contrib.django.models import OutboxEvent
-from postback.errors import ConfigurationError, PostbackError, SendError
+from postback.errors import ConfigurationError, PostbackError, QueueFull, SendError
 from postback.events import EVENTS, event_class
 
 __all__ = ["Moved", "Relay"]
@@ -61,7 +61,7 @@ class Moved:
 
 @dataclass(slots=True)
 class _Outage:
-    """A place that could not be reached: tried again after a growing, jittered wait."""
+    """A place that could not be reached, or an account without room: tried again after a growing, jittered wait."""
 
     wait_s: float
     again_at: float
@@ -149,18 +149,30 @@ class Relay:
             if may_take_s is None:
                 return
             deadline = self._clock() + may_take_s
-            rows = list(self._pending().filter(provider=provider)[: self.settings.batch])
+            pending = self._pending().filter(provider=provider).exclude(account__in=self._full(provider))
+            rows = list(pending[: self.settings.batch])
             sent: list[int] = []
+            full: set[str] = set()
+            away: str | None = None
             done = 0
             for row in rows:
                 if self.stop.is_set() or self._clock() > deadline:
                     break
+                done += 1
+                if row.account in full:
+                    continue
                 try:
                     _send(row)
-                except (SendError, ConfigurationError) as away:
+                except QueueFull as refused:
+                    # Those of its account wait behind it, those of other accounts do not.
+                    full.add(row.account)
+                    moved.away = str(refused)
+                    self._note(row, moved.away)
+                    self._is_away(keys.queue(provider, row.account), moved.away)
+                except (SendError, ConfigurationError) as refused:
                     # The event is not to blame, and those behind it must not overtake it.
-                    moved.away = str(away)
-                    self._note(row, str(away))
+                    moved.away = away = str(refused)
+                    self._note(row, away)
                     break
                 except Exception as unsendable:
                     logger.error("%s %s can never be sent: %s", row.task, row.event_id, _reason(unsendable))
@@ -168,17 +180,22 @@ class Relay:
                     moved.failed += 1
                 else:
                     sent.append(row.seq)
-                done += 1
+                    self._is_back(keys.queue(provider, row.account))
             if sent:
                 self._events.filter(seq__in=sent).order_by().update(
                     state=OutboxEvent.State.SENT, sent_at=timezone.now(), attempts=F("attempts") + 1, error=""
                 )
         moved.sent += len(sent)
-        if done < len(rows) and moved.away:
-            self._is_away(provider, moved.away)
+        if away:
+            self._is_away(provider, away)
         elif rows:
             self._is_back(provider)
             moved.more = moved.more or len(rows) == self.settings.batch or done < len(rows)
+
+    def _full(self, provider: str) -> list[str]:
+        """Accounts that had no room a moment ago, as rows name them: "" is the default one."""
+        places = [name.partition(".") for name in self._outages if not self._is_due(name)]
+        return [account for owner, dot, account in places if dot and owner == provider]
 
     def _note(self, row: OutboxEvent, error: str, state: str = OutboxEvent.State.PENDING) -> None:
         self._events.filter(seq=row.seq).order_by().update(
@@ -202,14 +219,14 @@ class Relay:
         """Note it; how long to wait, in seconds."""
         outage = self._outages.get(name)
         if outage is None:
-            logger.warning("%s: %s; the outbox waits and tries again", name, why)
+            logger.warning("%s: %s; the outbox waits and tries again", name.rstrip("."), why)
         wait_s = min(LONGEST_WAIT_S, 2 * outage.wait_s if outage else self.settings.poll_s)
         self._outages[name] = _Outage(wait_s, self._clock() + wait_s * random.uniform(0.5, 1.0))
         return wait_s
 
     def _is_back(self, name: str) -> None:
         if self._outages.pop(name, None) is not None:
-            logger.warning("%s: back; the outbox goes on", name)
+            logger.warning("%s: back; the outbox goes on", name.rstrip("."))
 
 
 def _send(row: OutboxEvent) -> None:

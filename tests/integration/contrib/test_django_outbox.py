@@ -19,7 +19,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 import postback
-from postback import ConfigurationError, MessageTooLarge, sending, tgtrack, tonai
+from postback import ConfigurationError, MessageTooLarge, keys, sending, tgtrack, tonai
 from tests.integration.contrib.queues import hashed, messages
 from tests.integration.contrib.transactions import rolled_back
 from tests.servers import RedisServer
@@ -232,6 +232,59 @@ def test_redis_is_away(alias: str, broker: redis.Redis, rows: Any, redis_server:
     postback.configure(broker_url=redis_server.url)
     assert relay(alias).drain().sent == 3
     assert set(rows.values_list("state", "error")) == {("sent", "")}
+
+
+def announce(broker: redis.Redis, **caps: int) -> None:
+    """Name TGTrack accounts as their workers do, with the events that may wait in each (0: any number)."""
+    for name, cap in caps.items():
+        broker.hset(keys.ACCOUNTS, f"tgtrack.{name}", json.dumps({"at": 1, "max_queued": cap}))
+
+
+def test_a_full_account_keeps_its_rows(alias: str, broker: redis.Redis, rows: Any) -> None:
+    """What an account has no room for stays pending with its reason, and goes in order once there is room."""
+    announce(broker, main=2)
+    for event in numbered(5):
+        event.delay_via_outbox(using=alias)
+    moved = relay(alias).drain()
+    assert (moved.sent, moved.failed) == (2, 0)
+    assert "max_queued of 2" in moved.away
+    assert list(rows.values_list("state", "attempts")) == [("sent", 1)] * 2 + [("pending", 1)] + [("pending", 0)] * 2
+    assert "max_queued of 2" in rows.get(seq=rows.filter(state="pending").first().seq).error
+    broker.delete(*keys.priority_lists("tgtrack.main"))
+    assert relay(alias).drain().sent == 2
+    assert [message.kwargs["event"]["user_id"] for message in messages(broker)] == ["2", "3"]
+
+
+def test_a_full_account_holds_up_no_other(alias: str, broker: redis.Redis, rows: Any) -> None:
+    """More events than a batch wait for one account; another account's event behind them goes at once."""
+    announce(broker, main=1, shop=0)
+    for event in numbered(8):
+        event.delay_via_outbox(using=alias)
+    tgtrack.AddEvent(user_id="7", event_type="sale", account="shop").delay_via_outbox(using=alias)
+    moving = relay(alias, batch=3)
+    moved = moving.drain()
+    assert moved.sent == 2
+    assert len(messages(broker, "tgtrack.shop")) == 1
+    assert rows.filter(state="pending").count() == 7
+
+
+def test_a_full_account_is_told_once(alias: str, broker: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    """One line when it is full and one when it takes events again, however often it was asked."""
+    announce(broker, main=1)
+    for event in numbered(3):
+        event.delay_via_outbox(using=alias)
+    clock = Clock()
+    moving = relay(alias)
+    moving._clock = clock
+    for _ in range(10):
+        moving.look()
+        clock.now += 10
+    broker.delete(*keys.priority_lists("tgtrack.main"))
+    moving.look()
+    words = [record.getMessage() for record in caplog.records if record.name == "postback.relay"]
+    assert len(words) == 3  # full, back, and full again after the one event that it has room for
+    assert words[0].startswith("tgtrack: tgtrack.AddEvent")
+    assert words[1] == "tgtrack: back; the outbox goes on"
 
 
 def test_redis_goes_in_the_middle(alias: str, broker: redis.Redis, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.test import override_settings
 
 import postback
-from postback import ConfigurationError, NoResult, tgtrack
+from postback import ConfigurationError, NoResult, keys, tgtrack
 from postback.testing import collect
 from tests.integration.contrib.queues import messages
 from tests.integration.contrib.transactions import rolled_back
@@ -166,6 +166,20 @@ def test_redis_is_away_at_the_commit(alias: str, site: None, caplog: pytest.LogC
     assert "mine was not sent after the commit" in record.getMessage()
     assert "s3cret" not in caplog.text
     assert "987654321" not in caplog.text
+
+
+def test_a_full_account_at_the_commit(alias: str, broker: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    """The commit stands, and one ERROR line names the event's id, the account and its cap."""
+    broker.hset(keys.ACCOUNTS, "tgtrack.main", '{"max_queued": 1}')
+    for task_id in ("first", "second"):
+        with transaction.atomic(using=alias):
+            EVENT.delay_on_commit(using=alias, task_id=task_id)
+    (record,) = [record for record in caplog.records if record.name == "postback"]
+    assert record.levelname == "ERROR"
+    assert "second was not sent after the commit" in record.getMessage()
+    assert "tgtrack.main has its max_queued of 1 events waiting" in record.getMessage()
+    assert "987654321" not in caplog.text
+    assert len(messages(broker)) == 1
 
 
 def test_a_wrong_option_fails_before_the_commit(alias: str, broker: redis.Redis) -> None:

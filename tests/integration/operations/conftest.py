@@ -37,8 +37,16 @@ class Desk:
         self.url = url
         self.now_ms = int(time.time() * 1000)
 
-    def announce(self, queue: str, windows: Any = TGTRACK, *, age_s: float = 0, batch_max: int = 1) -> None:
-        told = {"at": self.now_ms - age_s * 1000, "windows": windows, "batch_max": batch_max, "lease_s": 30}
+    def announce(
+        self, queue: str, windows: Any = TGTRACK, *, age_s: float = 0, batch_max: int = 1, max_queued: int = 0
+    ) -> None:
+        told = {
+            "at": self.now_ms - age_s * 1000,
+            "windows": windows,
+            "batch_max": batch_max,
+            "lease_s": 30,
+            "max_queued": max_queued,
+        }
         self.client.hset(keys.ACCOUNTS, queue, json.dumps(told))
 
     def raw(self, event: Event, **options: Any) -> bytes:

@@ -210,6 +210,33 @@ def test_table(desk, command):
     assert "500/500 h" in text
 
 
+def test_the_cap_stands_beside_what_waits(desk, command):
+    """An account with ``max_queued`` shows both numbers, for people and for machines."""
+    desk.announce(QUEUE, max_queued=1000)
+    desk.client.lpush(STEP, *[b"x"] * 3)
+    desk.client.zadd(keys.delayed(QUEUE), {b"y": 1})
+    assert command("status") == 0
+    assert "4 of at most 1,000 events wait" in command.out
+    assert "QueueFull" not in command.out
+    assert command.json("status", "--json")["accounts"][0]["max_queued"] == 1000
+
+
+def test_a_full_account_says_what_producers_get(desk, command):
+    """At its cap the line names the error."""
+    desk.announce(QUEUE, max_queued=3)
+    desk.client.lpush(STEP, *[b"x"] * 3)
+    assert command("status") == 0
+    assert "3 of at most 3 events wait: producers get QueueFull" in command.out
+
+
+def test_without_a_cap_nothing_is_said(desk, command):
+    """An account without ``max_queued`` has no line of it, and 0 for machines."""
+    desk.announce(QUEUE)
+    assert command("status") == 0
+    assert "at most" not in command.out
+    assert command.json("status", "--json")["accounts"][0]["max_queued"] == 0
+
+
 def test_control_characters_of_a_provider_do_not_reach_the_terminal(desk, command):
     """A detail cannot steer the terminal."""
     desk.announce(QUEUE)

@@ -285,6 +285,12 @@ class TestOverrides:
         with pytest.raises(ConfigurationError, match=rf"\[mytracker\.main\] {key}: "):
             make("mytracker", **{key: value})
 
+    @pytest.mark.parametrize("value", [-1, 1.5, 10**10, "9", True])
+    def test_no_cap_of_waiting_events(self, value: object) -> None:
+        """`max_queued` is a whole number, 0 for none."""
+        with pytest.raises(ConfigurationError, match=r"\[mytracker\.main\] max_queued: "):
+            make("mytracker", max_queued=value)
+
     @pytest.mark.parametrize(
         ("provider", "key", "value"),
         [

@@ -65,7 +65,7 @@ def by_producers_file(name: str, folder: Path) -> bool:
 
 
 def by_announcement(name: str, folder: Path) -> bool:
-    return names_announced([f"tgtrack.{name}".encode()]) == {"tgtrack": frozenset([name])}
+    return names_announced({f"tgtrack.{name}".encode(): b"{}"}) == {"tgtrack": {name: 0}}
 
 
 def by_operators(name: str, folder: Path) -> bool:

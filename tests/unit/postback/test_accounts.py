@@ -7,12 +7,13 @@ from postback.accounts import KnownAccounts, names_in_file
 class Redis:
     """The announced accounts, and how often they were read."""
 
-    def __init__(self, *fields):
+    def __init__(self, *fields, **announcements):
         self.fields, self.reads = list(fields), 0
+        self.announcements = {f"tgtrack.{name}".encode(): text for name, text in announcements.items()}
 
     def __call__(self):
         self.reads += 1
-        return self.fields
+        return None if self.fields is None else {**dict.fromkeys(self.fields, b"{}"), **self.announcements}
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,48 @@ def test_a_file_keeps_redis_out(tmp_path):
         known.choose("tgtrack", "main")
     assert redis.reads == 0
     assert "secret" not in repr(vars(known)) + str(caught.value)
+
+
+def test_the_cap_comes_with_the_name():
+    """An announced `max_queued` is known without a further read."""
+    redis = Redis(main=b'{"at": 1, "max_queued": 500}')
+    known = KnownAccounts(redis)
+    known.choose("tgtrack", "main")
+    assert known.cap("tgtrack", "main") == 500
+    assert redis.reads == 1
+
+
+@pytest.mark.parametrize(
+    "announcement",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"{}",
+        *(b'{"max_queued": %s}' % cap for cap in (b"0", b"-5", b'"9"', b"true", b"[]")),
+    ],
+)
+def test_what_is_no_cap_is_none(announcement):
+    """Anybody may write the hash: a cap that is none is no cap, and the account is known all the same."""
+    known = KnownAccounts(Redis(main=announcement))
+    assert known.choose("tgtrack", "main") == "main"
+    assert known.cap("tgtrack", "main") == 0
+
+
+def test_an_unknown_account_has_no_cap():
+    """Where nothing is known, nothing is capped."""
+    assert KnownAccounts(lambda: None).cap("tgtrack", "main") == 0
+
+
+def test_the_file_has_the_cap(tmp_path):
+    """A producer with an accounts file takes the cap from it."""
+    file = tmp_path / "accounts.toml"
+    file.write_text('[tgtrack.main]\napi_key = "secret"\nmax_queued = 70\n[tgtrack.shop]\napi_key = "x"\n')
+    known = KnownAccounts(Redis(), path=str(file))
+    known.choose("tgtrack", "main")
+    assert (known.cap("tgtrack", "main"), known.cap("tgtrack", "shop")) == (70, 0)
 
 
 @pytest.mark.parametrize("content", [None, b"[tgtrack", b'x = "hunter2', b"\xff"])

@@ -242,30 +242,52 @@ def test_send_many(client):
     assert postback.send_many([]) == []
 
 
-def test_send_many_says_how_many(client, monkeypatch):
-    """Redis refuses the second pipeline: the first is certain, the second unknown, the third certainly not in."""
+@pytest.fixture
+def at_the_second_pipeline(monkeypatch):
+    """Pipelines of 10 events; what is put into it is called before the second one."""
     monkeypatch.setattr(sending, "BATCH_EVENTS", 10)
-    checks = []
+    actions, checks = [], []
     check = producer.Link.check
 
-    def second_is_refused(link):
+    def checked(link):
         checks.append(1)
-        client.config_set("maxmemory", "1" if len(checks) == 2 else "0")
         check(link)
+        if len(checks) == 2:
+            actions[0]()
 
-    monkeypatch.setattr(producer.Link, "check", second_is_refused)
-    postback.configure(
-        broker_url=f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0",
-        accounts={"tgtrack": ["main"]},
-    )
+    monkeypatch.setattr(producer.Link, "check", checked)
+    return actions.append
+
+
+def test_send_many_into_a_full_redis(client, server, at_the_second_pipeline):
+    """Redis refuses the second pipeline: the first is in, everything else certainly not."""
+    postback.configure(broker_url=f"redis://127.0.0.1:{server.port}/0", accounts={"tgtrack": ["main"]})
+    at_the_second_pipeline(lambda: client.config_set("maxmemory", "1"))
     try:
-        with pytest.raises(PartlyEnqueued) as caught:
+        with pytest.raises(PartlyEnqueued, match="OutOfMemoryError") as caught:
             postback.send_many([EVENT] * 25)
     finally:
         client.config_set("maxmemory", "0")
     error = caught.value
-    assert (error.enqueued, len(error.unknown_ids), len(error.rejected_ids)) == (10, 10, 5)
+    assert (error.enqueued, len(error.unknown_ids), len(error.rejected_ids)) == (10, 0, 15)
     assert client.llen(QUEUE) == 10
+    assert "body" not in str(error)
+
+
+def test_send_many_says_how_many(client, server, at_the_second_pipeline):
+    """Redis freezes under the second pipeline: the first is certain, the second unknown, the third certainly not in."""
+    postback.configure(
+        broker_url=f"redis://127.0.0.1:{server.port}/0", accounts={"tgtrack": ["main"]}, send_timeout_s=0.4
+    )
+    process = int(client.info("server")["process_id"])
+    at_the_second_pipeline(lambda: os.kill(process, signal.SIGSTOP))
+    try:
+        with pytest.raises(PartlyEnqueued) as caught:
+            postback.send_many([EVENT] * 25)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    error = caught.value
+    assert (error.enqueued, len(error.unknown_ids), len(error.rejected_ids)) == (10, 10, 5)
     assert "body" not in str(error)
 
 
