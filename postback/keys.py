@@ -42,7 +42,7 @@ def dead_notices_failed(provider: str) -> str:
 
 
 def dead_notices_lock(provider: str) -> str:
-    """string with an expiry: the process that calls the hook now."""
+    """String with an expiry: the process that calls the hook now."""
     return f"{provider}.dead.notices.lock"
 
 

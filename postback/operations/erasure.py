@@ -1,4 +1,4 @@
-"""Removing a person's events from everything that waits: queues, delayed and held events, halves of batches, dead letters.
+"""Removing a person's events from everything that waits: queues, delayed and held events, halves of batches, dead letters, notices of them.
 
 An event is a person's if one of its fields says so (``user_id``, ``telegramUserId``, ``customUserId`` and their like, the
 people of a Telegram update, the same in an opaque payload or in a linked event). What cannot be read is a person's if
@@ -57,7 +57,7 @@ class Erased:
     """What was removed.
 
     Attributes:
-        by_place: Queue or dead-letter list -> events removed.
+        by_place: Queue, dead-letter list or list of notices -> entries removed.
         in_flight: The person's events on the wire just now. They are not removed, and may come back to a queue.
     """
 
@@ -99,8 +99,8 @@ def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = No
         for queue in sorted(set(queues.announced(client, names)) | queues.queues_with_events(client, names)):
             _erase_account(client, queue, person, result)
         for name in names:
-            dead = keys.dead(name)
-            result.by_place[dead] += _erase_list(client, dead, f"{name}.", person)
+            for letters in (keys.dead(name), keys.dead_notices(name), keys.dead_notices_failed(name)):
+                result.by_place[letters] += _erase_list(client, letters, f"{name}.", person)
         if result.total == before:
             break
     result.by_place = +result.by_place
