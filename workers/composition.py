@@ -49,7 +49,9 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     hook = load_hook(settings.on_dead, settings, provider) if settings.on_dead else None
     logs.configure(settings, accounts)
     client = partial(connect, settings.broker_of(provider), timeout_s=REPLY_S, connect_timeout_s=CONNECT_S)
-    governor = process.install(partial(client, single=True), accounts, Followers(settings.link_queues))
+    governor = process.install(
+        partial(client, single=True), accounts, Followers(settings.link_queues), notices=hook is not None
+    )
     measurements: Measurements | None = None
     if settings.metrics_port is not None:
         measurements = Measurements(process.current_accounts, lambda: list(REGISTRY.values()), lambda: governor.unsent)
