@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
             f"--hostname={node_name(provider)}",
             f"--loglevel={settings.log_level}",
             "--without-gossip",
+            # Mingling asks other workers over remote control.
+            *([] if settings.remote_control else ["--without-mingle"]),
             "--task-events",
         ]
     )
