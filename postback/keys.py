@@ -32,7 +32,7 @@ def dead(provider: str) -> str:
 
 
 def dead_notices(provider: str) -> str:
-    """list: dead letters of which the application is still to be told; the oldest at the right. Only where a hook is configured."""
+    """list: dead letters of which the application is still to be told, if there is a hook; the oldest at the right."""
     return f"{provider}.dead.notices"
 
 

@@ -33,9 +33,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at an empty list, and while Redis is away.
 POLL_S: Final = 1.0
-#: Seconds after a failed notice until the next one is tried again: the first pause, and the longest.
+#: Seconds after a failed notice until the next one is tried again: the first and the longest.
 PAUSE_S: Final = (1.0, 60.0)
-#: Seconds after which a call is given up: its notice goes behind the others, and another process may go on.
+#: Seconds after which a call is given up: its notice goes behind the others, and another process
+#: may go on.
 LONGEST_CALL_S: Final = 60.0
 #: Seconds for which a process holds the right to call, and after which it renews it.
 LOCK_S: Final = 10.0
@@ -150,7 +151,8 @@ class Notices:
         self._token = uuid.uuid4().hex
         self._pause_s = pause_s[0]
         self._retry_at_s = 0.0
-        #: What a call that has returned left to do in Redis. A lost connection must not lead to a second call.
+        #: What a call that has returned left to do in Redis: a lost connection must not lead to a
+        #: second call.
         self._unsettled: Callable[[], object] | None = None
         #: When the running call began (monotonic), and the list and entry that it is about.
         self._call: tuple[float, str, bytes] | None = None

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NEW, FAILED = keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")
 PERSON = "987654321"
-#: An application: each call is a line of a file. Some letters hang or raise, and some hang in the first process only.
+#: An application: each call is a line of a file. Some letters hang or raise, and some hang in the
+#: first process only.
 SHOP = """
 import json, os, time
 FOLDER = os.path.dirname(__file__)

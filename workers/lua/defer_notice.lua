@@ -1,4 +1,5 @@
--- DEFER_NOTICE: puts a notice whose hook has failed behind the other failed ones. One that was erased meanwhile stays erased.
+-- DEFER_NOTICE: puts a notice whose hook has failed behind the other failed ones. One that was erased
+-- meanwhile stays erased.
 --
 -- KEYS  1 list that it lies in    2 list of failed notices; may be the same
 -- ARGV  1 its bytes

@@ -11,7 +11,8 @@ if ms == 0 then
   redis.call('DEL', KEYS[1])
   return 0
 end
--- DEL goes first: a full Redis refuses a SET unless the script has written before. The notices are part of what fills it.
+-- DEL goes first: a full Redis refuses a SET unless the script has written before. The notices are
+-- part of what fills it.
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], token, 'PX', ms)
 return 1
