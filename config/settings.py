@@ -37,6 +37,8 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_METRICS_PORT": "",
         "POSTBACK_METRICS_ADDRESS": "127.0.0.1",
         "POSTBACK_EXPORTER_PORT": "9180",
+        "POSTBACK_ON_DEAD": "",
+        "POSTBACK_REMOTE_CONTROL": "1",
     }
 )
 
@@ -44,8 +46,28 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
 #: not the provider.
 MAX_CONCURRENCY: Final = 256
 
+_NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+#: Ways to write ``POSTBACK_ON_DEAD``: a function of a module, or a Celery task and its queue.
+_FUNCTION: Final = re.compile(rf"(?P<module>{_NAME}):(?P<name>{_NAME})")
+_TASK: Final = re.compile(r"celery:(?P<name>[^\s@]{1,200})@(?P<queue>[^\s@]{1,200})")
+
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS: Final = ("text", "json")
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Who is told of dead letters: a function of a module, or a Celery task of a queue.
+
+    Attributes:
+        name: The function in its module, or the task's full name.
+        module: Empty for a task.
+        queue: Empty for a function.
+    """
+
+    name: str
+    module: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +95,10 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     #: Port of ``python -m workers.metrics``.
     exporter_port: int = 9180
+    #: Who is told of each dead letter; None for nobody.
+    on_dead: Hook | None = None
+    #: Whether workers listen to Celery's remote control.
+    remote_control: bool = True
 
     @property
     def broker_url(self) -> str:
@@ -135,6 +161,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         else None,
         metrics_address=_address("POSTBACK_METRICS_ADDRESS", text("POSTBACK_METRICS_ADDRESS")),
         exporter_port=_whole("POSTBACK_EXPORTER_PORT", text("POSTBACK_EXPORTER_PORT"), 0, 65535),
+        on_dead=_hook("POSTBACK_ON_DEAD", text("POSTBACK_ON_DEAD")),
+        remote_control=_choice("POSTBACK_REMOTE_CONTROL", text("POSTBACK_REMOTE_CONTROL"), ("0", "1")) == "1",
     )
 
 
@@ -156,6 +184,23 @@ def _names(name: str, value: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[\w.:-]{1,255}", one) for one in names):
         raise ConfigurationError(f"{name} must be names of queues, separated by commas")
     return names
+
+
+def _hook(name: str, value: str) -> Hook | None:
+    if not value:
+        return None
+    match = _TASK.fullmatch(value) if value.startswith("celery:") else _FUNCTION.fullmatch(value)
+    if match is None:
+        raise ConfigurationError(
+            f"{name} must be a function such as shop.events:on_dead, or a Celery task and its queue such as "
+            "celery:shop.tasks.on_dead@shop-queue"
+        )
+    hook = Hook(**match.groupdict())
+    if hook.queue.partition(".")[0] in PROVIDERS:
+        raise ConfigurationError(
+            f"{name} names a queue of a provider's events; the task needs a queue of your own workers"
+        )
+    return hook
 
 
 def _address(name: str, value: str) -> str:

@@ -37,8 +37,18 @@ def dead(provider: str) -> str:
 
 
 def dead_notices(provider: str) -> str:
-    """list: dead letters that the application's hook has not heard of yet, if there is a hook."""
+    """list: dead letters of which the application is still to be told, if there is a hook; the oldest at the right."""
     return f"{provider}.dead.notices"
+
+
+def dead_notices_failed(provider: str) -> str:
+    """list: notices whose hook has raised; the next to be tried again at the right."""
+    return f"{provider}.dead.notices.failed"
+
+
+def dead_notices_lock(provider: str) -> str:
+    """String with an expiry: the process that calls the hook now."""
+    return f"{provider}.dead.notices.lock"
 
 
 def priority_list(queue_name: str, step: int) -> str:

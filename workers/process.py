@@ -46,11 +46,25 @@ _process: Process | None = None
 
 
 def install(
-    connect: Callable[[], redis.Redis], accounts: Mapping[str, Account], followers: Followers = FOLLOWERS
+    connect: Callable[[], redis.Redis],
+    accounts: Mapping[str, Account],
+    followers: Followers = FOLLOWERS,
+    *,
+    notices: bool = False,
 ) -> Governor:
-    """Make this process a worker of ``accounts``, whose events may have these followers. Returns its governor."""
+    """Make this process a worker.
+
+    Args:
+        connect: Makes a client with one connection of its own.
+        accounts: Queue -> account.
+        followers: Checks what hangs on a message.
+        notices: A hook hears of dead letters.
+
+    Returns:
+        Its governor.
+    """
     global _process
-    _process = Process(Governor(connect, current_accounts, followers=followers), accounts)
+    _process = Process(Governor(connect, current_accounts, notices=notices, followers=followers), accounts)
     atexit.register(_process.governor.release_all)
     return _process.governor
 

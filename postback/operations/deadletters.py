@@ -95,6 +95,21 @@ def count(client: redis.Redis, provider: str) -> DeadCount:
     return DeadCount(counts)
 
 
+def notices(client: redis.Redis, providers: Iterable[str]) -> dict[str, int]:
+    """Provider -> dead letters of which ``POSTBACK_ON_DEAD`` has not been told yet.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    names = list(providers)
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.llen(keys.dead_notices(name))
+        pipeline.llen(keys.dead_notices_failed(name))
+    lengths = pipeline.execute()
+    return {name: new + failed for name, new, failed in zip(names, lengths[::2], lengths[1::2], strict=True)}
+
+
 @dataclass(slots=True)
 class Moved:
     """What a replay or a drop did, or would do.

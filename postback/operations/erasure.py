@@ -1,6 +1,6 @@
 """Removing a person's events from everything that waits, and what was answered about them.
 
-Events wait in queues, delayed and held sets, halves of batches and dead letters; answers are Celery's results. Either is a
+Events wait in queues, delayed and held sets, halves of batches, dead letters and notices of them; answers are Celery's results. Either is a
 person's if one of its fields says so: a field that its event declares as a person's (``user_id``, ``wallet_address`` …), the
 people of a Telegram update, their like in an opaque payload or in a linked event. What cannot be read is a person's if the
 id stands in it as a word.
@@ -68,7 +68,7 @@ class Erased:
     """What was removed.
 
     Attributes:
-        by_place: Queue or dead-letter list -> events removed.
+        by_place: Queue, dead-letter list or list of notices -> entries removed.
         in_flight: The person's events on the wire just now. They are not removed, and may come back to a queue.
         results: Answers removed that a caller might still have read.
     """
@@ -113,8 +113,8 @@ def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = No
         for queue in sorted(set(queues.announced(client, names)) | queues.queues_with_events(client, names)):
             _erase_account(client, queue, person, result)
         for name in names:
-            dead = keys.dead(name)
-            result.by_place[dead] += _erase_list(client, dead, f"{name}.", person)
+            for letters in (keys.dead(name), keys.dead_notices(name), keys.dead_notices_failed(name)):
+                result.by_place[letters] += _erase_list(client, letters, f"{name}.", person)
         if result.total == before:
             break
     result.by_place = +result.by_place

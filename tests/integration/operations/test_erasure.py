@@ -261,6 +261,17 @@ def test_everywhere(desk, command, govern):
     assert erase(desk.client, OTHER).total == 6
 
 
+@pytest.mark.parametrize("name", [keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")])
+def test_notices(desk, command, name):
+    """A person's dead letters of which a hook is still to be told go too, from both of their lists."""
+    for user in (ME, OTHER):
+        desk.client.lpush(name, desk.raw(tgtrack.AddEvent(user_id=user, event_type="sale")))
+    assert command("erase", "--user", ME) == 0
+    assert command.out.split()[:2] == [name, "1"]
+    (left,) = desk.client.lrange(name, 0, -1)
+    assert Person(OTHER).owns(left)
+
+
 def test_halves_of_a_batch(desk, govern):
     """Of a refused batch's half only the person's events go; the rest stays together."""
     queue = "mytracker.game"
