@@ -1,6 +1,6 @@
 """What a worker writes is not refused by a full Redis (ADR 18).
 
-At ``maxmemory`` Redis refuses every command that may need memory, and up to Redis 7 every transaction. Producers are to hear that. A worker must not:
+At ``maxmemory`` Redis refuses every command that may need memory, and Redis (not Valkey) every transaction. Producers are to hear that. A worker must not:
 its deliveries are what frees memory, and what it writes beside them (a link, a result, a lock, a heartbeat) is bounded by what it has just delivered
 or by the number of its accounts.
 
@@ -56,7 +56,7 @@ class _Pipeline(_RedisPipeline):  # type: ignore[misc]
         return super().execute_command(*(args if self.transaction else _as_script(args)), **options)
 
     def execute(self, raise_on_error: bool = True) -> Any:
-        """As redis-py's. A transaction with WATCH stays one, and a full Redis up to 7 refuses it."""
+        """As redis-py's. A transaction with WATCH stays one, which a full Redis refuses."""
         if not self.transaction or self.watching or self.explicit_transaction:
             return super().execute(raise_on_error)
         commands = self.command_stack
