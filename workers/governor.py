@@ -491,7 +491,7 @@ class Governor:
         pipeline = self._client.pipeline(transaction=False)
         accounts = list(self._accounts().items())
         for first in range(0, len(accounts), ANNOUNCED):
-            announcements = {
+            announcements: dict[Any, Any] = {
                 queue: json.dumps(
                     {
                         "at": now_ms,

@@ -1,8 +1,8 @@
 """What a worker writes is not refused by a full Redis (ADR 18).
 
-At ``maxmemory`` Redis refuses every command that may need memory, and Redis (not Valkey) every transaction. Producers are to hear that. A worker must not:
-its deliveries are what frees memory, and what it writes beside them (a link, a result, a lock, a heartbeat) is bounded by what it has just delivered
-or by the number of its accounts.
+At ``maxmemory`` Redis refuses every command that may need memory, and every transaction (Valkey does not). Producers are to hear that. A worker must
+not: its deliveries are what frees memory, and what it writes beside them (a link, a result, a lock, a heartbeat) is bounded by what it has just
+delivered or by the number of its accounts.
 
 A script is never refused in its middle: once it has written, Redis lets it finish. So these commands run in scripts that write first with a command
 that needs no memory.
