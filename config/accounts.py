@@ -7,7 +7,6 @@ table and the key, and never shows a value that could be a secret.
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,23 +19,17 @@ from config.secret import Secret
 from config.table import Table, TableError
 from config.windows import Window
 from postback import keys
+from postback.accounts import check_account_name
 from postback.errors import ConfigurationError
+from postback.payload import Refused
 
-__all__ = ["RESERVED_NAMES", "Account", "Accounts", "Secret", "Window", "build_account", "load_accounts"]
-
-#: Names that an account cannot have: its Redis keys would read like another key of the provider (``tgtrack.dead``,
-#: ``tgtrack.main.meta``).
-RESERVED_NAMES: Final = frozenset(
-    {"dead", "delayed", "held", "groups", "meta", "ring", "flight", "unacked", "idem", "idem_ends"}
-)
+__all__ = ["Account", "Accounts", "Secret", "Window", "build_account", "load_accounts"]
 
 #: Seconds by which a lease outlasts its request: the wait for a free thread, the settle's way back to Redis.
 LEASE_MARGIN_S: Final = 5.0
 
 #: Largest `max_queued`: so many events fill any Redis.
 MOST_QUEUED: Final = 10**9
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,15 +174,14 @@ def build_account(
     """
     policy = POLICIES[provider]
     try:
-        if _NAME.fullmatch(name) is None:
-            raise TableError(None, "an account's name is 1 to 64 of the characters A-Z a-z 0-9 _ -")
-        if name in RESERVED_NAMES:
-            raise TableError(None, f'"{name}" cannot be an account\'s name, Postback uses it in its own Redis keys')
+        check_account_name(name)
         source = Table(table, environ or {})
         account = _account(policy, name, source)
         for key in source.unread():
             hint = _suggestion(key, source.known())
             raise TableError(key, f"{provider} accounts have no such key{hint}")
+    except Refused as refused:
+        raise ConfigurationError(f"{where}[{provider}.{name}]: the name {refused}") from None
     except TableError as error:
         place = f"{where}[{provider}.{name}]"
         raise ConfigurationError(

@@ -52,7 +52,7 @@ def celery_config(settings: Settings, provider: str | None = None) -> dict[str, 
         **_results(broker),
         **_messages(),
         **_execution(settings),
-        **_events(),
+        **_events(settings),
     }
 
 
@@ -134,11 +134,11 @@ def _execution(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _events() -> dict[str, Any]:
+def _events(settings: Settings) -> dict[str, Any]:
     return {
         # Flower sees tasks only through these.
         "worker_send_task_events": True,
         # Sent by producers, not by workers; ours would report only their own links.
         "task_send_sent_event": False,
-        "worker_enable_remote_control": True,
+        "worker_enable_remote_control": settings.remote_control,
     }

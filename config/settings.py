@@ -31,11 +31,14 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_ACCOUNTS": "config/accounts.toml",
         "POSTBACK_PROVIDER": "",
         "POSTBACK_CONCURRENCY": "8",
+        "POSTBACK_LINK_QUEUES": "",
         "POSTBACK_LOG_LEVEL": "INFO",
         "POSTBACK_LOG_FORMAT": "text",
         "POSTBACK_METRICS_PORT": "",
         "POSTBACK_METRICS_ADDRESS": "127.0.0.1",
         "POSTBACK_EXPORTER_PORT": "9180",
+        "POSTBACK_ON_DEAD": "",
+        "POSTBACK_REMOTE_CONTROL": "1",
     }
 )
 
@@ -43,8 +46,28 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
 #: not the provider.
 MAX_CONCURRENCY: Final = 256
 
+_NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+#: Ways to write ``POSTBACK_ON_DEAD``: a function of a module, or a Celery task and its queue.
+_FUNCTION: Final = re.compile(rf"(?P<module>{_NAME}):(?P<name>{_NAME})")
+_TASK: Final = re.compile(r"celery:(?P<name>[^\s@]{1,200})@(?P<queue>[^\s@]{1,200})")
+
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS: Final = ("text", "json")
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Who is told of dead letters: a function of a module, or a Celery task of a queue.
+
+    Attributes:
+        name: The function in its module, or the task's full name.
+        module: Empty for a task.
+        queue: Empty for a function.
+    """
+
+    name: str
+    module: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +84,8 @@ class Settings:
     provider: str | None = None
     #: Requests at once in one worker process, 1..256.
     concurrency: int = 8
+    #: Queues that a link may lead to, beside those of accounts and Celery's own.
+    link_queues: tuple[str, ...] = ()
     log_level: str = "INFO"
     #: ``text`` for people, ``json`` for a log store: one object a line.
     log_format: str = "text"
@@ -70,6 +95,10 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     #: Port of ``python -m workers.metrics``.
     exporter_port: int = 9180
+    #: Who is told of each dead letter; None for nobody.
+    on_dead: Hook | None = None
+    #: Whether workers listen to Celery's remote control.
+    remote_control: bool = True
 
     @property
     def broker_url(self) -> str:
@@ -124,6 +153,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         accounts_path=Path(text("POSTBACK_ACCOUNTS")),
         provider=_choice("POSTBACK_PROVIDER", text("POSTBACK_PROVIDER"), ("", *PROVIDERS)) or None,
         concurrency=_whole("POSTBACK_CONCURRENCY", text("POSTBACK_CONCURRENCY"), 1, MAX_CONCURRENCY),
+        link_queues=_names("POSTBACK_LINK_QUEUES", text("POSTBACK_LINK_QUEUES")),
         log_level=_choice("POSTBACK_LOG_LEVEL", text("POSTBACK_LOG_LEVEL").upper(), _LEVELS),
         log_format=_choice("POSTBACK_LOG_FORMAT", text("POSTBACK_LOG_FORMAT").lower(), _FORMATS),
         metrics_port=_whole("POSTBACK_METRICS_PORT", text("POSTBACK_METRICS_PORT"), 0, 65535)
@@ -131,6 +161,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         else None,
         metrics_address=_address("POSTBACK_METRICS_ADDRESS", text("POSTBACK_METRICS_ADDRESS")),
         exporter_port=_whole("POSTBACK_EXPORTER_PORT", text("POSTBACK_EXPORTER_PORT"), 0, 65535),
+        on_dead=_hook("POSTBACK_ON_DEAD", text("POSTBACK_ON_DEAD")),
+        remote_control=_choice("POSTBACK_REMOTE_CONTROL", text("POSTBACK_REMOTE_CONTROL"), ("0", "1")) == "1",
     )
 
 
@@ -145,6 +177,30 @@ def _whole(name: str, value: str, low: int, high: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
         raise ConfigurationError(f"{name} must be a whole number from {low} to {high}")
     return int(value)
+
+
+def _names(name: str, value: str) -> tuple[str, ...]:
+    names = tuple(filter(None, (one.strip() for one in value.split(","))))
+    if not all(re.fullmatch(r"[\w.:-]{1,255}", one) for one in names):
+        raise ConfigurationError(f"{name} must be names of queues, separated by commas")
+    return names
+
+
+def _hook(name: str, value: str) -> Hook | None:
+    if not value:
+        return None
+    match = _TASK.fullmatch(value) if value.startswith("celery:") else _FUNCTION.fullmatch(value)
+    if match is None:
+        raise ConfigurationError(
+            f"{name} must be a function such as shop.events:on_dead, or a Celery task and its queue such as "
+            "celery:shop.tasks.on_dead@shop-queue"
+        )
+    hook = Hook(**match.groupdict())
+    if hook.queue.partition(".")[0] in PROVIDERS:
+        raise ConfigurationError(
+            f"{name} names a queue of a provider's events; the task needs a queue of your own workers"
+        )
+    return hook
 
 
 def _address(name: str, value: str) -> str:

@@ -9,13 +9,22 @@ import re
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from postback import keys
 from postback.errors import ConfigurationError, UnknownAccount
 from postback.payload import Refused
 
-__all__ = ["DEFAULT_ACCOUNT", "VARIABLE", "KnownAccounts", "check_account_name", "names_in_file"]
+__all__ = [
+    "DEFAULT_ACCOUNT",
+    "VARIABLE",
+    "KnownAccounts",
+    "check_account_name",
+    "check_names",
+    "is_account_name",
+    "names_in_file",
+]
 
 logger = logging.getLogger("postback")
 
@@ -33,25 +42,55 @@ Names = Mapping[str, Mapping[str, int]]
 #: The key of an account's cap, in the accounts file and in what workers announce.
 CAP: Final = "max_queued"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def check_account_name(name: object) -> None:
-    """Refuse what cannot be an account's name: it becomes part of a queue's name, so no dots.
+    """Refuse what cannot be an account's name: it becomes part of Redis keys, so no dots.
+
+    It is the one rule for all rooms.
 
     Raises:
         Refused: It is none.
     """
-    # `<provider>.dead` is the provider's dead-letter list.
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None or name == "dead":
-        raise Refused("must be an account's name: letters, digits, _ and -, at most 63")
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise Refused("must have 1 to 64 of the characters A-Z a-z 0-9 _ -")
+    if name in keys.RESERVED_NAMES:
+        raise Refused(f'must not be "{name}", which Postback uses in its own Redis keys')
+
+
+def is_account_name(name: object) -> bool:
+    """Whether an account may have this name; see :func:`check_account_name`."""
+    try:
+        check_account_name(name)
+    except Refused:
+        return False
+    return True
+
+
+def check_names(source: str, provider: str, names: Iterable[str]) -> None:
+    """Refuse names of a provider's accounts of which one is none.
+
+    Args:
+        source: Where they come from, for the message: a variable, a setting.
+        provider: ``"tgtrack"``.
+        names: What ``source`` has.
+
+    Raises:
+        ConfigurationError: One of them breaks the rule of :func:`check_account_name`.
+    """
+    for name in names:
+        try:
+            check_account_name(name)
+        except Refused as refused:
+            raise ConfigurationError(f"{source}: a name for {provider!r} {refused}") from None
 
 
 def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
     """The names and caps in an accounts file: its tables ``[provider.account]``.
 
     Raises:
-        ConfigurationError: The file cannot be read.
+        ConfigurationError: The file cannot be read, or a name is none.
     """
     try:
         with open(path, "rb") as file:
@@ -63,6 +102,11 @@ def names_in_file(path: str, *, variable: str = VARIABLE) -> Names:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         # The decoder's message may quote a piece of a credential.
         raise ConfigurationError(f"{variable}: {path} is not TOML") from None
+    for provider, accounts in tables.items():
+        if isinstance(accounts, dict):
+            check_names(
+                f"{variable}: {path}", provider, (name for name in accounts if isinstance(accounts[name], dict))
+            )
     return {
         provider: {name: _cap(table) for name, table in accounts.items() if isinstance(table, dict)}
         for provider, accounts in tables.items()
@@ -74,8 +118,8 @@ def names_announced(hash_: Mapping[bytes, bytes]) -> Names:
     """The names and caps in the Redis hash that workers write: ``<provider>.<account>`` -> JSON."""
     names: dict[str, dict[str, int]] = {}
     for field, announcement in hash_.items():
-        provider, dot, account = field.decode("utf-8", "replace").partition(".")
-        if dot and account:
+        provider, _, account = field.decode("utf-8", "replace").partition(".")
+        if is_account_name(account):
             names.setdefault(provider, {})[account] = _cap(_object(announcement))
     return names
 

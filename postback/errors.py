@@ -4,6 +4,7 @@
 
     PostbackError
     ├── InvalidEvent (ValueError)         the event breaks a rule of its provider; nothing was sent
+    ├── MessageTooLarge (ValueError)      the event with its options is too long for a message; nothing was sent
     ├── UnknownAccount (LookupError)      no such account at this provider; nothing was sent
     ├── ConfigurationError                a setting is wrong; one sentence that names it
     ├── NoResult                          .get() on an event that never has a result
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigurationError",
     "EnqueueUnknown",
     "InvalidEvent",
+    "MessageTooLarge",
     "NoResult",
     "NotEnqueued",
     "PartlyEnqueued",
@@ -75,6 +77,22 @@ class InvalidEvent(PostbackError, ValueError):
         self.errors: dict[str, list[str]] = {field: list(messages) for field, messages in errors.items()}
         told = "; ".join(f"{field} {message}" for field, messages in self.errors.items() for message in messages)
         super().__init__(f"{event}: {told}")
+
+
+class MessageTooLarge(PostbackError, ValueError):
+    """The event with its headers, links and other options is longer than a worker takes.
+
+    Attributes:
+        event: Which event, ``"tgtrack.AddEvent"``.
+        size: Bytes that the message would have at most.
+        limit: Bytes that a message may have.
+    """
+
+    def __init__(self, event: str, size: int, limit: int) -> None:
+        self.event = event
+        self.size = size
+        self.limit = limit
+        super().__init__(f"{event}: with its options the message would have {size} bytes; at most {limit} are allowed")
 
 
 class UnknownAccount(PostbackError, LookupError):

@@ -83,8 +83,10 @@ class Event(_Declared):
     default_priority: ClassVar[int] = WRITE_PRIORITY
     #: The attribute that says when it happened, filled when the event is sent; None if the provider has none.
     time_field: ClassVar[str | None] = None
-    #: Longest wire form the provider takes, in bytes of compact UTF-8 JSON; None if it names no limit.
-    max_bytes: ClassVar[int | None] = None
+    #: Longest wire form, in bytes of compact UTF-8 JSON. Decision, where the provider names none:
+    #: room for every field's bound that an event of people's making reaches, and a fifth of
+    #: :data:`~postback.payload.MAX_MESSAGE_BYTES`.
+    max_bytes: ClassVar[int] = 100_000
     #: How many of those bytes to keep free for the time, filled in when the event is sent.
     time_bytes: ClassVar[int] = 0
 
@@ -161,6 +163,14 @@ class Event(_Declared):
         return f"{cls.provider}.{cls.__name__}"
 
     @classmethod
+    def person_fields(cls) -> frozenset[str]:
+        """The provider's names of the fields that identify a person.
+
+        They are shortened where they are shown, and ``postback erase`` searches them.
+        """
+        return frozenset(field.wire for field in cls._fields.values() if field.shown == "person")
+
+    @classmethod
     def load(cls, data: Any, *, account: str | None = None) -> Self:
         """Make an event from the provider's own JSON.
 
@@ -221,10 +231,8 @@ class Event(_Declared):
                 errors.setdefault(self._fields[name].wire if wire_names and name in self._fields else name, []).append(
                     message
                 )
-        if not errors and self.max_bytes is not None:
-            size = self.size()
-            if size > self.max_bytes:
-                errors["event"] = [f"has {size} bytes; the provider takes at most {self.max_bytes}"]
+        if not errors and (size := self.size()) > self.max_bytes:
+            errors["event"] = [f"has {size} bytes; at most {self.max_bytes} are allowed"]
         if errors:
             raise InvalidEvent(self.title(), errors)
 
@@ -308,6 +316,7 @@ class Event(_Declared):
 
         Raises:
             UnknownAccount: The provider's accounts are known and this is none of them.
+            MessageTooLarge: A carried payload becomes too long for a message; nothing was sent.
             NotEnqueued: Redis is away or full; the event is certainly not in the queue.
             QueueFull: The account has its ``max_queued`` of events waiting; a ``NotEnqueued``.
             EnqueueUnknown: Redis fell silent after it was written to.
@@ -325,7 +334,7 @@ class Event(_Declared):
 
         Raises:
             TypeError: There is no such option, or it cannot be chosen.
-            UnknownAccount, NotEnqueued, EnqueueUnknown: As for :meth:`delay`.
+            UnknownAccount, MessageTooLarge, NotEnqueued, EnqueueUnknown: As for :meth:`delay`.
         """
         return sending.send(self, options)
 
@@ -371,6 +380,7 @@ class Event(_Declared):
         Raises:
             ConfigurationError: ``postback.contrib.django`` is not installed or not migrated, or its settings are wrong.
             TypeError: There is no such option, or it cannot be chosen, or it is not JSON.
+            MessageTooLarge: With its options it is too long for a message; nothing was written.
         """
         return sending.send_via_outbox(self, options, using)
 

@@ -24,6 +24,9 @@ from postback.payload import FrozenDict, FrozenList, Refused, check_finite, chec
 from postback.shown import Shown, field_name
 
 __all__ = [
+    "ID_CHARS",
+    "NAME_CHARS",
+    "TEXT_CHARS",
     "UNSET",
     "Field",
     "Shown",
@@ -51,6 +54,18 @@ class Unset(enum.Enum):
         return "UNSET"
 
 
+#: Longest id where the provider names no bound, in characters. Decision: hashes, wallet addresses
+#: and UUIDs have at most 128.
+ID_CHARS: Final = 256
+#: Longest name of a person, event, goal or place, in characters. Decision: Telegram's names have at
+#: most 64 each.
+NAME_CHARS: Final = 1024
+#: Longest free text, in characters. Decision: as long as a message in Telegram; browsers' addresses
+#: and errors are shorter.
+TEXT_CHARS: Final = 4096
+#: Most entries of a list of objects. Decision: a TON wallet signs at most 255 messages at once.
+MAX_ITEMS: Final = 256
+
 #: An optional field that was not given, where None is a value of its own.
 UNSET: Final = Unset.UNSET
 
@@ -68,7 +83,7 @@ class Field:
         check: Returns the value to keep or raises :class:`~postback.payload.Refused`.
         default: None, :data:`UNSET`, or the marker for "required".
         wire: The provider's name for it; the attribute's name unless given.
-        shown: See :data:`Shown`.
+        shown: See :data:`Shown`; ``person`` is also what ``postback erase`` looks at.
         label: What ``summary`` calls it.
     """
 
@@ -116,10 +131,10 @@ def _kind(value: object) -> str:
 
 def text(
     *,
+    max_chars: int,
     default: Any = REQUIRED,
     wire: str = "",
     min_chars: int = 0,
-    max_chars: int | None = None,
     pattern: str | None = None,
     rule: str = "",
     clean: Callable[[str], str] | None = None,
@@ -129,10 +144,10 @@ def text(
     """A string.
 
     Args:
+        max_chars: Longest length in characters: the provider's, with its source, or one of the constants above.
         default: None makes it optional.
         wire: The provider's name, if it differs from the attribute's.
         min_chars: Shortest length in characters.
-        max_chars: Longest length in characters.
         pattern: A regular expression that must match all of it.
         rule: What the pattern asks for, as the end of a sentence: ``must be <rule>``.
         clean: Turns an accepted string into the one to send; may raise Refused.
@@ -146,10 +161,10 @@ def text(
             if not isinstance(value, str):
                 raise Refused(f"must be a string, not {_kind(value)}")
             value = str.__str__(value)  # a lazy translation or an enum member must not travel further
+        if not min_chars <= len(value) <= max_chars:  # before anything walks the text
+            raise Refused(_length_rule(min_chars, max_chars))
         if not value.isascii():
             check_text(value)
-        if len(value) < min_chars or (max_chars is not None and len(value) > max_chars):
-            raise Refused(_length_rule(min_chars, max_chars))
         if match is not None and match(value) is None:
             raise Refused(f"must be {rule}")
         return value if clean is None else clean(value)
@@ -157,10 +172,10 @@ def text(
     return Field(check, default, wire, shown, label)
 
 
-def _length_rule(low: int, high: int | None) -> str:
-    if high is None:
-        return "must not be empty" if low == 1 else f"must have at least {low} characters"
-    return f"must have exactly {low} characters" if low == high else f"must have {low} to {high} characters"
+def _length_rule(low: int, high: int) -> str:
+    if low == high:
+        return f"must have exactly {low} characters"
+    return f"must have {low} to {high} characters" if low else f"must have at most {high} characters"
 
 
 def integer(
@@ -230,13 +245,18 @@ def one_of(
     return Field(check, default, wire, shown, "")
 
 
-def items(*keys: str, default: Any = REQUIRED, wire: str = "") -> Any:
-    """A list of objects, each with exactly the given keys, all strings."""
+def items(*keys: str, max_chars: int, default: Any = REQUIRED, wire: str = "") -> Any:
+    """A list of at most :data:`MAX_ITEMS` objects.
+
+    Each has exactly the given keys; all values are strings of at most ``max_chars`` characters.
+    """
     wanted = frozenset(keys)
 
     def check(value: Any) -> FrozenList:
         if not isinstance(value, (list, tuple)):
             raise Refused(f"must be a list, not {_kind(value)}")
+        if len(value) > MAX_ITEMS:
+            raise Refused(f"must hold at most {MAX_ITEMS} objects")
         return FrozenList([entry(index, item) for index, item in enumerate(value)])
 
     def entry(index: int, item: Any) -> FrozenDict:
@@ -247,6 +267,8 @@ def items(*keys: str, default: Any = REQUIRED, wire: str = "") -> Any:
         for key in keys:
             if not isinstance(item[key], str):
                 raise Refused(f"must hold strings; item {index}'s {key} is {_kind(item[key])}")
+            if len(item[key]) > max_chars:
+                raise Refused(f"must hold strings of at most {max_chars} characters; item {index}'s {key} is longer")
             check_text(item[key])
         return FrozenDict({key: str.__str__(item[key]) for key in keys})
 
@@ -254,7 +276,10 @@ def items(*keys: str, default: Any = REQUIRED, wire: str = "") -> Any:
 
 
 def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_chars: int) -> Any:
-    """An object of strings; names and values have ``min_chars`` to ``max_chars`` characters, any number of them."""
+    """An object of strings; names and values have ``min_chars`` to ``max_chars`` characters.
+
+    The event's size bounds their number.
+    """
 
     def check(value: Any) -> FrozenDict:
         if not isinstance(value, Mapping):
@@ -272,7 +297,7 @@ def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_cha
 
 
 def json_object(*, default: Any = REQUIRED, wire: str = "", or_text: bool = False) -> Any:
-    """Any JSON object, kept as given; with ``or_text``, also a string."""
+    """Any JSON object, kept as given; with ``or_text``, also a string. The event's size bounds it."""
 
     def check(value: Any) -> Any:
         if isinstance(value, Mapping) or (or_text and isinstance(value, str)):

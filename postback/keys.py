@@ -6,6 +6,7 @@ a suffix, so that ``KEYS tgtrack.main*`` in a console shows one account whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 #: kombu's separator between a queue's name and a priority step (``kombu.transport.redis.Channel.sep``).
@@ -20,6 +21,10 @@ WORKERS: Final = "postback.workers"
 #: zset: id of an event that was revoked -> when (ms); see ADR 23.
 REVOKED: Final = "postback.revoked"
 
+#: Celery's own keys of results, each followed by the task's id
+#: (``BaseKeyValueStoreBackend.task_keyprefix``).
+RESULT_PREFIX: Final = "celery-task-meta-"
+
 
 def queue(provider: str, account: str) -> str:
     """Name of an account's queue: ``tgtrack.main``."""
@@ -32,8 +37,18 @@ def dead(provider: str) -> str:
 
 
 def dead_notices(provider: str) -> str:
-    """list: dead letters that the application's hook has not heard of yet, if there is a hook."""
+    """list: dead letters of which the application is still to be told, if there is a hook; the oldest at the right."""
     return f"{provider}.dead.notices"
+
+
+def dead_notices_failed(provider: str) -> str:
+    """list: notices whose hook has raised; the next to be tried again at the right."""
+    return f"{provider}.dead.notices.failed"
+
+
+def dead_notices_lock(provider: str) -> str:
+    """String with an expiry: the process that calls the hook now."""
+    return f"{provider}.dead.notices.lock"
 
 
 def priority_list(queue_name: str, step: int) -> str:
@@ -89,3 +104,12 @@ def idempotency(queue_name: str) -> str:
 def idempotency_ends(queue_name: str) -> str:
     """zset: idempotency key -> when it is forgotten (ms)."""
     return f"{queue_name}.idem_ends"
+
+
+#: All keys that are called after a queue, or after a provider, with a suffix.
+_SUFFIXED: Final[tuple[Callable[[str], str], ...]] = (
+    dead, delayed, held, groups, meta, ring, flight, unacked, idempotency, idempotency_ends,
+)  # fmt: skip
+#: Names that an account cannot have: its keys would read like others (``tgtrack.dead``,
+#: ``tgtrack.main.meta``).
+RESERVED_NAMES: Final = frozenset(key("").removeprefix(".") for key in _SUFFIXED)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
 from postback.events import Event
-from postback.fields import integer, one_of, text, text_map
+from postback.fields import ID_CHARS, integer, one_of, text, text_map
 
 __all__ = ["CustomEvent", "Login", "Registration", "VkPlatform"]
 
@@ -39,7 +39,7 @@ class MytrackerEvent(Event):
     provider: ClassVar[str] = "mytracker"
     time_field: ClassVar[str | None] = "event_timestamp"
     time_bytes: ClassVar[int] = len(',"eventTimestamp":4294967295')
-    max_bytes: ClassVar[int | None] = MAX_BYTES
+    max_bytes: ClassVar[int] = MAX_BYTES
 
     #: Unix seconds; when it happened.
     event_timestamp: int | None = integer(
@@ -47,7 +47,7 @@ class MytrackerEvent(Event):
     )
     #: The user's id in your app.
     custom_user_id: str | None = text(
-        default=None, wire="customUserId", min_chars=1, max_chars=1024, shown="id", label="user"
+        default=None, wire="customUserId", min_chars=1, max_chars=1024, shown="person", label="user"
     )
     ipv4: str | None = text(default=None, max_chars=15)
     ipv6: str | None = text(default=None, max_chars=45)
@@ -60,24 +60,29 @@ class MytrackerEvent(Event):
     #: 0 unknown, 1 on, 2 off.
     bluetooth_enabled: Literal[0, 1, 2] | None = one_of(0, 1, 2, default=None, wire="bluetoothEnabled", digits=True)
     #: S2S device identifier (mobile).
-    instance_id: str | None = text(default=None, wire="instanceId", min_chars=36, max_chars=36, shown="id")
+    instance_id: str | None = text(default=None, wire="instanceId", min_chars=36, max_chars=36, shown="person")
     #: 1 if tracking is permitted.
     ad_tracking_enabled: Literal[0, 1] | None = one_of(0, 1, default=None, wire="adTrackingEnabled", digits=True)
     #: iOS advertising identifier.
-    idfa: str | None = text(default=None, min_chars=36, max_chars=36, shown="id")
-    ios_vendor_id: str | None = text(default=None, wire="iosVendorId", min_chars=36, max_chars=36, shown="id")
+    idfa: str | None = text(default=None, min_chars=36, max_chars=36, shown="person")
+    ios_vendor_id: str | None = text(default=None, wire="iosVendorId", min_chars=36, max_chars=36, shown="person")
     #: Android advertising identifier.
-    gaid: str | None = text(default=None, min_chars=36, max_chars=36, shown="id")
-    app_set_id: str | None = text(default=None, wire="appSetId", min_chars=36, max_chars=36, shown="id")
-    android_id: str | None = text(default=None, wire="androidId", min_chars=16, max_chars=16, shown="id")
+    gaid: str | None = text(default=None, min_chars=36, max_chars=36, shown="person")
+    app_set_id: str | None = text(default=None, wire="appSetId", min_chars=36, max_chars=36, shown="person")
+    android_id: str | None = text(default=None, wire="androidId", min_chars=16, max_chars=16, shown="person")
     #: S2S device identifier (web).
-    lvid: str | None = text(default=None, min_chars=32, max_chars=32, shown="id")
+    lvid: str | None = text(default=None, min_chars=32, max_chars=32, shown="person")
     #: 1 if an ad blocker is on.
     ad_blocker: Literal[0, 1] | None = one_of(0, 1, default=None, wire="adBlocker", digits=True)
     user_agent: str | None = text(default=None, wire="userAgent", max_chars=2048)
     #: VK id, for VK Mini Apps; goes with ``vk_platform``.
     custom_platform_user_id: str | None = text(
-        default=None, wire="customPlatformUserId", min_chars=1, shown="id", label="platform_user"
+        default=None,
+        wire="customPlatformUserId",
+        min_chars=1,
+        max_chars=ID_CHARS,
+        shown="person",
+        label="platform_user",
     )
     #: Where in VK the event occurred.
     vk_platform: VkPlatform | None = one_of(*get_args(VkPlatform), default=None, wire="vkPlatform")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 #: How deep an opaque payload may nest. Telegram's updates stay below 20; Python's JSON decoder gives up near 1,000.
 MAX_DEPTH = 100
+
+#: Bytes of a whole message: a queue entry as it lies in Redis, and again its body once it is inflated. A bot's update has some
+#: kilobytes, the largest batch that a provider takes has a few hundred.
+MAX_MESSAGE_BYTES: Final = 512 * 1024
 
 
 class Refused(ValueError):

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from postback import accounts, keys
+from postback.accounts import check_names
 from postback.broker import DEFAULT_URL, VARIABLE, Broker, parse_broker
 from postback.errors import ConfigurationError, QueueFull
 
@@ -357,7 +358,7 @@ def configure(
         send_timeout_s: In place of ``POSTBACK_SEND_TIMEOUT_S``.
 
     Raises:
-        ConfigurationError: One of them is wrong; the message names the variable.
+        ConfigurationError: One of them is wrong; the message names the variable or the argument.
     """
     global _configured
     names = path = None
@@ -367,6 +368,8 @@ def configure(
         path = os.fspath(accounts)
     if broker_url is not None:
         parse_broker(broker_url)
+    for provider, chosen in (names or {}).items():
+        check_names("accounts", provider, chosen)
     _timeout(send_timeout_s)
     with _making:
         _configured = _Configured(broker_url, names, path, send_timeout_s)

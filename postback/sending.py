@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from celery.canvas import Signature
 from celery.utils import uuid
 from kombu import exceptions as kombu_exceptions
-from kombu.exceptions import EncodeError
 
 from postback import keys
 from postback.accounts import DEFAULT_ACCOUNT
@@ -33,6 +32,7 @@ from postback.errors import (
 from postback.options import Options, read_options
 from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, RefusedInPart, current
 from postback.results import EventResult
+from postback.size import check_size, may_be_too_large
 
 if TYPE_CHECKING:
     from postback.events import Event
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_EVENTS",
     "Sink",
+    "check_message",
     "is_collecting",
     "send",
     "send_in_thread",
@@ -92,15 +93,15 @@ def send(event: Event, given: dict[str, Any]) -> EventResult:
     task_id = options.task_id or uuid()
     try:
         account = producer.accounts.choose(event.provider, event.account)
+        message = _message(producer, event, account, task_id, options)
+        if may_be_too_large(event, options):
+            check_size(event, message)
         with producer.link() as link:
             link.check()
             if producer.rooms(link, [(event.provider, account)]).get((event.provider, account)) == 0:
                 raise _full(producer, event, account, task_id)
-            message = _message(producer, event, account, task_id, options)
             try:
                 _publish(producer, link, event, account, message, options)
-            except EncodeError as unencodable:
-                raise TypeError(f"{event.title()}: headers, link and the other options must be JSON") from unencodable
             except REFUSALS:
                 raise
             except LINK_ERRORS as lost:
@@ -127,10 +128,9 @@ def _full(producer: Producer, event: Event, account: str, task_id: str) -> Queue
 def _message(producer: Producer, event: Event, account: str, task_id: str, options: Options) -> Any:
     """The Celery message, not yet serialised."""
     now_s = time.time()
-    event = event.with_time(now_s)
-    wire = event._wire()
     headers = _headers(event, options)
     headers["postback_at"] = int(now_s * 1000)
+    wire = event.with_time(now_s)._wire()
     message = producer.app.amqp.create_task_message(
         task_id,
         event.task_name,
@@ -143,6 +143,19 @@ def _message(producer: Producer, event: Event, account: str, task_id: str, optio
     )
     message.headers.update(headers)
     return message
+
+
+def check_message(event: Event, options: Options) -> None:
+    """Refuse now what :func:`send` would refuse later for its size. Redis is not asked.
+
+    Raises:
+        MessageTooLarge, TypeError: See :func:`postback.size.check_size`.
+    """
+    if may_be_too_large(event, options):
+        message = _message(
+            current(event.provider), event, event.account or DEFAULT_ACCOUNT, options.task_id or uuid(), options
+        )
+        check_size(event, message, later=True)
 
 
 def _headers(event: Event, options: Options) -> dict[str, Any]:
@@ -189,6 +202,7 @@ def _told(producer: Producer, error: BaseException) -> str:
 def signature(event: Event, given: dict[str, Any]) -> Signature[Any]:
     """See :meth:`postback.events.Event.si`."""
     options = read_options(event, given)
+    check_message(event, options)
     producer = current(event.provider)
     account = event.account or DEFAULT_ACCOUNT
     if _sink is None:
@@ -227,7 +241,8 @@ def send_on_commit(event: Event, given: dict[str, Any], using: str | None) -> No
     """See :meth:`postback.events.Event.delay_on_commit`."""
     from importlib import import_module  # Django is not a dependency
 
-    read_options(event, given)  # a wrong option must fail here, not in a hook after the commit
+    # What is wrong must fail here, not in a hook after the commit.
+    check_message(event, read_options(event, given))
     given = {**given, "task_id": given.get("task_id") or uuid()}
 
     def send_committed() -> None:
@@ -258,13 +273,13 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
     """Enqueue many events through pipelines: all, or an error that says how many.
 
     Args:
-        events: Any number, of any providers and accounts. Their accounts are checked before the first is sent.
+        events: Any number, of any providers and accounts. Their accounts and sizes are checked before the first is sent.
 
     Returns:
         The results, in order.
 
     Raises:
-        UnknownAccount: Nothing was sent.
+        UnknownAccount, MessageTooLarge: Nothing was sent.
         NotEnqueued: None of the events is in its queue. :class:`QueueFull` if that is because an account has its
             ``max_queued`` of events waiting; asked before each pipeline.
         PartlyEnqueued: ``.enqueued`` events are certainly in their queues (the first ones, if all providers share one
@@ -280,7 +295,9 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
         for event, task_id in zip(batch, ids, strict=True):
             producer = current(event.provider)
             account = producer.accounts.choose(event.provider, event.account)
-            work.setdefault(producer, []).append(_Item(event, task_id, account, read_options(event, {})))
+            options = read_options(event, {})
+            check_message(event, options)
+            work.setdefault(producer, []).append(_Item(event, task_id, account, options))
         for producer, items in work.items():
             _send_items(producer, items, progress)
     except QueueFull as full:

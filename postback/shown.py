@@ -11,8 +11,9 @@ __all__ = ["Shown", "field_name", "in_code", "in_summary", "shorten"]
 #: Longest text of one plain field in a summary, in characters.
 SUMMARY_CHARS: Final = 60
 
-#: How a field is shown: as it is, as a shortened id (``98…21``), or not at all.
-Shown = Literal["plain", "id", "hidden"]
+#: How a field is shown: as it is; as a shortened id (``98…21``), since it identifies a person; or
+#: not at all.
+Shown = Literal["plain", "person", "hidden"]
 
 
 def shorten(value: str) -> str:
@@ -22,7 +23,7 @@ def shorten(value: str) -> str:
 
 def in_summary(value: Any, shown: Shown) -> str:
     """A value in a summary."""
-    if shown == "id":
+    if shown == "person":
         return shorten(str(value))
     told = "".join(char if char.isprintable() else " " for char in str(value)[: SUMMARY_CHARS + 1])
     return told if len(told) <= SUMMARY_CHARS else f"{told[:SUMMARY_CHARS]}…"
@@ -32,7 +33,7 @@ def in_code(value: Any, shown: Shown) -> str:
     """A value in a repr: hidden text and payloads vanish, ids are shortened."""
     if shown == "plain" or value is None:
         return repr(value)
-    if shown == "id":
+    if shown == "person":
         return repr(shorten(str(value)))
     return (
         "[…]"

@@ -57,6 +57,7 @@ class Outbox(list[Event]):
     def __call__(self, event: Event, options: dict[str, Any]) -> EventResult:
         """Take one event; wrong options fail as they would on a real send."""
         read = read_options(event, options)
+        sending.check_message(event, read)
         task_id = read.task_id or uuid()
         self.sent.append(Sent(event, task_id, dict(options)))
         self.append(event)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypedDict
 import postback.events
 from postback import fields
 from postback.errors import UnknownEventName
+from postback.fields import ID_CHARS, NAME_CHARS, TEXT_CHARS
 
 __all__ = ["Event", "Message"]
 
@@ -44,39 +45,43 @@ class Event(postback.events.Event, method="event", provider="tganalytics"):
 
     time_field: ClassVar[str | None] = "client_timestamp"
     time_bytes: ClassVar[int] = len(',"client_timestamp":"1743503599534"')
-    max_bytes: ClassVar[int | None] = MAX_BYTES
+    max_bytes: ClassVar[int] = MAX_BYTES
 
     #: Telegram id, as a number.
-    user_id: int = fields.integer(low=0, high=MAX_USER_ID, shown="id", label="user")
-    event_name: str = fields.text(min_chars=1, shown="plain")
+    user_id: int = fields.integer(low=0, high=MAX_USER_ID, shown="person", label="user")
+    event_name: str = fields.text(min_chars=1, max_chars=NAME_CHARS, shown="plain")
     #: UUID of the user's session.
-    session_id: str = fields.text(pattern=_UUID, rule="a UUID")
+    session_id: str = fields.text(max_chars=36, pattern=_UUID, rule="a UUID")
     #: The application's name; the worker fills in the account's.
-    app_name: str | None = fields.text(default=None, min_chars=1, shown="plain")
+    app_name: str | None = fields.text(max_chars=NAME_CHARS, default=None, min_chars=1, shown="plain")
     is_premium: bool | None = fields.flag(default=None)
     is_success: bool | None = fields.flag(default=None)
-    error_message: str | None = fields.text(default=None)
+    error_message: str | None = fields.text(max_chars=TEXT_CHARS, default=None)
     #: None is sent as null; leave it out to send nothing.
     error_code: float | fields.Unset | None = fields.number(default=fields.UNSET)
-    wallet_address: str | None = fields.text(default=None, shown="id")
-    wallet_type: str | None = fields.text(default=None)
-    wallet_version: str | None = fields.text(default=None)
+    wallet_address: str | None = fields.text(max_chars=ID_CHARS, default=None, shown="person")
+    wallet_type: str | None = fields.text(max_chars=NAME_CHARS, default=None)
+    wallet_version: str | None = fields.text(max_chars=NAME_CHARS, default=None)
     #: 0 ton_addr, 1 ton_proof.
     auth_type: Literal[0, 1] | None = fields.one_of(0, 1, default=None)
-    valid_until: str | None = fields.text(default=None)
+    valid_until: str | None = fields.text(max_chars=NAME_CHARS, default=None)
     #: Wallet address that starts the transaction; ``from`` on the wire.
-    from_: str | None = fields.text(default=None, wire="from", shown="id")
-    messages: Sequence[Message] | None = fields.items("address", "amount", default=None)
+    from_: str | None = fields.text(max_chars=ID_CHARS, default=None, wire="from", shown="person")
+    messages: Sequence[Message] | None = fields.items("address", "amount", max_chars=ID_CHARS, default=None)
     custom_data: Mapping[str, Any] | None = fields.json_object(default=None)
     #: Epoch milliseconds, as a string.
     client_timestamp: str | None = fields.text(
-        default=None, pattern="[0-9]{13,14}", rule="epoch milliseconds as a string of digits", shown="plain"
+        max_chars=14,
+        default=None,
+        pattern="[0-9]{13,14}",
+        rule="epoch milliseconds as a string of digits",
+        shown="plain",
     )
-    platform: str | None = fields.text(default=None)
-    locale: str | None = fields.text(default=None)
-    start_param: str | None = fields.text(default=None)
-    url_referer: str | None = fields.text(default=None)
-    scope: str | None = fields.text(default=None)
+    platform: str | None = fields.text(max_chars=NAME_CHARS, default=None)
+    locale: str | None = fields.text(max_chars=NAME_CHARS, default=None)
+    start_param: str | None = fields.text(max_chars=NAME_CHARS, default=None)
+    url_referer: str | None = fields.text(max_chars=TEXT_CHARS, default=None)
+    scope: str | None = fields.text(max_chars=NAME_CHARS, default=None)
 
     def _rules(self) -> list[tuple[str, str]]:
         if self.event_name not in KNOWN_NAMES:

@@ -22,9 +22,10 @@ class Conversion(Event, method="conversion", provider="tonai"):
     #: Always has an idempotency key, so that a conversion is reported once.
     telegram_user_id: str = text(
         wire="telegramUserId",
-        pattern="[1-9][0-9]{0,19}",
+        max_chars=20,
+        pattern="[1-9][0-9]*",
         rule="a Telegram user id: a string of digits",
-        shown="id",
+        shown="person",
         label="user",
     )
 

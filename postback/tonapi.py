@@ -38,10 +38,10 @@ class GetEvent(Event, method="get_event", provider="tonapi", reads=True):
     The event id, or the hash of any transaction of the trace, in hex or base64url; kept as 64 lower-case hex digits.
     """
 
-    event_id: str = text(clean=_as_hex, shown="plain")
+    event_id: str = text(max_chars=64, clean=_as_hex, shown="plain")
     #: The ``Accept-Language`` header, which sets the language of previews, ``ru-RU,ru;q=0.5``.
     accept_language: str | None = text(
-        default=None, pattern=r"[A-Za-z0-9*,;=. -]{1,100}", rule="an Accept-Language header's value"
+        max_chars=100, default=None, pattern=r"[A-Za-z0-9*,;=. -]+", rule="an Accept-Language header's value"
     )
 
     time_field: ClassVar[str | None] = None

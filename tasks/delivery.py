@@ -16,8 +16,9 @@ from celery.worker import state as worker_state
 from config.accounts import Account
 from postback.errors import InvalidEvent
 from postback.events import EVENTS
+from tasks.envelopes import Envelope
 from tasks.exchange import Asked, HttpRequest, NotSent, Sender, Unanswered
-from tasks.grants import Envelope, Grant, Health, Settlement
+from tasks.grants import Grant, Health, Settlement
 from tasks.isolation import split
 from tasks.letters import MAX_DETAIL, letter, wrapped
 from tasks.outcomes import Outcome, Verdict, brief
@@ -316,6 +317,21 @@ def _return(grant: Grant, positions: list[int], settlement: Settlement, *, asked
 def _siblings(grant: Grant) -> list[int]:
     own = len(grant.envelopes)
     return [own + index for index in range(1, len(grant.siblings) + 1)]
+
+
+def not_handed_over(grant: Grant, error: Exception) -> Settlement:
+    """The settlement of a grant that Celery would not take: nothing was sent, and nobody waits for its lease.
+
+    A single event is to blame itself. A batch's message is our own, so its events are tried again.
+    """
+    if len(grant.envelopes) > 1:
+        return Settlement("none", messages=[[index, "poll", 1000] for index in grant.everything])
+    (envelope,) = grant.envelopes
+    header = letter(envelope, "malformed", f"Celery cannot take it ({type(error).__name__})")
+    settlement = Settlement("none", messages=[_dead_line(envelope, 1, header, grant.queue, duplicate=False)])
+    if grant.siblings:
+        settlement.groups.append([_siblings(grant), []])
+    return settlement
 
 
 def unsettled(grant: Grant, account: Account | None, *, ran: bool = False) -> Settlement:

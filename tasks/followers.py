@@ -13,7 +13,7 @@ from celery import Celery, Task
 from celery.app.trace import trace_task
 
 from tasks.delivery import Fate
-from tasks.grants import Envelope
+from tasks.envelopes import Envelope
 
 #: Attribute of the task request that carries a decided outcome.
 DECIDED: Final = "postback_fate"
@@ -38,13 +38,13 @@ def follow_up(app: Celery, envelope: Envelope, fate: Fate) -> bool:
     task: Task[Any, Any] = app.tasks[envelope.task]
     properties = envelope.document["properties"]
     request: dict[str, Any] = {
-        **envelope.headers,
+        **envelope.for_celery,
         **envelope.embed,
         "properties": {},
         "delivery_info": {"priority": properties.get("priority"), "redelivered": False},
         "hostname": task.request.hostname,
         DECIDED: fate,
     }
-    traced = trace_task(task, envelope.id, (), envelope.kwargs, request, app=app)
+    traced = trace_task(task, envelope.id, (), {}, request, app=app)
     # An outcome `dead` is a FAILURE to Celery, as it should be; anything else that failed is the publishing.
     return traced.info is None or fate.kind == "dead"

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tasks.grants import Envelope
+from tasks.envelopes import Envelope
 
 #: Longest detail kept with a dead letter, in characters.
 MAX_DETAIL: Final = 500

@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         concurrency=settings.concurrency,
         loglevel=settings.log_level,
         without_gossip=True,
+        # Mingling asks other workers over remote control.
+        without_mingle=not settings.remote_control,
         task_events=True,
         # Celery's banner is no JSON.
         quiet=settings.log_format == "json",

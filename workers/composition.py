@@ -19,11 +19,13 @@ from postback.errors import ConfigurationError
 from tasks import runtime, task
 from tasks.delivery import Report
 from tasks.grants import REGISTRY, Grant
+from tasks.signatures import Followers
 from workers import logs, process, rows, scripts, writes
 from workers.control import install_control
 from workers.http import RequestsSender
 from workers.inspection import install_active_queues
 from workers.metrics.measurements import Measurements
+from workers.notices import Notices, load_hook, notices_step
 from workers.watch import Watch
 
 #: Seconds to wait for Redis' reply to a script, and for a connection: both block the event loop, so they are short.
@@ -40,9 +42,11 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
         provider: Serve this provider's accounts only; None for all of the common broker.
 
     Raises:
-        ConfigurationError: The accounts file is wrong, or names no account to serve.
+        ConfigurationError: The accounts file is wrong, or names no account to serve; or the hook cannot be called.
     """
     accounts = served(settings, environ, provider)
+    # Foreign code: our logging and our app come after it, so that theirs do not take their place.
+    hook = load_hook(settings.on_dead, settings, provider) if settings.on_dead else None
     logs.configure(settings, accounts)
     client = partial(
         connect,
@@ -51,7 +55,9 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
         connect_timeout_s=CONNECT_S,
         client_class=writes.Client,
     )
-    governor = process.install(partial(client, single=True), accounts)
+    governor = process.install(
+        partial(client, single=True), accounts, Followers(settings.link_queues), notices=hook is not None
+    )
     measurements: Measurements | None = None
     if settings.metrics_port is not None:
         measurements = Measurements(process.current_accounts, lambda: list(REGISTRY.values()), lambda: governor.unsent)
@@ -81,6 +87,9 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     install_control(client())
     watch = Watch(settings, environ, provider, client(), closed, measurements.registry if measurements else None)
     app.steps["consumer"].add(watch_step(watch))
+    if hook is not None:
+        providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
+        app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))
     return app
 
 

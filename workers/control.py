@@ -16,9 +16,9 @@ from celery.worker import control
 
 from postback import keys
 from postback.operations import pause, resume
+from postback.operations.scripts import redis_now_ms
 from tasks.grants import REGISTRY
 from workers import process
-from workers.scripts import Script
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,6 @@ def _install_revoke(client: redis.Redis) -> None:
     """Make Celery's ``revoke`` durable: it leaves a tombstone in Redis that outlives every worker (ADR 23)."""
     celery_control: Any = control  # its stubs know no command
     in_memory = celery_control.revoke
-    tombstones = Script("revoke")
 
     @control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
     def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **options: Any) -> Any:
@@ -88,7 +87,7 @@ def _install_revoke(client: redis.Redis) -> None:
         ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and 0 < len(one) <= MAX_ID]
         try:
             if ids:
-                tombstones(client, [keys.REVOKED], ids)
+                client.zadd(keys.REVOKED, dict.fromkeys(ids, round(redis_now_ms(client))), nx=True)
         except redis.RedisError as error:
             logger.error("%d revocations hold in this worker's memory only: %s", len(ids), type(error).__name__)
         return in_memory(state, task_id, terminate, signal, **options)

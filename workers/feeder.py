@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import redis
 
+from tasks.delivery import not_handed_over
 from tasks.grants import Grant
 from workers.governor import BLOCKED, EMPTY, NO_WRITES, Governor, Taken
 
@@ -262,9 +263,11 @@ class Feeder:
             subscription.deliver(grant)
         except redis.RedisError:
             raise
-        except Exception:
-            # Its lease brings its events back; what fails every time ends as `crashed`. The grants behind it are not to wait for that.
-            logger.exception("%s: cannot hand a message to Celery", grant.queue)
+        except Exception as error:
+            # Whatever it was: nobody waits for it, and its lease is not waited for.
+            logger.error("%s: cannot hand a message to Celery (%s)", grant.queue, type(error).__name__)
+            grant.settlement = not_handed_over(grant, error)
+            self._governor.settle(grant)
 
     def _allowance(self, queue: str, room: int) -> int:
         """Where several accounts share the threads, none may hold the last free one beside others of its own (invariant I6)."""

@@ -22,9 +22,11 @@ import redis
 
 from config.accounts import Account
 from postback.operations.quota import padded_ms
-from tasks.grants import GRANT_PREFIX, REGISTRY, Envelope, Grant, Settlement, open_envelope
+from tasks.envelopes import FOLLOWERS, Envelope, open_envelope
+from tasks.grants import GRANT_PREFIX, REGISTRY, Grant, Settlement
 from tasks.letters import iso, letter
 from tasks.registry import PROVIDERS
+from tasks.signatures import Followers
 from workers.scripts import Script, TakenGrant, account_keys, taken_grants, timed_keys, wake_keys
 
 logger = logging.getLogger(__name__)
@@ -158,6 +160,7 @@ class Governor:
         accounts: Callable[[], Mapping[str, Account]],
         *,
         notices: bool = False,
+        followers: Followers = FOLLOWERS,
     ) -> None:
         """Nothing is sent yet.
 
@@ -165,8 +168,10 @@ class Governor:
             connect: Makes a client with one connection of its own, for one thread: replies as bytes, retries off, short time-outs.
             accounts: The accounts of this process by queue; asked anew each time, since the file may change.
             notices: A hook hears of dead letters.
+            followers: Checks what hangs on a message.
         """
         self._connect = connect
+        self._followers = followers
         self._keys = partial(account_keys, notices=notices)
         self._local = threading.local()
         self._accounts = accounts
@@ -247,7 +252,7 @@ class Governor:
 
     def _opened(self, queue: str, account: Account, taken: TakenGrant, begun: float) -> Grant:
         envelopes = [
-            open_envelope(raw, owner.decode(errors="replace"))
+            open_envelope(raw, owner.decode(errors="replace"), self._followers)
             for raw, owner in zip(taken.raws, taken.owners, strict=True)
         ]
         for number in taken.revoked:

@@ -202,8 +202,8 @@ def observe(grant: Grant, report: Report) -> None:
         fields = {
             "outcome": fate.kind,
             "account": grant.queue,
-            "task": _word(envelope.task) or None,
-            "id": _word(envelope.id) or None,
+            "task": word(envelope.task) or None,
+            "id": word(envelope.id) or None,
             "reason": _line(fate.text),
             "attempts": envelope.state.attempts,
             "batch": batch,
@@ -212,7 +212,7 @@ def observe(grant: Grant, report: Report) -> None:
         }
         text = _line(fate.text) if fate.text != fate.kind else ""
         outcomes.log(
-            level, "%s %s %s %s%s", fate.kind, _word(envelope.task) or "?", _word(envelope.id) or "?", grant.queue, f": {text}" if text else "",
+            level, "%s %s %s %s%s", fate.kind, word(envelope.task) or "?", word(envelope.id) or "?", grant.queue, f": {text}" if text else "",
             extra={"postback": fields},
         )  # fmt: skip
 
@@ -222,5 +222,6 @@ def _line(text: str) -> str:
     return _CONTROL.sub(" ", text)
 
 
-def _word(text: str) -> str:
+def word(text: str) -> str:
+    """An id or a name from a message, fit for a line of the log: on one line, at most :data:`MAX_WORD` characters."""
     return _line(text)[:MAX_WORD]

@@ -15,7 +15,9 @@ from config.accounts import Account
 from config.topology import provider_of
 from postback.events import EVENTS
 from tasks.delivery import Fate, Report, unsettled
+from tasks.envelopes import FOLLOWERS
 from tasks.grants import REGISTRY, Grant, Settlement
+from tasks.signatures import Followers
 from workers.feeder import Feeder
 from workers.governor import Governor
 
@@ -43,10 +45,26 @@ class Process:
 _process: Process | None = None
 
 
-def install(connect: Callable[[], redis.Redis], accounts: Mapping[str, Account]) -> Governor:
-    """Make this process a worker of ``accounts``. Returns its governor."""
+def install(
+    connect: Callable[[], redis.Redis],
+    accounts: Mapping[str, Account],
+    followers: Followers = FOLLOWERS,
+    *,
+    notices: bool = False,
+) -> Governor:
+    """Make this process a worker.
+
+    Args:
+        connect: Makes a client with one connection of its own.
+        accounts: Queue -> account.
+        followers: Checks what hangs on a message.
+        notices: A hook hears of dead letters.
+
+    Returns:
+        Its governor.
+    """
     global _process
-    _process = Process(Governor(connect, current_accounts), accounts)
+    _process = Process(Governor(connect, current_accounts, notices=notices, followers=followers), accounts)
     atexit.register(_process.governor.release_all)
     return _process.governor
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 import redis
 
 from tasks.delivery import Fate, Report
-from tasks.grants import Envelope, Grant
+from tasks.envelopes import Envelope
+from tasks.grants import Grant
 from tasks.task import REFUSED_TASK
 
 #: A message with no events in it: what receives it, receives ours. Monitors read a list of events, here an empty one.
@@ -35,6 +36,8 @@ NO_EVENTS: Final = json.dumps(
         },
     }
 )
+#: Most characters of what Flower shows of an event's arguments.
+MAX_SHOWN: Final = 1000
 #: Seconds for which rows are gathered.
 GATHER_S: Final = 0.1
 
@@ -126,7 +129,7 @@ def kwargs_shown(envelope: Envelope, queue: str) -> str:
     Another Celery client writes the arguments themselves, with the person's data in them.
     """
     if "postback_at" in envelope.headers:
-        return str(envelope.headers.get("kwargsrepr", ""))
+        return str(envelope.headers.get("kwargsrepr", ""))[:MAX_SHOWN]
     return f"<{envelope.task} of {queue}>"
 
 

@@ -7,21 +7,18 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
 from postback import keys
-
-#: Scripts that touch no account's keys.
-STANDALONE: Final = frozenset({"revoke", "scan"})
 
 
 @cache
 def _source(name: str) -> str:
     folder = files("workers") / "lua"
     text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    if name in STANDALONE:
+    if name == "scan":
         return text
     return (folder / "common.lua").read_text(encoding="utf-8") + text
 

@@ -47,48 +47,42 @@ class _Subscription:
 def message_of(grant: Grant) -> dict[str, Any]:
     """The one message that stands for a grant; its delivery tag is the grant's id.
 
-    A single event travels as its own message, so Celery treats its id, links, result and revocation as always. A batch gets a message of its own.
+    A single event has its own id, links, result and revocation, as Celery treats them always. A batch gets a message of its own. Both are
+    made of parts that were checked, and hold no event: the task finds it in its grant. Whatever a message holds, Celery cannot fail on it.
     """
     first = grant.envelopes[0]
     single = len(grant.envelopes) == 1
     if single and not first.defect and first.task in process.task_names():
-        document = dict(first.document)
-        # Celery would time it once more on this machine's clock; TAKE has seen to it that it is due.
-        shown = kwargs_shown(first, grant.queue)
-        document["headers"] = {**document["headers"], "eta": None, "argsrepr": "()", "kwargsrepr": shown}
-        info = {"exchange": "", "routing_key": grant.queue, **(document["properties"].get("delivery_info") or {})}
-        document["properties"] = {**document["properties"], "delivery_tag": grant.id, "delivery_info": info}
-        return document
-    known = next(
-        (
-            envelope.task
-            for envelope in grant.envelopes
-            if not envelope.defect and envelope.task in process.task_names()
-        ),
-        None,
-    )
-    task_id = first.id if single and first.id else str(uuid.uuid4())
+        headers = {**first.for_celery, "eta": None, "argsrepr": "()", "kwargsrepr": kwargs_shown(first, grant.queue)}
+        body = json.dumps([[], {}, first.embed]) if first.has_followers else BODY
+        return _message(grant, headers, body, first.document["properties"])
+    known = (one.task for one in grant.envelopes if not one.defect and one.task in process.task_names())
     what = (first.task or first.defect)[:80] if single else f"{len(grant.envelopes)} events"
+    headers = {
+        "lang": "py",
+        "task": REFUSED_TASK if single else next(known, REFUSED_TASK),
+        "id": first.id if single and first.id else str(uuid.uuid4()),
+        "parent_id": None,
+        "group": None,
+        "argsrepr": "()",
+        "kwargsrepr": f"<{what} of {grant.queue}>",
+        "ignore_result": True,
+    }
+    return _message(grant, {**headers, "root_id": headers["id"]}, BODY, {})
+
+
+def _message(grant: Grant, headers: dict[str, Any], body: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {
-        "body": BODY,
+        "body": body,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {
-            "lang": "py",
-            "task": REFUSED_TASK if single or known is None else known,
-            "id": task_id,
-            "root_id": task_id,
-            "parent_id": None,
-            "group": None,
-            "argsrepr": "()",
-            "kwargsrepr": f"<{what} of {grant.queue}>",
-            "ignore_result": True,
-        },
+        "headers": headers,
         "properties": {
-            "correlation_id": task_id,
+            "correlation_id": properties.get("correlation_id") or headers["id"],
+            "reply_to": properties.get("reply_to"),
             "delivery_tag": grant.id,
             "delivery_mode": 2,
-            "priority": 0,
+            "priority": properties.get("priority") or 0,
             "delivery_info": {"exchange": "", "routing_key": grant.queue},
         },
     }

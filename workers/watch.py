@@ -19,7 +19,8 @@ from config.topology import account_queue
 from postback import keys
 from postback.errors import ConfigurationError
 from tasks.delivery import Fate, Report
-from tasks.grants import Envelope, Grant, Settlement
+from tasks.envelopes import Envelope
+from tasks.grants import Grant, Settlement
 from workers import logs, process, rows
 from workers.metrics.server import listen, metrics_page, reached_at
 

@@ -143,6 +143,6 @@ def _house() -> _House | None:
     """``config`` of the checkout; None where only the wheel is installed, or ``config`` is somebody else's module."""
     try:
         settings, accounts = import_module("config.settings"), import_module("config.accounts")
-        return _House(settings.load_settings, accounts.load_accounts) if hasattr(accounts, "RESERVED_NAMES") else None
+        return _House(settings.load_settings, accounts.load_accounts) if hasattr(accounts, "build_account") else None
     except Exception:  # a foreign `config` may do anything when it is imported
         return None

@@ -1,4 +1,4 @@
-"""``postback erase``: a person's events, from everything that waits."""
+"""``postback erase``: a person's events, from everything that waits, and the answers about them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ def add(commands: Commands, given: list[str]) -> None:
     parser = command(
         commands,
         "erase",
-        "Remove a person's events from queues, delayed sets and dead letters of all accounts, and say how many.",
+        "Remove a person's events from queues, delayed sets and dead letters of all accounts, and results, and say how many.",
         "postback erase --user 987654321",
         run,
     )
     parser.add_argument(
-        "--user", metavar="ID", required=True, help="user_id, telegramUserId or customUserId, as the provider knows it"
+        "--user",
+        metavar="ID",
+        required=True,
+        help="user_id, telegramUserId, customUserId, a wallet's or a device's, as the provider knows it",
     )
 
 
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             total += erase(client, args.user, site.providers)
     for place, count in sorted(total.by_place.items()):
         console.line(f"  {place}  {count:,}")
-    console.line(f"{counted(total.total, 'event')} erased")
+    console.line(f"{counted(total.total, 'event')} erased, and {counted(total.results, 'result')}")
     if total.in_flight:
         console.line(
             f"{counted(total.in_flight, 'event')} on the wire just now not included: one that fails is queued again, "

@@ -66,6 +66,10 @@ def draw(seen: Snapshot, console: Console) -> Iterator[str]:
             yield console.paint(
                 f"  {provider}.dead: {counted(lost, 'dead letter')} without a readable account", "yellow"
             )
+    for provider, count in seen.notices.items():
+        if count:
+            text = f"  {provider}.dead: POSTBACK_ON_DEAD is still to be told of {counted(count, 'dead letter')}"
+            yield console.paint(text, "yellow")
 
 
 def _head(seen: Snapshot, console: Console) -> Iterator[str]:

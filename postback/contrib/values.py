@@ -6,10 +6,9 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 
-from postback.accounts import check_account_name, names_in_file
+from postback.accounts import check_names, names_in_file
 from postback.errors import ConfigurationError
 from postback.events import EVENTS
-from postback.payload import Refused
 
 __all__ = ["meant", "read_accounts"]
 
@@ -55,9 +54,5 @@ def _names(name: str, provider: str, names: object) -> list[str]:
     # A lone string would pass for a list of one-letter accounts.
     if not isinstance(names, (list, tuple, set, frozenset)):
         raise ConfigurationError(f"{name} must give a list of names for {provider!r}, not {type(names).__name__}")
-    for one in names:
-        try:
-            check_account_name(one)
-        except Refused as refused:
-            raise ConfigurationError(f"{name}: a name for {provider!r} {refused}") from None
+    check_names(name, provider, names)
     return list(names)

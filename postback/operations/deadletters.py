@@ -16,9 +16,10 @@ from typing import Any, Final
 import redis
 
 from postback import keys
+from postback.accounts import is_account_name
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
-from postback.operations.queues import announced, check_provider, is_account_name
+from postback.operations.queues import announced, check_provider
 from postback.operations.scripts import Script, redis_now_ms
 
 #: Bytes of a part; reading, checking and moving it keeps Redis for some milliseconds.
@@ -92,6 +93,21 @@ def count(client: redis.Redis, provider: str) -> DeadCount:
             account = queue.partition(".")[2]
             counts[queue if queue.startswith(f"{provider}.") and is_account_name(account) else "", reason] += number
     return DeadCount(counts)
+
+
+def notices(client: redis.Redis, providers: Iterable[str]) -> dict[str, int]:
+    """Provider -> dead letters of which ``POSTBACK_ON_DEAD`` has not been told yet.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    names = list(providers)
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.llen(keys.dead_notices(name))
+        pipeline.llen(keys.dead_notices_failed(name))
+    lengths = pipeline.execute()
+    return {name: new + failed for name, new, failed in zip(names, lengths[::2], lengths[1::2], strict=True)}
 
 
 @dataclass(slots=True)

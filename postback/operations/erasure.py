@@ -1,8 +1,9 @@
-"""Removing a person's events from everything that waits: queues, delayed and held events, halves of batches, dead letters.
+"""Removing a person's events from everything that waits, and what was answered about them.
 
-An event is a person's if one of its fields says so (``user_id``, ``telegramUserId``, ``customUserId`` and their like, the
-people of a Telegram update, the same in an opaque payload or in a linked event). What cannot be read is a person's if
-the id stands in it as a word.
+Events wait in queues, delayed and held sets, halves of batches, dead letters and notices of them; answers are Celery's results. Either is a
+person's if one of its fields says so: a field that its event declares as a person's (``user_id``, ``wallet_address`` …), the
+people of a Telegram update, their like in an opaque payload or in a linked event. What cannot be read is a person's if the
+id stands in it as a word.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import redis
 
 from postback import keys
 from postback.errors import PostbackError
+from postback.events import EVENTS
 from postback.operations import queues
 from postback.operations.messages import Message, read_message, text_of
 from postback.operations.scripts import Script
 
-#: Messages read at a time.
+#: Messages, or names of results, read at a time.
 PART: Final = 500
+#: Results read at a time: one may be as long as a provider's longest answer.
+RESULTS_PART: Final = 20
 #: Grants and halves of batches unpacked at a time.
 PACKED_PART: Final = 50
 #: Passes over everything: events move while they are looked for (a delayed one becomes due, a failed one comes back).
@@ -31,15 +35,22 @@ PASSES: Final = 5
 #: Shortest id that is looked for in text that is no JSON; a shorter one could be anything.
 WORD_CHARS: Final = 6
 
-#: Fields that hold a person's id, in lower case without ``_``.
+
+def _comparable(name: str) -> str:
+    """A field's name in lower case without ``_`` and ``-``."""
+    return name.replace("_", "").replace("-", "").lower()
+
+
+#: Fields that hold a person's id: those that events declare, and other services' names for them in
+#: opaque payloads; comparable.
 _ID_FIELDS: Final = frozenset(
     {
-        "userid", "telegramuserid", "telegramid", "tguserid", "tgid", "tgchatid", "chatid", "customuserid", "customplatformuserid",
+        "telegramid", "tguserid", "tgid", "tgchatid", "chatid",
         "clientid", "contactid", "customerid", "subscriberid", "messengeruserid", "peerid", "fromid",
-        "instanceid", "lvid", "gaid", "androidid", "appsetid", "idfa", "iosvendorid",
+        *(_comparable(name) for event in EVENTS.values() for name in event.person_fields()),
     }
 )  # fmt: skip
-#: Objects whose ``id`` is a person's (Telegram's names and other services'), in lower case without ``_``.
+#: Objects whose ``id`` is a person's (Telegram's names and other services'), comparable.
 _PEOPLE: Final = frozenset(
     {
         "from", "user", "users", "chat", "senderchat", "contact", "client", "customer", "subscriber", "person", "forwardfrom",
@@ -57,32 +68,35 @@ class Erased:
     """What was removed.
 
     Attributes:
-        by_place: Queue or dead-letter list -> events removed.
+        by_place: Queue, dead-letter list or list of notices -> entries removed.
         in_flight: The person's events on the wire just now. They are not removed, and may come back to a queue.
+        results: Answers removed that a caller might still have read.
     """
 
     by_place: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
+    results: int = 0
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All events."""
         return self.by_place.total()
 
     def __add__(self, other: Erased) -> Erased:
         """Of two Redis servers together."""
-        return Erased(self.by_place + other.by_place, self.in_flight + other.in_flight)
+        return Erased(self.by_place + other.by_place, self.in_flight + other.in_flight, self.results + other.results)
 
 
 def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = None) -> Erased:
-    """Remove a person's events from all accounts of some providers (all by default) on one Redis.
+    """Remove a person's events and results about the person from one Redis.
 
-    Other events keep their bytes and their order. Idempotency keys of removed events are released.
+    Other events keep their bytes and their order. Idempotency keys of removed events are released. A result does not say
+    whose it is: all in this database of Redis are looked at.
 
     Args:
         client: Replies as bytes.
         user: The id as the provider knows it.
-        providers: Whose.
+        providers: Whose accounts are looked through; None for all.
 
     Raises:
         PostbackError: There is no id to look for.
@@ -99,11 +113,12 @@ def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = No
         for queue in sorted(set(queues.announced(client, names)) | queues.queues_with_events(client, names)):
             _erase_account(client, queue, person, result)
         for name in names:
-            dead = keys.dead(name)
-            result.by_place[dead] += _erase_list(client, dead, f"{name}.", person)
+            for letters in (keys.dead(name), keys.dead_notices(name), keys.dead_notices_failed(name)):
+                result.by_place[letters] += _erase_list(client, letters, f"{name}.", person)
         if result.total == before:
             break
     result.by_place = +result.by_place
+    result.results = _erase_results(client, person)
     return result
 
 
@@ -137,6 +152,15 @@ class Person:
         parts = message.parts()
         return self._is_in(parts) if parts else self._stands_in(body)
 
+    def owns_result(self, raw: bytes) -> bool:
+        """Whether a Celery result is about this person."""
+        if self._plain is not None and self._plain not in raw:
+            return False
+        try:
+            return self._is_in(json.loads(raw))
+        except (ValueError, RecursionError):
+            return self._stands_in(raw)
+
     def _stands_in(self, text: bytes) -> bool:
         return self._word is not None and self._word.search(text) is not None
 
@@ -145,7 +169,7 @@ class Person:
             return False
         if isinstance(value, dict):
             for key, item in value.items():
-                name = key.replace("_", "").replace("-", "").lower()
+                name = _comparable(key)
                 if isinstance(item, (str, int)) and str(item) == self._user:
                     if name in _ID_FIELDS or (name == "id" and parent in _PEOPLE):
                         return True
@@ -189,6 +213,21 @@ def _erase_halves(client: redis.Redis, queue: str, person: Person, result: Erase
         result.in_flight += sum(person.owns(raw) for raw in flying)
         place = next_place
     return removed
+
+
+def _erase_results(client: redis.Redis, person: Person) -> int:
+    """Results live for ten minutes: one that is written meanwhile is the next run's."""
+    removed = cursor = 0
+    while True:
+        scanned: Any = client.scan(cursor, match=f"{keys.RESULT_PREFIX}*", count=PART)
+        cursor, names = scanned
+        for start in range(0, len(names), RESULTS_PART):
+            part = names[start : start + RESULTS_PART]
+            values: Any = client.mget(part)
+            mine = [name for name, raw in zip(part, values, strict=True) if raw and person.owns_result(raw)]
+            removed += int(client.delete(*mine)) if mine else 0
+        if cursor == 0:
+            return removed
 
 
 def _erase_list(client: redis.Redis, name: str, queue: str, person: Person) -> int:

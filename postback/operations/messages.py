@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from postback import keys
+from postback.compression import inflate
 from postback.events import EVENTS
+from postback.payload import MAX_MESSAGE_BYTES
 
 #: Content type of a dead letter that is wrapped around something that was no message.
 WRAPPED_TYPE: Final = "application/octet-stream"
@@ -65,11 +67,9 @@ class Message:
         compression = self.headers.get("compression")
         try:
             if compression:
-                from kombu.compression import decompress
-
-                body = decompress(body, compression)
+                body = inflate(body, compression, MAX_MESSAGE_BYTES)
             parts = json.loads(body)
-        except Exception:  # whatever a foreign compressor or decoder raises: it cannot be read
+        except (ValueError, RecursionError):
             return []
         return parts if isinstance(parts, list) else []
 
@@ -110,9 +110,9 @@ def is_expired(message: Message, now_ms: float) -> bool:
         return False
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000 <= now_ms
+    except (ValueError, OverflowError):
         return False
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000 <= now_ms
 
 
 def for_replay(message: Message, now_ms: float, *, possible_duplicate: bool) -> bytes:

@@ -10,11 +10,10 @@ from typing import Any, Final
 import redis
 
 from postback import keys
-from postback.accounts import check_account_name
+from postback.accounts import is_account_name
 from postback.errors import PostbackError, UnknownAccount
 from postback.events import EVENTS
 from postback.operations.quota import Window
-from postback.payload import Refused
 
 #: Seconds of silence after which a worker counts as gone; it announces itself every 5 s.
 ALIVE_S: Final = 30.0
@@ -100,7 +99,8 @@ def announced(client: redis.Redis, names: Iterable[str]) -> dict[str, Announced]
     wanted = set(names)
     found = {}
     for field, text in sorted(_hash(client, keys.ACCOUNTS)):
-        if field.partition(".")[0] in wanted and "." in field:
+        provider, _, account = field.partition(".")
+        if provider in wanted and is_account_name(account):
             told = _object(text)
             windows = tuple(window for given in told.get("windows") or () if (window := _window(given)))
             found[field] = Announced(
@@ -148,15 +148,6 @@ def queues_with_events(client: redis.Redis, names: Iterable[str]) -> set[str]:
         if is_account_name(account) and (dot or step or client.type(key) == b"list"):
             found.add(f"{provider}.{account}")
     return found
-
-
-def is_account_name(name: str) -> bool:
-    """Whether an account may have this name (``dead`` is the dead-letter list's)."""
-    try:
-        check_account_name(name)
-    except Refused:
-        return False
-    return True
 
 
 def select(client: redis.Redis, target: str) -> list[str]:

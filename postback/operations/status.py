@@ -173,6 +173,8 @@ class Snapshot:
     redis: tuple[RedisStatus, ...]
     #: Provider -> all of its dead letters, also those that do not say their account.
     dead: Mapping[str, int]
+    #: Provider -> dead letters of which ``POSTBACK_ON_DEAD`` has not been told yet, failed calls included.
+    notices: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Snapshot) -> Snapshot:
         """Both together: providers may have a Redis each."""
@@ -182,6 +184,7 @@ class Snapshot:
             self.workers + other.workers,
             self.redis + other.redis,
             {**self.dead, **other.dead},
+            {**self.notices, **other.notices},
         )
 
     def of(self, queue: str) -> AccountStatus | None:
@@ -198,6 +201,7 @@ class Snapshot:
                 for worker in self.workers
             ],
             "dead_letters": dict(self.dead),
+            "dead_notices": dict(self.notices),
             "redis": [one.as_json() for one in self.redis],
         }
 
@@ -227,6 +231,7 @@ def snapshot(client: redis.Redis, providers: Iterable[str] | None = None, *, url
         tuple(queues.workers(client, now_ms)),
         (redis_status(client, names, url=url),),
         {name: counted.total for name, counted in dead.items()},
+        deadletters.notices(client, names),
     )
 
 

@@ -65,7 +65,8 @@ def stack() -> Iterator[Stack]:
         for queue, settings in ACCOUNTS.items():
             stack.account(queue, token=token(queue), **settings)
         stack.configure_producer()
-        stack.start_workers("mytracker", 3)
+        names = ("linked", "not-linked", "not-bad", "bad", "late", "revoked", "not-revoked", "again")
+        stack.start_workers("mytracker", 3, POSTBACK_LINK_QUEUES=",".join(f"side-{name}" for name in names))
         stack.start_workers("tganalytics")
         yield stack
 

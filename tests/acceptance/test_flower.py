@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from flower.urls import handlers
+from tornado.web import RequestHandler
 
 import postback
 from postback import keys, mytracker, tgtrack
@@ -52,8 +54,15 @@ class Flower:
 
     def get(self, path: str, auth: str = AUTH) -> tuple[int, str]:
         """Status and text of a page; status 0 if nobody answers."""
+        return self._ask(path, auth, None)
+
+    def post(self, path: str, auth: str = AUTH) -> tuple[int, str]:
+        """Status and text of an answer to a POST without arguments; status 0 if nobody answers."""
+        return self._ask(path, auth, b"{}")
+
+    def _ask(self, path: str, auth: str, body: bytes | None) -> tuple[int, str]:
         headers = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=10) as answer:
@@ -299,3 +308,62 @@ def test_no_accounts_file(stack: Stack, url: str) -> None:
         until(lambda: flower.get("/broker")[0] == 200, 60, "Flower")
     finally:
         assert flower.stop() == 0
+
+
+#: Flower's routes that change something, as its own table has them.
+WRITES = sorted(
+    path.replace("(.+)", "tgtrack.add_event")
+    for path, handler in (rule[:2] for rule in handlers if isinstance(rule, tuple))
+    if hasattr(handler, "post") and handler.post is not RequestHandler.post and path.startswith("/api/")
+)
+
+
+@pytest.fixture(scope="module")
+def read_only(stack: Stack, url: str) -> Iterator[Flower]:
+    """A second Flower on the same Redis, with FLOWER_READ_ONLY."""
+    flower = Flower(stack, POSTBACK_BROKER_URL=url, FLOWER_READ_ONLY="true")
+    until(lambda: flower.get("/broker")[0] == 200, 60, "Flower")
+    yield flower
+    assert flower.stop() == 0
+
+
+def test_the_routes_that_write() -> None:
+    """Flower's table still has the routes that the documents warn of."""
+    assert {"/api/worker/shutdown/tgtrack.add_event", "/api/task/revoke/tgtrack.add_event"} < set(WRITES)
+    assert len(WRITES) >= 14
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_read_only_refuses(read_only: Flower, path: str) -> None:
+    """With FLOWER_READ_ONLY every route that stops workers or sends, revokes or limits tasks is refused, with the password too."""
+    status, text = read_only.post(path)
+    assert (status, "ead only" in text) == (403, True)
+
+
+def test_read_only_stops_no_worker(read_only: Flower, flower: Flower, stack: Stack) -> None:
+    """The refused shutdown of a living worker did not reach it."""
+    until(lambda: read_only.workers(), SOON_S, "workers")
+    for name in read_only.workers():
+        assert read_only.post(f"/api/worker/shutdown/{name}")[0] == 403
+    result = tgtrack.AddEvent(user_id="5", event_type="after-the-shutdown", account="main").delay()
+    until(lambda: flower.tasks().get(result.id, {}).get("state") == "SUCCESS", SOON_S, "an event after it")
+    assert [worker.process.poll() for worker in stack.workers] == [None] * len(stack.workers)
+
+
+@pytest.mark.parametrize("path", ["/workers", "/broker", "/tasks", "/api/tasks", "/api/workers"])
+def test_read_only_shows(read_only: Flower, path: str) -> None:
+    """Pages can be read all the same."""
+    assert read_only.get(path)[0] == 200
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_writes_need_the_password(flower: Flower, read_only: Flower, path: str) -> None:
+    """Nobody without the password gets so far."""
+    assert flower.post(path, "")[0] == 401
+    assert read_only.post(path, "jane:wrong")[0] == 401
+
+
+def test_without_read_only(flower: Flower) -> None:
+    """Without FLOWER_READ_ONLY who has the password may act: a task is revoked, and an unknown worker is unknown, not refused."""
+    assert flower.post("/api/task/revoke/no-such-event")[0] == 200
+    assert flower.post("/api/worker/shutdown/no-such-worker")[0] == 404

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import postback
-from postback import keys, operations, tgtrack, tonai, tonapi
+from postback import keys, operations, tganalytics, tgtrack, tonai, tonapi
 from postback.broker import connect
 from postback.sandbox.ledger import Record
 from tests.acceptance.evidence import (
@@ -52,6 +52,9 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     "tgtrack.goals": {},
     "tgtrack.mode": {},
     "tgtrack.reads": {"limits": "10/second"},
+    "tgtrack.bounds": {},
+    "tgtrack._persons": {},
+    "tganalytics.-persons": {},
 }
 CREDENTIAL = {"tgtrack": "api_key", "mytracker": "token", "tganalytics": "token", "tonai": "api_key", "tonapi": "token"}
 
@@ -413,3 +416,41 @@ def test_reads_overtake_a_backlog_of_writes(stack: Stack) -> None:
     assert place - sent_before <= 10
     assert stack.waiting(queue) > 100
     stack.client().delete(*keys.priority_lists(queue))
+
+
+# Rules that hold for everybody
+
+
+def test_a_raw_clients_long_text_is_not_sent(stack: Stack) -> None:
+    """A user id of 300,000 characters from any Celery client is a dead letter that does not quote it; the next event goes on."""
+    queue, raw = "tgtrack.bounds", RawClient(stack)
+    raw.send("tgtrack.add_event", {"user_id": "x" * 300_000, "event_type": "sale"}, "bounds")
+    raw.send("tgtrack.add_event", {"user_id": "x" * 256, "event_type": "sale"}, "bounds")
+    (letter,) = dead_letters(stack, queue, 1)
+    assert (letter.reason, letter.attempts) == ("invalid", 0)
+    assert letter.detail == "tgtrack.AddEvent: user_id must have 1 to 256 characters"
+    wait_for_requests(stack, queue, 1)
+    settled(stack, queue)
+    assert [len(json.loads(record.body or b"")["user_id"]) for record in requests_of(stack, queue)] == [256]
+
+
+def test_erase_reaches_wallets_and_answers(stack: Stack) -> None:
+    """What waits under a wallet's address goes, and so does what TGTrack said of a person; in accounts of any name."""
+    wallet, other = "UQDl1Zr9M_GQAZ-ZxjsFMnrz4k", "UQBBBBBBBBBBBBBBBBBBBBBBBB"
+    for address in (wallet, other):
+        for field in ("wallet_address", "from_"):
+            tganalytics.Event(
+                user_id=1, event_name="app-init", session_id=SESSION, account="-persons", **{field: address}
+            ).apply_async(countdown=3600)
+    asked = {user: tgtrack.GetUserInfo(user_id=user, account="_persons").delay() for user in ("7005001", "7005002")}
+    assert {user: result.get(timeout=20)["user_id"] for user, result in asked.items()} == {user: user for user in asked}
+    for person, words in ((wallet, "2 events erased, and 0 results"), ("7005001", "0 events erased, and 1 result\n")):
+        erased = command(stack, "erase", "--user", person)
+        assert erased.returncode == 0, erased.stderr
+        assert words in erased.stdout
+        assert person not in erased.stdout
+    client = stack.client()
+    assert [client.exists(f"celery-task-meta-{result.id}") for result in asked.values()] == [0, 1]
+    left = [event_of(message) for message in queued(stack, "tganalytics.-persons")]
+    assert [event.get("wallet_address") or event["from"] for event in left] == [other] * 2
+    client.delete(keys.delayed("tganalytics.-persons"))

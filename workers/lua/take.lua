@@ -29,7 +29,7 @@ local dedup, outage_after, crashed_letter, max_crashes, windows =
 local LOOK_AHEAD = 200
 -- After so many messages one call forms no further grant.
 local MOST_LOOKS = 1000
--- Messages whose state one call rewrites: of dead workers, of a run of failures that is over. Each takes up to 40 us.
+-- Messages that one call rewrites or moves: of dead workers, of a run of failures that is over, not due yet. Each takes up to 40 us.
 local PART = 100
 -- How long a tombstone holds, and how many one call clears away.
 local REVOKED_MS = 400 * DAY_MS
@@ -251,7 +251,7 @@ end
 -- One message from the front, passing by those that are not due.
 local function pop_one()
   for i = 1, 4 do
-    for _ = 1, LOOK_AHEAD do
+    for _ = 1, PART do
       local raw = redis.call('RPOP', LISTS[i])
       if not raw then break end
       looks = looks + 1

@@ -34,6 +34,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_oldest_waiting_seconds": ("Age of the longest waiting event at the front of the queue; 0: none", _ACCOUNT),
     "postback_backlog_seconds": ("Time until the last waiting event can have gone, as the quota allows; +Inf: paused without end", _ACCOUNT),
     "postback_dead_letters": ("Dead letters; account is empty where a letter does not say it", (*_ACCOUNT, "reason")),
+    "postback_dead_notices": ("Dead letters of which POSTBACK_ON_DEAD has not been told yet", ("provider",)),
     "postback_quota_limit": ("Requests that a window allows", _WINDOW),
     "postback_quota_used": ("Requests that count in a window now", _WINDOW),
     "postback_quota_remaining": ("Requests that a window still allows", _WINDOW),
@@ -128,6 +129,8 @@ def _fill(families: dict[str, Any], seen: Snapshot) -> None:
     for provider, total in seen.dead.items():
         if total > said[provider]:
             families["postback_dead_letters"].add_metric((provider, "", "unknown"), total - said[provider])
+    for provider, total in seen.notices.items():
+        families["postback_dead_notices"].add_metric((provider,), total)
     alive = {provider: 0 for provider in seen.dead if any(a.provider == provider for a in seen.accounts)}
     for worker in seen.workers:
         alive[worker.provider or "all"] = alive.get(worker.provider or "all", 0) + 1

@@ -16,3 +16,11 @@ class Lead(models.Model):
 
     user_id = models.CharField(max_length=20)
     phone = models.CharField(max_length=20)
+
+
+class DeadEvent(models.Model):
+    """An event that could not be delivered; see ``shop.events``."""
+
+    event_id = models.CharField(max_length=200, primary_key=True)
+    task = models.CharField(max_length=100)
+    reason = models.CharField(max_length=50)

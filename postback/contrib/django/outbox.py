@@ -55,6 +55,7 @@ def write(event: Event, given: dict[str, Any], using: str | None) -> EventResult
     config = app_config()
     now_s = time.time()
     options = read_options(event, given)
+    sending.check_message(event, options)
     task_id = options.task_id or uuid()
     if sending.is_collecting() and not config.problems:
         # In a test: collected when the transaction commits, as the relay would not see it before either.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 import postback
-from postback import ConfigurationError, keys, sending, tgtrack, tonai
+from postback import ConfigurationError, MessageTooLarge, keys, sending, tgtrack, tonai
 from tests.integration.contrib.queues import hashed, messages
 from tests.integration.contrib.transactions import rolled_back
 from tests.servers import RedisServer
@@ -535,3 +536,22 @@ class Held:
 
 def in_another_connection(alias: str, claim: Callable[[], Any]) -> Held:
     return Held(alias, claim)
+
+
+def test_too_large_for_a_message(alias: str, broker: redis.Redis, rows: Any) -> None:
+    """What no worker would take is refused when it is written, not hours later by the relay."""
+    with pytest.raises(MessageTooLarge):
+        EVENT.delay_via_outbox(using=alias, headers={"x": "y" * 600_000})
+    assert rows.count() == 0
+
+
+def test_the_largest_message_of_the_outbox(alias: str, broker: redis.Redis, rows: Any) -> None:
+    """The key and the times that the outbox adds do not make it too large for the relay's own send."""
+    fitting = 0
+    for length in range(520_000, 524_000, 100):
+        with contextlib.suppress(MessageTooLarge):
+            EVENT.delay_via_outbox(using=alias, countdown=0, expires=3600, headers={"x": "y" * length})
+            fitting += 1
+    assert 0 < fitting < 40
+    moved = relay(alias).drain()
+    assert (moved.sent, moved.failed) == (fitting, 0)

@@ -51,7 +51,10 @@ def told(given: Any) -> list[str]:
         ({"ACCOUNTS": "/nowhere.toml"}, "POSTBACK['ACCOUNTS']: cannot read /nowhere.toml: No such file"),
         ({"ACCOUNTS": {"tgtrak": ["main"]}}, "has an unknown provider 'tgtrak': did you mean 'tgtrack'?"),
         ({"ACCOUNTS": {"tgtrack": "main"}}, "POSTBACK['ACCOUNTS'] must give a list of names for 'tgtrack', not str."),
-        ({"ACCOUNTS": {"tgtrack": ["a.b"]}}, "POSTBACK['ACCOUNTS']: a name for 'tgtrack' must be an account's name"),
+        (
+            {"ACCOUNTS": {"tgtrack": ["a.b"]}},
+            "POSTBACK['ACCOUNTS']: a name for 'tgtrack' must have 1 to 64 of the characters",
+        ),
         ({"SEND_TIMEOUT_S": "2"}, "POSTBACK['SEND_TIMEOUT_S'] must be a number above 0 and at most 3600, not str."),
         ({"SEND_TIMEOUT_S": 0}, "POSTBACK['SEND_TIMEOUT_S'] must be a number above 0 and at most 3600."),
         ({"OUTBOX": 5}, "POSTBACK['OUTBOX'] must be a dict, not int."),

@@ -54,7 +54,7 @@ class ClockedScript(scripts.Script):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        if name not in scripts.STANDALONE:
+        if name != "scan":
             self.source = _with_test_clock(self.source)
 
 

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 import workers.feeder
+from tasks.envelopes import Envelope
 from tasks.grants import Grant
 from workers.feeder import AWAY_S, FILLING_S, IDLE_S, LONGEST_WAIT_S, UNLIMITED, Feeder
 from workers.governor import BLOCKED, EMPTY, Taken
@@ -86,6 +87,10 @@ class FakeGovernor:
     recovers: int = 0
     replays: int = 0
     expired: int = 0
+    settled: list[Grant] = field(default_factory=list)
+
+    def settle(self, grant: Grant) -> None:
+        self.settled.append(grant)
 
     def recover_if_restarted(self) -> None:
         self.recovers += 1
@@ -139,7 +144,7 @@ class FakeSubscription:
 
 
 def grants(queue: str, count: int) -> list[Grant]:
-    return [Grant(id=f"{queue}/{number}", queue=queue, envelopes=[]) for number in range(count)]
+    return [Grant(id=f"{queue}/{number}", queue=queue, envelopes=[Envelope(b"")]) for number in range(count)]
 
 
 @dataclass
@@ -519,7 +524,7 @@ class TestErrors:
         assert 2 <= stage.takes("t.bad") <= 4
 
     def test_a_message_that_celery_refuses_stops_nobody(self, stage: Stage) -> None:
-        """What cannot be handed over stays in flight until its lease ends; the loop, the other grants and the other accounts go on."""
+        """What cannot be handed over is settled at once; the loop, the other grants and the other accounts go on."""
         bad, good = stage.subscribe("t.bad"), stage.subscribe("t.good")
         bad.error = TypeError("poison")
         stage.governor.says = {
@@ -529,6 +534,9 @@ class TestErrors:
         stage.loop.run(0.01)
         assert len(good.delivered) == 2
         assert len(stage.loop.armed()) == 1
+        letters = [grant.settlement.messages[0] for grant in stage.governor.settled if grant.settlement]
+        assert [line[1] for line in letters] == ["dead", "dead"]
+        assert "TypeError" in letters[0][4]
 
     def test_the_grants_behind_it_are_delivered(self, stage: Stage) -> None:
         """Of three grants with one that cannot be handed over two are."""

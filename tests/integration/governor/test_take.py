@@ -342,7 +342,7 @@ class TestEta:
         """Behind a thousand messages for tomorrow one for now leaves at once: TAKE says that there may be more."""
         bench.settings.update(batch_max=batch_max, linger_ms=0)
         bench.push(*(message(f"t{number}", eta=iso(START_MS + 86_400_000)) for number in range(1000)), message("now"))
-        for _ in range(10):
+        for _ in range(12):
             wait, took = bench.take()
             if took:
                 break

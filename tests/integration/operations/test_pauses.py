@@ -7,7 +7,8 @@ import pytest
 import postback
 from postback import keys, tgtrack
 from postback.operations import pause, resume, snapshot
-from tasks.grants import REGISTRY, Settlement, open_envelope
+from tasks.envelopes import open_envelope
+from tasks.grants import REGISTRY, Settlement
 from workers.governor import BLOCKED, Governor
 
 QUEUE = "tgtrack.main"

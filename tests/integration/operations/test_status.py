@@ -291,3 +291,15 @@ class TestCheckCommand:
         monkeypatch.setenv("POSTBACK_ACCOUNTS", str(accounts))
         assert command("check") == 1
         assert "tgtrack.main: no live worker serves it: start `python -m workers tgtrack`" in command.out
+
+
+def test_notices(desk, command):
+    """Dead letters of which the application is still to be told are counted per provider, failed calls included; they are no queue."""
+    for name in (keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")):
+        desk.client.lpush(name, b"a letter")
+    shown = command.json("status", "--json")
+    assert shown["dead_notices"] == {"tgtrack": 2, "mytracker": 0, "tganalytics": 0, "tonai": 0, "tonapi": 0}
+    assert (shown["accounts"], shown["dead_letters"]["tgtrack"]) == ([], 0)
+    assert command("status") == 0
+    assert "tgtrack.dead: POSTBACK_ON_DEAD is still to be told of 2 dead letters" in command.out
+    assert command("status", "--check") == 0

@@ -65,6 +65,13 @@ class TestCompose:
         assert flower["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
         assert all(port.startswith("127.0.0.1:") for port in flower["ports"])
 
+    def test_flower_may_be_read_only(self) -> None:
+        """FLOWER_READ_ONLY of ``.env`` reaches Flower, which is of a version that obeys it."""
+        assert compose()["services"]["flower"]["environment"]["FLOWER_READ_ONLY"] == "${FLOWER_READ_ONLY:-}"
+        setup = configparser.ConfigParser()
+        setup.read("setup.cfg", encoding="utf-8")
+        assert "flower>=2.2,<3" in setup["options.extras_require"]["worker"].split()
+
     def test_redis_is_not_published(self) -> None:
         """Redis, which has no password here, is reachable inside the network only."""
         assert "ports" not in compose()["services"]["redis"]

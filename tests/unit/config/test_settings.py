@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from config.celeryconfig import celery_config
 from config.policies import PROVIDERS
-from config.settings import DEFAULTS, load_settings, masked_url
+from config.settings import DEFAULTS, Hook, load_settings, masked_url
 from postback.broker import DEFAULT_URL, parse_broker
 from postback.errors import ConfigurationError
 
@@ -53,11 +54,61 @@ def test_bad_concurrency(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("POSTBACK_PROVIDER", "tgtrak"), ("POSTBACK_LOG_LEVEL", "LOUD"), ("POSTBACK_LOG_FORMAT", "xml")]
+    ("name", "value"),
+    [
+        ("POSTBACK_PROVIDER", "tgtrak"),
+        ("POSTBACK_LOG_LEVEL", "LOUD"),
+        ("POSTBACK_LOG_FORMAT", "xml"),
+        ("POSTBACK_REMOTE_CONTROL", "no"),
+    ],
 )
 def test_bad_choice(name: str, value: str) -> None:
     """A word out of the list is refused with the list."""
     assert refusal(**{name: value}).startswith(f"{name} must be one of ")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "shop", "shop.events", "shop.events.on_dead", "shop.events:", ":on_dead", "shop/events.py:on_dead", "shop.events:on_dead()",
+        "shop events:on_dead", "shop..events:on_dead", "1shop:on_dead", "celery:on_dead", "celery:on_dead@", "celery:@queue",
+        "celery:on dead@queue", "celery:a@b@c", "celery:" + "t" * 201 + "@queue",
+    ],
+)  # fmt: skip
+def test_bad_hook(value: str) -> None:
+    """A hook is a function of a module or a task with its queue; anything else is refused in one sentence."""
+    assert refusal(POSTBACK_ON_DEAD=value).startswith("POSTBACK_ON_DEAD must be a function such as ")
+
+
+@pytest.mark.parametrize("queue", ["tgtrack.main", "tgtrack.dead", "tonai"])
+def test_hook_into_a_provider_s_queue(queue: str) -> None:
+    """A task must not go where events go: it would become a dead letter there, and that one a task again."""
+    assert refusal(POSTBACK_ON_DEAD=f"celery:on_dead@{queue}").startswith(
+        "POSTBACK_ON_DEAD names a queue of a provider's"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "hook"),
+    [
+        ("shop.events:on_dead", Hook("on_dead", module="shop.events")),
+        ("shop:tasks.on_dead.delay", Hook("tasks.on_dead.delay", module="shop")),
+        ("celery:shop.tasks.on_dead@shop-queue", Hook("shop.tasks.on_dead", queue="shop-queue")),
+        ("celery:on_dead@celery", Hook("on_dead", queue="celery")),
+        ("", None),
+    ],
+)
+def test_hook(value: str, hook: Hook | None) -> None:
+    """Both ways to write it; nothing is imported here, since Flower and the commands read the same settings."""
+    assert load_settings({"POSTBACK_ON_DEAD": value}).on_dead == hook
+
+
+@pytest.mark.parametrize(("value", "listens"), [("", True), ("1", True), ("0", False)])
+def test_remote_control(value: str, listens: bool) -> None:
+    """Workers listen to remote control unless it is turned off."""
+    settings = load_settings({"POSTBACK_REMOTE_CONTROL": value})
+    assert settings.remote_control is listens
+    assert celery_config(settings)["worker_enable_remote_control"] is listens
 
 
 @pytest.mark.parametrize("name", ["POSTBACK_BROKER_URL", "POSTBACK_TGTRACK_BROKER_URL"])

@@ -10,8 +10,9 @@ from typing import Any
 
 from config.accounts import Account, build_account
 from tasks.delivery import Delivery
+from tasks.envelopes import open_envelope
 from tasks.exchange import Answer, Asked, HttpRequest
-from tasks.grants import GRANT_PREFIX, Grant, Settlement, open_envelope
+from tasks.grants import GRANT_PREFIX, Grant, Settlement
 from tasks.outcomes import Verdict
 from tasks.provider import Provider
 from tasks.registry import PROVIDERS

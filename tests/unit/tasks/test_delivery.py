@@ -136,7 +136,14 @@ class TestNotFitToBeSent:
         assert letter["reason"] == "expired"
         assert server.requests == []
 
-    @pytest.mark.parametrize("expires", [None, "", "soon", 17, [], "9999-12-31T23:59:59+00:00"])
+    @pytest.mark.parametrize("expires", ["", "soon", 17, [], {}, True, "9" * 5000])
+    def test_no_time(self, expires: Any) -> None:
+        """An ``expires`` that is no time is malformed, before any request."""
+        letter, server, _ = refused(message(headers={"expires": expires}))
+        assert (letter["reason"], letter["detail"]) == ("malformed", "its header `expires` must be a time in ISO 8601")
+        assert server.requests == []
+
+    @pytest.mark.parametrize("expires", [None, "9999-12-31T23:59:59+00:00"])
     def test_not_expired(self, expires: Any) -> None:
         """An ``expires`` that lies ahead, or is none, expires nothing."""
         server = Server()

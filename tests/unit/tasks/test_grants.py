@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.delivery import Report
-from tasks.grants import DeliveryState, Envelope, Settlement, open_envelope
+from tasks.envelopes import DeliveryState, Envelope, open_envelope
+from tasks.grants import Settlement
 from tests.unit.tasks.fakes import Server, account, delivery, grant_of, message
 
 #: JSON of any shape, with the names that a message has in it.
@@ -101,7 +103,28 @@ class TestBody:
 
     def test_compressed_garbage(self) -> None:
         """A body that says it is compressed and is not is a defect, not an exception of the decompressor."""
-        assert open_envelope(message(headers={"compression": "application/x-gzip"})).defect == "its body cannot be read"
+        assert (
+            open_envelope(message(headers={"compression": "application/x-gzip"})).defect
+            == "its body is compressed and damaged"
+        )
+
+    def test_compressed_bomb(self) -> None:
+        """A megabyte that holds a gigabyte is read up to the bound only."""
+        raw = message(headers={"compression": "zlib"})
+        document = json.loads(raw)
+        document["body"] = base64.b64encode(zlib.compress(b" " * 300_000_000, 9)).decode()
+        tracemalloc.start()
+        defect = open_envelope(json.dumps(document).encode()).defect
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert defect == "its body has more than 524288 bytes when it is decompressed"
+        assert most < 8_000_000
+
+    @pytest.mark.parametrize("compression", ["brotli", "application/zstd", "nonsense"])
+    def test_other_compressions(self, compression: str) -> None:
+        """What cannot be stopped at a bound is not begun."""
+        raw = message(headers={"compression": compression})
+        assert open_envelope(raw).defect == "its body is compressed in a way that Postback does not read"
 
     @pytest.mark.parametrize(
         "properties",

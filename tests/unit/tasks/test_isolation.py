@@ -19,8 +19,9 @@ import pytest
 
 from config.accounts import Account
 from postback.mytracker import Login
+from tasks.envelopes import Envelope, open_envelope
 from tasks.exchange import Answer, HttpRequest
-from tasks.grants import Envelope, Grant, Settlement, open_envelope
+from tasks.grants import Grant, Settlement
 from tasks.isolation import split
 from tasks.registry import PROVIDERS
 from tests.unit.tasks.fakes import account, delivery, grant_of, message

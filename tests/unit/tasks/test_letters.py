@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tasks.grants import Envelope, open_envelope
+from tasks.envelopes import Envelope, open_envelope
 from tasks.letters import MAX_DETAIL, iso, letter, wrapped
 from tasks.outcomes import MAX_BRIEF, Outcome, Verdict, brief
 from tests.unit.tasks.fakes import message

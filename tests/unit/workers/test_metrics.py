@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import urllib.error
@@ -101,6 +102,13 @@ class TestExporter:
         assert "ivan" not in page
         assert 'postback_dead_letters{account="main",provider="tgtrack",reason="unknown"} 5.0' in page
         assert 'postback_dead_letters{account="",provider="tgtrack",reason="unknown"} 1.0' in page
+
+    def test_notices(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The dead letters of which the application is still to be told, and 0 where there is none."""
+        both = dataclasses.replace(seen(status()), notices={"tgtrack": 7, "tonai": 0})
+        page = Looks(monkeypatch, both).page()
+        assert 'postback_dead_notices{provider="tgtrack"} 7.0' in page
+        assert 'postback_dead_notices{provider="tonai"} 0.0' in page
 
     def test_no_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A provider whose workers are all gone has the count 0 and not no count."""

@@ -1,0 +1,101 @@
+"""What a part of a message must be, so that Celery, kombu and we can read it. A rule returns the end of a sentence, or nothing.
+
+A part that is absent or null always passes: Celery writes most of them as null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+#: Longest id or name, longest other text, in characters.
+MAX_SHORT: Final = 255
+MAX_TEXT: Final = 10_000
+#: Largest number of anything, in Celery's headers: retries, seconds, places in a group.
+MAX_NUMBER: Final = 10**9
+
+#: The end of the sentence "its header `expires` …", or "".
+Rule = Callable[[Any], str]
+
+
+def broken(rule: Rule, value: Any) -> str:
+    """What is wrong with a value; nothing if it is null."""
+    return "" if value is None else rule(value)
+
+
+def is_short(value: Any) -> str:
+    """An id or a name."""
+    return (
+        ""
+        if isinstance(value, str) and len(value) <= MAX_SHORT
+        else f"must be a text of at most {MAX_SHORT} characters"
+    )
+
+
+def is_text(value: Any) -> str:
+    """A text that people read."""
+    return (
+        "" if isinstance(value, str) and len(value) <= MAX_TEXT else f"must be a text of at most {MAX_TEXT} characters"
+    )
+
+
+def is_moment(value: Any) -> str:
+    """A time as Celery writes it."""
+    return "" if moment(value) is not None else "must be a time in ISO 8601"
+
+
+def is_number(value: Any) -> str:
+    """Seconds."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
+    return "" if fits else "must be a number, 0 or more"
+
+
+def is_count(value: Any) -> str:
+    """How many of something."""
+    return "" if isinstance(value, int) and not is_number(value) else "must be a whole number, 0 or more"
+
+
+def is_priority(value: Any) -> str:
+    """0 is first."""
+    return (
+        "" if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255 else "must be from 0 to 255"
+    )
+
+
+def is_flag(value: Any) -> str:
+    """True or false."""
+    return "" if isinstance(value, bool) else "must be true or false"
+
+
+def is_object(value: Any) -> str:
+    """A JSON object."""
+    return "" if isinstance(value, dict) else "must be an object"
+
+
+def is_list(value: Any) -> str:
+    """A list of texts."""
+    return "" if isinstance(value, list) and all(isinstance(item, str) for item in value) else "must be a list of texts"
+
+
+def is_pair_of_seconds(value: Any) -> str:
+    """Celery's two time limits, each of which may be null."""
+    fits = isinstance(value, list) and len(value) == 2 and not any(broken(is_number, one) for one in value)
+    return "" if fits else "must be two numbers of seconds"
+
+
+def nothing_but(*allowed: str) -> Rule:
+    """One of these, or null."""
+    words = f"must be {' or '.join(map(repr, allowed))}" if allowed else "must be null"
+    return lambda value: "" if isinstance(value, str) and value in allowed else words
+
+
+def moment(text: object) -> float | None:
+    """An ISO 8601 time in seconds of the epoch; None if it is none. A time without a zone is UTC, as Celery sends it."""
+    if not isinstance(text, str) or len(text) > MAX_SHORT:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,329 @@
+"""Reading what lies in a queue, which anybody may have written: a message with its delivery state, or why it is none."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from postback.compression import inflate
+from postback.payload import MAX_MESSAGE_BYTES
+from tasks.checks import (
+    Rule,
+    is_count,
+    is_flag,
+    is_list,
+    is_moment,
+    is_object,
+    is_pair_of_seconds,
+    is_priority,
+    is_short,
+    is_text,
+    moment,
+    nothing_but,
+)
+from tasks.signatures import Followers, Unfit
+
+#: Milliseconds of the epoch in the year 5138: whatever is later is no time.
+LATEST_MS: Final = 10**14
+#: Longest delivery state, in characters, and most digits of a number in it: microseconds of that year have as many.
+MAX_STATE: Final = 400
+MAX_DIGITS: Final = 17
+#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``state_of`` in ``workers/lua/common.lua``.
+MAX_COUNTED: Final = 100_000
+MAX_AGE_MS: Final = 400 * 86_400_000
+#: A first grant lies at most so far in the future, in microseconds: clocks differ.
+MAX_AHEAD_US: Final = 86_400_000_000
+
+#: So many digits in a row, found after :data:`ANY_DIGIT`, may be an integer beyond 64 bits. A regular expression takes seven times as long.
+LONG_NUMBER: Final = b"0" * 19
+#: Every digit as a 0.
+ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """What earlier deliveries of a message left in its header ``postback`` (written by the scripts, read here)."""
+
+    #: Attempts used up so far.
+    attempts: int = 0
+    #: Failures in the current run of failures; given back if it turns out to be an outage.
+    tries: int = 0
+    #: Time of the first grant, microseconds of the Redis clock; 0 before it.
+    first_us: int = 0
+    #: An earlier attempt may have been recorded.
+    duplicate: bool = False
+    #: Workers that died, or were cut off, with this message.
+    crashes: int = 0
+    #: Looks at an answer that was not final.
+    polls: int = 0
+    #: Answers that are worth few attempts.
+    odd: int = 0
+    #: Milliseconds of back-off so far.
+    age_ms: int = 0
+
+    @classmethod
+    def parse(cls, text: object) -> DeliveryState:
+        """Read ``attempts=2 first=1732240000000000 duplicate=1``; anything else counts as no state, as the scripts have it.
+
+        Anybody may write it: a number outside its range is dropped.
+        """
+        if not isinstance(text, str) or not text or len(text) > MAX_STATE:
+            return UNTOUCHED
+        words = dict(word.partition("=")[::2] for word in text.split())
+
+        def number(name: str, most: int = MAX_COUNTED) -> int:
+            digits = words.get(name, "0")
+            value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS else 0
+            return value if value <= most else 0
+
+        return cls(
+            number("attempts"),
+            number("tries"),
+            number("first", time.time_ns() // 1000 + MAX_AHEAD_US),
+            number("duplicate", 1) > 0,
+            number("crashes"),
+            number("polls"),
+            number("odd"),
+            number("age", MAX_AGE_MS),
+        )
+
+
+#: Names of a message that the scripts read in its text. Each must stand there once, and plainly: what the scripts do not see, they do not count.
+_READ_BY_SCRIPTS: Final = tuple(
+    f'"{name}"'.encode() for name in ("postback", "postback_key", "id", "task", "eta", "priority", "delivery_tag")
+)
+#: How an ASCII character looks that hides behind an escape.
+_ESCAPED_ASCII: Final = b"\\u00"
+
+#: Headers that reach Celery, with what each must be.
+_HEADERS: Final[Mapping[str, Rule]] = {
+    **dict.fromkeys(("root_id", "parent_id", "group", "shadow", "lang"), is_short),
+    **dict.fromkeys(("group_index", "retries", "replaced_task_nesting"), is_count),
+    "origin": is_text,
+    "timelimit": is_pair_of_seconds,
+    "expires": is_moment,
+    "ignore_result": is_flag,
+    "stamped_headers": is_list,
+    "stamps": is_object,
+}
+#: Headers that do not, and still must be what they are.
+_OTHER_HEADERS: Final[Mapping[str, Rule]] = {
+    "eta": is_moment,
+    "argsrepr": is_text,
+    "kwargsrepr": is_text,
+    "compression": is_short,
+}
+_EVERY_HEADER: Final = tuple({**_HEADERS, **_OTHER_HEADERS}.items())
+_PROPERTIES: Final[tuple[tuple[str, Rule], ...]] = (
+    ("correlation_id", is_short),
+    ("reply_to", is_short),
+    ("priority", is_priority),
+    ("delivery_info", is_object),
+    ("body_encoding", nothing_but("", "utf-8", "base64")),
+)
+_ENVELOPE: Final[tuple[tuple[str, Rule], ...]] = (
+    ("content-type", nothing_but("application/json")),
+    ("content-encoding", nothing_but("utf-8", "utf8", "us-ascii", "ascii", "binary")),
+)
+#: What hangs on a message, in the third part of its body.
+_EMBEDDED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
+#: Links lead to accounts' queues and Celery's own only.
+FOLLOWERS: Final = Followers()
+
+#: The state of a message that was never delivered.
+UNTOUCHED: Final = DeliveryState()
+
+
+@dataclass(slots=True)
+class Envelope:
+    """One message as it left its queue.
+
+    ``defect`` says in a few words why it is no event message; then only ``raw`` and what could be read of ``id`` and ``task`` count.
+    """
+
+    raw: bytes
+    id: str = ""
+    task: str = ""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    embed: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] = field(default_factory=dict)
+    state: DeliveryState = UNTOUCHED
+    #: Id of the event that owns this one's idempotency key; then this one is dropped.
+    duplicate_of: str = ""
+    #: Somebody has revoked it.
+    revoked: bool = False
+    defect: str = ""
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The message's Celery headers."""
+        headers = self.document.get("headers")
+        return headers if isinstance(headers, dict) else {}
+
+    @property
+    def for_celery(self) -> dict[str, Any]:
+        """The headers that Celery may see: checked ones, and none that it does not know."""
+        headers = self.headers
+        shown = {name: headers[name] for name in _HEADERS if name in headers}
+        if self.expires is not None:
+            # Celery's own reader knows fewer forms of a time.
+            shown["expires"] = datetime.fromtimestamp(self.expires, UTC).isoformat()
+        return {**shown, "id": self.id, "task": self.task}
+
+    @property
+    def enqueued_ms(self) -> int:
+        """When the producer enqueued it (ms of the epoch), else its first grant, else 0.
+
+        Anybody may write the header: a time that is none (microseconds, say) does not count.
+        """
+        at = self.headers.get("postback_at")
+        if isinstance(at, int) and not isinstance(at, bool) and 0 < at < LATEST_MS:
+            return at
+        return self.state.first_us // 1000
+
+    @property
+    def wanted_ms(self) -> int:
+        """When it was last wanted: enqueued, due (``eta``) or replayed, whichever is latest (ms of the epoch); 0 if unknown."""
+        eta = moment(self.headers.get("eta"))
+        replayed = self.headers.get("postback_replayed_at")
+        return max(
+            self.enqueued_ms,
+            0 if eta is None else int(eta * 1000),
+            replayed if isinstance(replayed, int) and 0 < replayed < LATEST_MS else 0,
+        )
+
+    @property
+    def expires(self) -> float | None:
+        """Celery's ``expires`` header in seconds of the epoch."""
+        return moment(self.headers.get("expires"))
+
+    @property
+    def has_followers(self) -> bool:
+        """Whether ``link``, ``link_error``, a chain or a chord hangs on it."""
+        return any(map(self.embed.get, ("callbacks", "errbacks", "chain", "chord")))
+
+
+def _parsed(raw: bytes) -> Any:
+    """A queue entry as JSON. orjson takes a third of the standard library's time, and this is a fifth of a busy worker's."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        # It is stricter: a lone surrogate, NaN. What Celery can read is a message, but only in UTF-8: the scripts read no other.
+        return json.loads(raw.decode())
+
+
+def _parsed_body(body: Any) -> Any:
+    """A message's body as JSON: orjson where it reads just what the standard library reads, which is not so for integers beyond 64 bits."""
+    text = body.encode() if isinstance(body, str) else body
+    if LONG_NUMBER in text.translate(ANY_DIGIT):
+        return json.loads(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
+
+
+class _Unfit(ValueError):
+    """Why an entry is no event message; the text is its defect."""
+
+
+def open_envelope(raw: bytes, owner: str = "", followers: Followers = FOLLOWERS) -> Envelope:
+    """Read a raw queue entry; never raises, see :attr:`Envelope.defect`.
+
+    Args:
+        raw: The entry.
+        owner: Id of the event that owns its idempotency key.
+        followers: Checks what hangs on it.
+    """
+    envelope = Envelope(raw=raw, duplicate_of=owner)
+    try:
+        _open(envelope, followers)
+    except _Unfit as unfit:
+        envelope.defect = str(unfit)
+    except (ValueError, RecursionError):
+        envelope.defect = "its body cannot be read" if envelope.document else "not JSON"
+    return envelope
+
+
+def _open(envelope: Envelope, followers: Followers) -> None:
+    if len(envelope.raw) > MAX_MESSAGE_BYTES:
+        raise _Unfit(f"it has {len(envelope.raw)} bytes; a message has at most {MAX_MESSAGE_BYTES}")
+    document = _parsed(envelope.raw)
+    if (
+        not isinstance(document, dict)
+        or not isinstance(document.get("headers"), dict)
+        or not isinstance(document.get("properties"), dict)
+    ):
+        raise _Unfit("not a Celery message")
+    envelope.document = document
+    headers: dict[str, Any] = document["headers"]
+    task_id, task = headers.get("id"), headers.get("task")
+    envelope.id = task_id if isinstance(task_id, str) and not is_short(task_id) else ""
+    envelope.task = task if isinstance(task, str) and not is_short(task) else ""
+    if not envelope.id or not envelope.task:
+        raise _Unfit("without a task name or an id")
+    envelope.state = DeliveryState.parse(headers.get("postback"))
+    _check_names(envelope.raw)
+    for part, kind, rules in (
+        (headers, "header ", _EVERY_HEADER),
+        (document["properties"], "property ", _PROPERTIES),
+        (document, "", _ENVELOPE),
+    ):
+        for name, rule in rules:
+            value = part.get(name)
+            if value is not None and (sentence := rule(value)):
+                raise _Unfit(f"its {kind}`{name}` {sentence}")
+    _open_body(envelope, document, followers)
+
+
+def _check_names(raw: bytes) -> None:
+    """Refuse a message in which the scripts read other values than we do."""
+    if _ESCAPED_ASCII not in raw and not any(raw.count(name) > 1 for name in _READ_BY_SCRIPTS):
+        return
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            raise _Unfit("a name stands in it twice")
+        return dict(pairs)
+
+    document = json.loads(raw.decode(), object_pairs_hook=once)
+    for part in (document["headers"], document["properties"]):
+        if any(f'"{name}"'.encode() not in raw for name in part if name.isascii() and name.isprintable()):
+            raise _Unfit("a name in it is hidden behind escapes")
+
+
+def _open_body(envelope: Envelope, document: dict[str, Any], followers: Followers) -> None:
+    body: Any = document.get("body")
+    if not isinstance(body, str):
+        raise _Unfit("its body is no text")
+    if document["properties"].get("body_encoding") == "base64":
+        body = base64.b64decode(body, validate=True)
+    compression = envelope.headers.get("compression")
+    if compression:
+        try:
+            body = inflate(body if isinstance(body, bytes) else body.encode(), compression, MAX_MESSAGE_BYTES)
+        except ValueError as unread:
+            raise _Unfit(f"its body {unread}") from None
+    parts = _parsed_body(body)
+    if not isinstance(parts, list) or len(parts) != 3 or not isinstance(parts[1], dict):
+        raise _Unfit("its body is not [args, kwargs, embed]")
+    args, kwargs, embed = parts
+    if args != [] or not isinstance(args, list):
+        raise _Unfit("it has positional arguments")
+    if embed is not None and (not isinstance(embed, dict) or not embed.keys() <= _EMBEDDED):
+        raise _Unfit("what hangs on it is not what Celery writes")
+    envelope.kwargs = kwargs
+    envelope.embed = embed or {}
+    if any(part is not None for part in envelope.embed.values()):
+        try:
+            followers.check(envelope.embed)
+        except Unfit as unfit:
+            raise _Unfit(f"it {unfit}") from None

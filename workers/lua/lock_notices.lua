@@ -1,0 +1,18 @@
+-- LOCK_NOTICES: takes, renews or gives up the right to call the hook for a provider's dead letters.
+--
+-- KEYS  1 lock (string)
+-- ARGV  1 token of the process    2 ms for which it is to hold; 0 gives it up
+-- Returns 1 if the process holds it now, else 0. O(1).
+
+local token, ms = ARGV[1], tonumber(ARGV[2])
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= token then return 0 end
+if ms == 0 then
+  redis.call('DEL', KEYS[1])
+  return 0
+end
+-- DEL goes first: a full Redis refuses a SET unless the script has written before. The notices are
+-- part of what fills it.
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], token, 'PX', ms)
+return 1
