@@ -186,7 +186,8 @@ class PartlyEnqueued(SendError):
         enqueued: How many events are certainly in their queues; the first ones of the list, if all providers share
             one Redis.
         enqueued_ids: Their ids.
-        unknown_ids: Ids of the events whose reply was lost; they follow the enqueued ones. See :class:`EnqueueUnknown`.
+        unknown_ids: Ids of the events whose reply was lost, or of which a Redis at its limit took some and refused
+            some; they follow the enqueued ones. See :class:`EnqueueUnknown`.
         rejected_ids: Ids of the events that are certainly not in their queues.
         ids: ``unknown_ids`` and ``rejected_ids``.
     """

@@ -317,7 +317,8 @@ class Event(_Declared):
         Raises:
             UnknownAccount: The provider's accounts are known and this is none of them.
             MessageTooLarge: A carried payload becomes too long for a message; nothing was sent.
-            NotEnqueued: Redis is away; the event is certainly not in the queue.
+            NotEnqueued: Redis is away or full; the event is certainly not in the queue.
+            QueueFull: The account has its ``max_queued`` of events waiting; a ``NotEnqueued``.
             EnqueueUnknown: Redis fell silent after it was written to.
         """
         return sending.send(self, {})

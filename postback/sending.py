@@ -338,10 +338,16 @@ class _Progress:
     awaited: list[str] = field(default_factory=list)
 
     def learn(self, failure: BaseException) -> BaseException:
-        """Note what Redis said of each awaited event, if it answered; returns the reason to give."""
+        """Note what Redis said of each awaited event, if it answered; returns the reason to give.
+
+        Callers go by position: first those that are in, then those of which it is not known. What Redis took behind one
+        that it refused (it had room again) is therefore not known, with what lies between.
+        """
         if isinstance(failure, RefusedInPart):
-            self.enqueued += [task_id for task_id, taken in zip(self.awaited, failure.taken, strict=True) if taken]
-            self.awaited = []
+            refused = failure.taken.index(False)
+            end = max((position for position, taken in enumerate(failure.taken, 1) if taken), default=0)
+            self.enqueued += self.awaited[:refused]
+            self.awaited = self.awaited[refused:end]
             return failure.__cause__ or failure
         if isinstance(failure, REFUSALS) and len(self.awaited) == 1:
             self.awaited = []

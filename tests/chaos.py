@@ -1,4 +1,4 @@
-"""The proof: workers and Redis are killed at random, connections cut, the provider fails in every way; then every event is accounted for.
+"""The proof: workers and Redis are killed at random, connections cut, Redis filled, the provider fails; then every event is accounted for.
 
 ``make chaos MINUTES=N``, or ``python -m tests.chaos --minutes N [--seed S]``. Prints a table and exits 1 if anything is lost, or doubled without
 saying so.
@@ -12,6 +12,7 @@ import random
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -121,11 +122,17 @@ class Chaos:
             batch.append(tgtrack.AddEvent(user_id=str(self.number), event_type="sale", account=account))
         try:
             results = postback.send_many(batch)
-        except postback.SendError:
-            return
-        for event, result in zip(batch, results, strict=True):
-            self.ids[event.user_id] = result.id
-        self.tally.acknowledged |= {event.user_id for event in batch}
+        except postback.PartlyEnqueued as partly:
+            self._acknowledge(batch[: partly.enqueued], [*partly.enqueued_ids, *partly.unknown_ids], batch)
+        except postback.SendError as refused:
+            self._acknowledge([], refused.ids, batch)
+        else:
+            self._acknowledge(batch, [result.id for result in results], batch)
+
+    def _acknowledge(self, taken: list[Any], ids: Sequence[str], batch: list[Any]) -> None:
+        """Note which events are certainly in, and whose ids those are that may be."""
+        self.ids.update(zip((event.user_id for event in batch), ids, strict=False))
+        self.tally.acknowledged |= {event.user_id for event in taken}
 
     def in_flight(self) -> int:
         """Requests under way now."""
@@ -176,6 +183,24 @@ class Chaos:
             self.stack.client().script_flush()
             self.tally.kills["SCRIPT FLUSH"] += 1
 
+    def fill_redis(self) -> None:
+        """Redis has no memory left for some seconds, or a little and then none, while events are sent."""
+        with contextlib.suppress(redis.RedisError):
+            client = self.stack.client()
+            used = client.info("memory")["used_memory"]
+            client.config_set("maxmemory", used + self.random.randint(-300_000, 60_000))
+            self.tally.kills["Redis full"] += 1
+            end = time.monotonic() + self.random.uniform(1, 4)
+            while time.monotonic() < end:
+                self.send("main", 60)
+                time.sleep(0.2)
+        self.empty_redis()
+
+    def empty_redis(self) -> None:
+        """Redis may take as much memory as there is."""
+        with contextlib.suppress(redis.RedisError):
+            self.stack.client().config_set("maxmemory", 0)
+
     def fault(self) -> None:
         """The provider fails a few times in one way."""
         kind = self.random.choice(FAULTS)
@@ -197,6 +222,7 @@ class Chaos:
     def drain(self, timeout_s: float) -> None:
         """No more trouble: wait until nothing waits any more, and read the ledgers."""
         self.stack.sandbox.clear_faults()
+        self.empty_redis()
         if not any(worker.process.poll() is None for worker in self.stack.workers):
             self.stack.start_workers("tgtrack")
         until(
@@ -247,7 +273,7 @@ def run(minutes: float, seed: int) -> Tally:
             [chaos.kill_worker] * 6
             + [chaos.fault, chaos.heal] * 6
             + [chaos.cut_connections, chaos.flush_scripts, chaos.stop_worker] * 2
-            + [chaos.kill_redis]
+            + [chaos.kill_redis, chaos.fill_redis]
         )
         while time.monotonic() < end:
             for account, count in (("main", 60), ("shop", 12), ("slow", 3)):

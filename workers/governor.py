@@ -45,6 +45,8 @@ RECENT_GRANTS: Final = 10_000
 REFUSED_S: Final = 1.0
 #: Accounts that one call of a script looks at.
 SCANNED: Final = 500
+#: Accounts that one HSET announces.
+ANNOUNCED: Final = 500
 #: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 #: Seconds after which the scripts' own letter is dated anew.
@@ -492,15 +494,21 @@ class Governor:
         """
         now_ms = int(time.time() * 1000)
         pipeline = self._client.pipeline(transaction=False)
-        for queue, account in self._accounts().items():
-            told = {
-                "at": now_ms,
-                "windows": [[window.limit, window.window_s, window.text] for window in account.windows],
-                "batch_max": account.batch_max,
-                "lease_s": account.lease_s,
-                "max_queued": account.max_queued,
+        accounts = list(self._accounts().items())
+        for first in range(0, len(accounts), ANNOUNCED):
+            announcements: dict[Any, Any] = {
+                queue: json.dumps(
+                    {
+                        "at": now_ms,
+                        "windows": [[window.limit, window.window_s, window.text] for window in account.windows],
+                        "batch_max": account.batch_max,
+                        "lease_s": account.lease_s,
+                        "max_queued": account.max_queued,
+                    }
+                )
+                for queue, account in accounts[first : first + ANNOUNCED]
             }
-            pipeline.hset(accounts_key, queue, json.dumps(told))
+            pipeline.hset(accounts_key, mapping=announcements)
         pipeline.hset(
             workers_key,
             worker,

@@ -142,7 +142,7 @@ def test_without_a_cap_redis_is_not_asked(broker: redis.Redis) -> None:
     sale(account="main").delay()
     postback.send_many([sale(account="main")] * 3)
     commands = {name.removeprefix("cmdstat_") for name in broker.info("commandstats")}
-    assert commands - {"info", "config|resetstat"} == {"lpush"}
+    assert commands - {"info", "config", "config|resetstat"} == {"lpush"}
 
 
 # send_many
@@ -229,6 +229,22 @@ def test_a_producer_that_may_not_count(broker: redis.Redis, redis_server: RedisS
             sale().delay()
         assert not isinstance(caught.value, QueueFull)
         assert queued(broker) == 0
+    finally:
+        broker.acl_deluser("shop")
+
+
+def test_a_refusal_in_the_middle(broker: redis.Redis, redis_server: RedisServer) -> None:
+    """Redis refuses the second of four events: one is in, two are not known, the last one is certainly not in."""
+    broker.acl_setuser(
+        "shop", enabled=True, passwords=["+pw"], keys=["tgtrack.main*", "postback.*"], commands=["+@all"]
+    )
+    try:
+        postback.configure(broker_url=redis_server.url.replace("//", "//shop:pw@"))
+        with pytest.raises(PartlyEnqueued, match="NoPermissionError") as caught:
+            postback.send_many([sale(1, "main"), sale(2, "other"), sale(3, "main"), sale(4, "other")])
+        error = caught.value
+        assert (error.enqueued, len(error.unknown_ids), len(error.rejected_ids)) == (1, 2, 1)
+        assert queued(broker) == 2
     finally:
         broker.acl_deluser("shop")
 

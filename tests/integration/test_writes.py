@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -71,7 +72,52 @@ def test_a_pipeline(worker: redis.Redis, name: str, transaction: bool) -> None:
     pipeline.ping()
     pipeline.execute_command(name, *arguments)
     pipeline.exists("key")
-    assert pipeline.execute() == [True, reply, 1]
+    # In a transaction redis-py's own reading of "OK" holds.
+    assert pipeline.execute() == [True, True if transaction and reply == b"OK" else reply, 1]
+    assert pipeline.execute() == []
+
+
+def test_replies_of_a_transaction(worker: redis.Redis) -> None:
+    """Missing values, scores, hashes and numbers are read as redis-py reads them; the pipeline serves again."""
+    pipeline = worker.pipeline()
+    for _ in range(2):
+        pipeline.delete("z", "h").zadd("z", {b"a": 1.5}).zrange("z", 0, -1, withscores=True)
+        pipeline.hset("h", mapping={"x": 1}).hgetall("h").get("none").publish("channel", "x").expire("h", 60)
+        assert pipeline.execute()[1:] == [1, [(b"a", 1.5)], 1, {b"x": b"1"}, None, 0, True]
+
+
+def test_a_transaction_is_not_cut_short(worker: redis.Redis) -> None:
+    """One command of a transaction fails: the others are carried out, and the error is told."""
+    pipeline = worker.pipeline().lpush("list", "x").sadd("list", "member").set("key", "value")
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        pipeline.execute()
+    assert worker.get("key") == b"value"
+    replies = worker.pipeline().sadd("list", "member").exists("key").execute(raise_on_error=False)
+    assert isinstance(replies[0], redis.exceptions.ResponseError)
+    assert replies[1] == 1
+
+
+def test_a_transaction_is_one_step(worker: redis.Redis, redis_server: RedisServer) -> None:
+    """Of 8 threads that add one and count, each sees another number: what a chord counts on."""
+    clients = [connect(redis_server.url, client_class=Client) for _ in range(8)]
+
+    def counted(client: redis.Redis) -> list[int]:
+        return [client.pipeline().rpush("parts", "x").llen("parts").execute()[1] for _ in range(50)]
+
+    with ThreadPoolExecutor(8) as threads:
+        seen = [number for numbers in threads.map(counted, clients) for number in numbers]
+    for client in clients:
+        client.close()
+    assert sorted(seen) == list(range(1, 401))
+
+
+def test_scripts_in_a_transaction(worker: redis.Redis) -> None:
+    """As kombu refreshes its bindings: registered scripts in one pipeline."""
+    script = worker.register_script("return redis.call('SADD', KEYS[1], ARGV[1])")
+    pipeline = worker.pipeline()
+    for member in ("one", "two"):
+        script(keys=["key"], args=[member], client=pipeline)
+    assert pipeline.execute() == [1, 1]
 
 
 def test_a_lock(worker: redis.Redis) -> None:
