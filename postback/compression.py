@@ -10,8 +10,8 @@ from typing import Any, Final
 
 __all__ = ["inflate"]
 
-#: What LZMA may take of memory while it reads, in bytes.
-LZMA_BYTES: Final = 64 * 1024 * 1024
+#: What LZMA may take of memory while it reads, in bytes: Celery's clients need 9 MiB.
+LZMA_BYTES: Final = 16 * 1024 * 1024
 
 #: kombu's names of compressions -> what makes a decompressor. Others of kombu's cannot be stopped at a bound.
 _DECOMPRESSORS: Final[dict[str, Callable[[], Any]]] = {
@@ -36,9 +36,13 @@ def inflate(data: bytes, compression: object, most: int) -> bytes:
     if make is None:
         raise ValueError("is compressed in a way that Postback does not read")
     try:
-        inflated: bytes = make().decompress(data, most + 1)
+        decoder = make()
+        # One byte more than the bound tells "too large" from "just fits".
+        inflated: bytes = decoder.decompress(data, most + 1)
     except (zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError) as damaged:
         raise ValueError("is compressed and damaged") from damaged
     if len(inflated) > most:
         raise ValueError(f"has more than {most} bytes when it is decompressed")
+    if not decoder.eof or decoder.unused_data:
+        raise ValueError("is compressed and damaged")
     return inflated

@@ -15,6 +15,10 @@ MAX_TEXT: Final = 10_000
 #: Largest number of anything, in Celery's headers: retries, seconds, places in a group.
 MAX_NUMBER: Final = 10**9
 
+#: The first and the last second that a time in UTC can be.
+FIRST_S: Final = -62_135_596_800
+LAST_S: Final = 253_402_300_799
+
 #: The end of the sentence "its header `expires` …", or "".
 Rule = Callable[[Any], str]
 
@@ -25,12 +29,34 @@ def broken(rule: Rule, value: Any) -> str:
 
 
 def is_short(value: Any) -> str:
-    """An id or a name."""
-    return (
-        ""
-        if isinstance(value, str) and len(value) <= MAX_SHORT
-        else f"must be a text of at most {MAX_SHORT} characters"
-    )
+    """An id or a name, which may become a part of a Redis key: UTF-8 must carry it."""
+    if isinstance(value, str) and len(value) <= MAX_SHORT and (value.isascii() or is_utf8(value)):
+        return ""
+    return f"must be a text of at most {MAX_SHORT} characters"
+
+
+def is_utf8(text: str) -> bool:
+    """Whether it has no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_nested(value: Any, most: int) -> bool:
+    """Whether lists and objects lie deeper in one another than ``most`` levels. Without recursion, so that it holds for any depth."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            item
+            for holder in level
+            if isinstance(holder, list | dict)
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def is_text(value: Any) -> str:
@@ -96,6 +122,7 @@ def moment(text: object) -> float | None:
         return None
     try:
         read = datetime.fromisoformat(text)
-        return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+        seconds = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
+    return seconds if FIRST_S <= seconds <= LAST_S else None

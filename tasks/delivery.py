@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from celery.utils.functional import maybe_list
 from celery.worker import state as worker_state
 
 from config.accounts import Account
 from postback.errors import InvalidEvent
 from postback.events import EVENTS
+from postback.payload import MAX_MESSAGE_BYTES
 from tasks.envelopes import Envelope
 from tasks.exchange import Asked, HttpRequest, NotSent, Sender, Unanswered
 from tasks.grants import Grant, Health, Settlement
@@ -116,12 +118,9 @@ class Delivery:
         if event_class is None or event_class.provider != self.account.provider:
             dead("malformed", f"unknown task {envelope.task[:80]!r}")
             return None
-        if envelope.revoked or envelope.id in worker_state.revoked:
-            dead("revoked", "")
-            return None
-        expires = envelope.expires
-        if expires is not None and expires <= time.time():
-            dead("expired", "its `expires` has passed")
+        end = ended(envelope)
+        if end:
+            dead(end, "its `expires` has passed" if end == "expired" else "")
             return None
         longest_s, wanted_ms = self.account.max_wait_s, envelope.wanted_ms
         if longest_s and wanted_ms and grant.granted_us / 1000 - wanted_ms > longest_s * 1000:
@@ -129,7 +128,8 @@ class Delivery:
             return None
         account = envelope.kwargs.get("account", self.account.name)
         if account != self.account.name:
-            dead("unknown_account", f"account {str(account)[:64]!r} in the queue of {self.account.queue}")
+            named = repr(account[:64]) if isinstance(account, str) else f"of type {type(account).__name__}"
+            dead("unknown_account", f"account {named} in the queue of {self.account.queue}")
             return None
         if "event" not in envelope.kwargs or not envelope.kwargs.keys() <= _ARGUMENTS:
             extra = envelope.kwargs.keys() - _ARGUMENTS
@@ -296,7 +296,8 @@ class Delivery:
 def _dead_line(envelope: Envelope, index: int, header: str, queue: str, *, duplicate: bool) -> list[Any]:
     """What SETTLE is told of a dead letter; what is no Celery message gets one around it."""
     line: list[Any] = [index, "dead", 0, int(duplicate), header]
-    if not envelope.document:
+    # A large one that may be a message is not wrapped: the script writes its reason into it, and reads it once and not twice.
+    if not envelope.document and (len(envelope.raw) <= MAX_MESSAGE_BYTES or envelope.raw[:1] != b"{"):
         line.append(wrapped(envelope, header, queue))
     return line
 
@@ -319,16 +320,39 @@ def _siblings(grant: Grant) -> list[int]:
     return [own + index for index in range(1, len(grant.siblings) + 1)]
 
 
-def not_handed_over(grant: Grant, error: Exception) -> Settlement:
+def ended(envelope: Envelope) -> str:
+    """Why an event ends without a request: ``expired``, or ``revoked`` by its id or by one of its stamps; else nothing."""
+    expires = envelope.expires
+    if expires is not None and expires <= time.time():
+        return "expired"
+    if envelope.revoked or envelope.id in worker_state.revoked:
+        return "revoked"
+    stamps = envelope.headers.get("stamps") if worker_state.revoked_stamps else None
+    by_stamp = isinstance(stamps, dict) and any(
+        value in maybe_list(worker_state.revoked_stamps[name])
+        for name in stamps.keys() & worker_state.revoked_stamps.keys()
+        for value in maybe_list(stamps[name])
+    )
+    return "revoked" if by_stamp else ""
+
+
+def not_handed_over(grant: Grant, why: str) -> Settlement:
     """The settlement of a grant that Celery would not take: nothing was sent, and nobody waits for its lease.
 
     A single event is to blame itself. A batch's message is our own, so its events are tried again.
+
+    Args:
+        grant: The grant.
+        why: A few words for the dead letter; no value of the message.
     """
     if len(grant.envelopes) > 1:
         return Settlement("none", messages=[[index, "poll", 1000] for index in grant.everything])
     (envelope,) = grant.envelopes
-    header = letter(envelope, "malformed", f"Celery cannot take it ({type(error).__name__})")
-    settlement = Settlement("none", messages=[_dead_line(envelope, 1, header, grant.queue, duplicate=False)])
+    state = envelope.state
+    header = letter(
+        envelope, "malformed", f"Celery cannot take it ({why})", attempts=state.attempts, duplicate=state.duplicate
+    )
+    settlement = Settlement("none", messages=[_dead_line(envelope, 1, header, grant.queue, duplicate=state.duplicate)])
     if grant.siblings:
         settlement.groups.append([_siblings(grant), []])
     return settlement
@@ -348,12 +372,8 @@ def unsettled(grant: Grant, account: Account | None, *, ran: bool = False) -> Se
     settlement = Settlement(health="none")
     sent = False
     for index, envelope in enumerate(grant.envelopes, 1):
-        expires = envelope.expires
-        if not ran and expires is not None and expires <= time.time():
-            reason = "expired"
-        elif not ran and (envelope.revoked or envelope.id in worker_state.revoked):
-            reason = "revoked"
-        else:
+        reason = "" if ran else ended(envelope)
+        if not reason:
             sent = True
             attempts = envelope.state.attempts + 1
             at_most_once = account is not None and account.on_ambiguous == "dead"

@@ -20,6 +20,7 @@ from tasks.checks import (
     is_flag,
     is_list,
     is_moment,
+    is_nested,
     is_object,
     is_pair_of_seconds,
     is_priority,
@@ -40,6 +41,9 @@ MAX_COUNTED: Final = 100_000
 MAX_AGE_MS: Final = 400 * 86_400_000
 #: A first grant lies at most so far in the future, in microseconds: clocks differ.
 MAX_AHEAD_US: Final = 86_400_000_000
+
+#: How deep lists and objects may lie in one another, in a message and again in its body. An event's own bound is lower.
+MAX_NESTING: Final = 200
 
 #: So many digits in a row, found after :data:`ANY_DIGIT`, may be an integer beyond 64 bits. A regular expression takes seven times as long.
 LONG_NUMBER: Final = b"0" * 19
@@ -219,9 +223,8 @@ def _parsed(raw: bytes) -> Any:
         return json.loads(raw.decode())
 
 
-def _parsed_body(body: Any) -> Any:
+def _parsed_body(text: bytes) -> Any:
     """A message's body as JSON: orjson where it reads just what the standard library reads, which is not so for integers beyond 64 bits."""
-    text = body.encode() if isinstance(body, str) else body
     if LONG_NUMBER in text.translate(ANY_DIGIT):
         return json.loads(text)
     try:
@@ -256,6 +259,7 @@ def _open(envelope: Envelope, followers: Followers) -> None:
     if len(envelope.raw) > MAX_MESSAGE_BYTES:
         raise _Unfit(f"it has {len(envelope.raw)} bytes; a message has at most {MAX_MESSAGE_BYTES}")
     document = _parsed(envelope.raw)
+    _check_nesting(envelope.raw, document)
     if (
         not isinstance(document, dict)
         or not isinstance(document.get("headers"), dict)
@@ -283,6 +287,12 @@ def _open(envelope: Envelope, followers: Followers) -> None:
     _open_body(envelope, document, followers)
 
 
+def _check_nesting(text: bytes, value: Any) -> None:
+    """Refuse what is nested deeper than every reader and writer bears; orjson alone reads 1,000 levels."""
+    if text.count(b"[") + text.count(b"{") > MAX_NESTING and is_nested(value, MAX_NESTING):
+        raise _Unfit(f"it is nested deeper than {MAX_NESTING} levels")
+
+
 def _check_names(raw: bytes) -> None:
     """Refuse a message in which the scripts read other values than we do."""
     if _ESCAPED_ASCII not in raw and not any(raw.count(name) > 1 for name in _READ_BY_SCRIPTS):
@@ -304,15 +314,16 @@ def _open_body(envelope: Envelope, document: dict[str, Any], followers: Follower
     body: Any = document.get("body")
     if not isinstance(body, str):
         raise _Unfit("its body is no text")
-    if document["properties"].get("body_encoding") == "base64":
-        body = base64.b64decode(body, validate=True)
+    encoded = document["properties"].get("body_encoding") == "base64"
+    body = base64.b64decode(body, validate=True) if encoded else body.encode()
     compression = envelope.headers.get("compression")
     if compression:
         try:
-            body = inflate(body if isinstance(body, bytes) else body.encode(), compression, MAX_MESSAGE_BYTES)
+            body = inflate(body, compression, MAX_MESSAGE_BYTES)
         except ValueError as unread:
             raise _Unfit(f"its body {unread}") from None
     parts = _parsed_body(body)
+    _check_nesting(body, parts)
     if not isinstance(parts, list) or len(parts) != 3 or not isinstance(parts[1], dict):
         raise _Unfit("its body is not [args, kwargs, embed]")
     args, kwargs, embed = parts
@@ -320,10 +331,10 @@ def _open_body(envelope: Envelope, document: dict[str, Any], followers: Follower
         raise _Unfit("it has positional arguments")
     if embed is not None and (not isinstance(embed, dict) or not embed.keys() <= _EMBEDDED):
         raise _Unfit("what hangs on it is not what Celery writes")
-    envelope.kwargs = kwargs
-    envelope.embed = embed or {}
-    if any(part is not None for part in envelope.embed.values()):
+    if embed and any(part is not None for part in embed.values()):
         try:
-            followers.check(envelope.embed)
+            followers.check(embed)
         except Unfit as unfit:
             raise _Unfit(f"it {unfit}") from None
+    # Only now: what hangs on a message that is none must not be published.
+    envelope.kwargs, envelope.embed = kwargs, embed or {}

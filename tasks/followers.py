@@ -12,6 +12,7 @@ from typing import Any, Final
 from celery import Celery, Task
 from celery.app.trace import trace_task
 
+from postback.events import EVENTS
 from tasks.delivery import Fate
 from tasks.envelopes import Envelope
 
@@ -33,7 +34,7 @@ def follow_up(app: Celery, envelope: Envelope, fate: Fate) -> bool:
     Returns:
         False if it could not be published: the event must not settle as delivered (invariant I3).
     """
-    if fate.kind not in _FINAL or not envelope.has_followers:
+    if fate.kind not in _FINAL or not envelope.has_followers or envelope.task not in EVENTS:
         return True
     task: Task[Any, Any] = app.tasks[envelope.task]
     properties = envelope.document["properties"]

@@ -6,8 +6,13 @@ So a signature is checked whole, with all that hangs on it in turn, before a mes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, Final
+
+from celery.utils.time import maybe_iso8601
+from kombu.utils import json as kombu_json
 
 from config.topology import FOREIGN_QUEUE, provider_of
 from postback.accounts import check_account_name
@@ -31,14 +36,28 @@ from tasks.checks import (
 MAX_SIGNATURES: Final = 200
 MAX_DEPTH: Final = 20
 
-_FIELDS: Final = frozenset({"task", "args", "kwargs", "options", "subtask_type", "immutable", "chord_size"})
-_REQUIRED: Final = frozenset({"task", "args", "kwargs", "options"})
-#: Celery's composed signatures, and where their parts are.
+_NEEDED: Final = frozenset({"task", "args", "kwargs", "options"})
+_FIELDS: Final = _NEEDED | {"subtask_type", "immutable", "chord_size"}
+#: Celery's composed signatures, where their parts are, and what else is beside these.
 _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "chain": ("tasks",), "group": ("tasks",), "chord": ("header", "body"),
 }  # fmt: skip
+_BESIDE: Final[Mapping[str, frozenset[str]]] = {
+    "chain": frozenset(), "group": frozenset(), "chord": frozenset({"kwargs"}),
+}  # fmt: skip
 #: Options of a signature that hold signatures.
 _LINKS: Final = ("link", "link_error", "chain", "chord")
+
+
+def _is_moment(value: Any) -> str:
+    """A time, perhaps one that kombu's JSON has read already."""
+    text = value.isoformat() if isinstance(value, datetime) else value
+    try:
+        # Celery has another reader, which takes less of what ISO 8601 allows.
+        return is_moment(text) or ("" if maybe_iso8601(text) else "must be a time")
+    except ValueError:
+        return "must be a time as Celery writes it"
+
 
 _OPTIONS: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(("task_id", "root_id", "parent_id", "group_id", "reply_to", "shadow", "group"), is_short),
@@ -48,13 +67,16 @@ _OPTIONS: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(("retries", "group_index", "replaced_task_nesting", "chord_size", "delivery_mode"), is_count),
     **dict.fromkeys(("headers", "stamps"), is_object),
     "stamped_headers": is_list,
-    "eta": is_moment,
-    "expires": lambda value: is_number(value) and is_moment(value),
+    "eta": _is_moment,
+    "expires": lambda value: is_number(value) and _is_moment(value),
     "priority": is_priority,
     "serializer": nothing_but("json"),
     "compression": nothing_but(),
     "exchange": nothing_but(""),
 }
+
+#: Options that are no stamps.
+_OWN: Final = frozenset({*_LINKS, *_OPTIONS, "queue", "routing_key"})
 
 
 class Unfit(ValueError):
@@ -77,6 +99,11 @@ class Followers:
         Raises:
             Unfit: Something in it is not what Celery writes, or leads where the configuration lets no link lead.
         """
+        try:
+            # Celery reads it with kombu's JSON, which makes dates and ids of some objects: what it will see is checked.
+            embed = kombu_json.loads(json.dumps(embed))
+        except Exception:  # whatever a decoder of kombu's raises for a value that is none of its type
+            raise Unfit("has links that cannot be read") from None
         left = [MAX_SIGNATURES]
         for name in ("callbacks", "errbacks", "chain"):
             if embed.get(name) is not None:
@@ -94,29 +121,34 @@ class Followers:
         left[0] -= 1
         if left[0] < 0 or depth > MAX_DEPTH:
             raise Unfit(f"has more than {MAX_SIGNATURES} signatures, or some more than {MAX_DEPTH} deep")
-        if not isinstance(value, dict) or not _REQUIRED <= value.keys() <= _FIELDS:
+        if not isinstance(value, dict) or not _NEEDED <= value.keys() <= _FIELDS:
             raise Unfit(f"has {name} that are no Celery signatures")
         task, args, kwargs, options = value["task"], value["args"], value["kwargs"], value["options"]
-        if (
-            not isinstance(args, list)
-            or not isinstance(kwargs, dict)
-            or not isinstance(options, dict)
-            or is_short(task)
-        ):
-            raise Unfit(f"has {name} whose task, arguments or options are not what Celery writes")
-        if sentence := broken(is_flag, value.get("immutable")) or broken(is_count, value.get("chord_size")):
-            raise Unfit(f"has {name} of which something {sentence}")
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise Unfit(f"has {name} whose arguments are no list or no object")
+        if not task or is_short(task) or not isinstance(options, dict):
+            raise Unfit(f"has {name} whose task or options are not what Celery writes")
+        if broken(is_flag, value.get("immutable")) or broken(is_count, value.get("chord_size")):
+            raise Unfit(f"has {name} whose parts are not what Celery writes")
         self._options(options, name, left, depth)
         kind = value.get("subtask_type")
         if kind in (None, ""):
-            self._leads_somewhere(task, kwargs, options, name)
+            self._single(task, kwargs, options, name)
         elif isinstance(kind, str) and kind in _PARTS and task == f"celery.{kind}":
-            for part in _PARTS[kind]:
-                if not kwargs.get(part):
-                    raise Unfit(f"has {name} of which a part is missing")
-                self._parts(kwargs[part], name, left, depth + 1)
+            self._composed(kind, kwargs, name, left, depth)
         else:
             raise Unfit(f"has {name} of an unknown kind")
+
+    def _composed(self, kind: str, kwargs: Mapping[str, Any], name: str, left: list[int], depth: int) -> None:
+        if name in ("errbacks", "link_error"):
+            # Celery would run it in the worker, and fail.
+            raise Unfit(f"has {name} that are not single tasks")
+        if not kwargs.keys() <= {*_PARTS[kind], *_BESIDE[kind]} or any(kwargs.get(part) for part in _BESIDE[kind]):
+            raise Unfit(f"has {name} with parts that Celery does not write")
+        for part in _PARTS[kind]:
+            if not kwargs.get(part) or (part == "tasks" and not isinstance(kwargs[part], list)):
+                raise Unfit(f"has {name} without their parts")
+            self._parts(kwargs[part], name, left, depth + 1)
 
     def _parts(self, value: Any, name: str, left: list[int], depth: int) -> None:
         if isinstance(value, list):
@@ -125,19 +157,28 @@ class Followers:
             self._one(value, name, left, depth)
 
     def _options(self, options: Mapping[str, Any], name: str, left: list[int], depth: int) -> None:
+        stamps = options.get("stamped_headers") or []
+        if broken(is_list, stamps):
+            raise Unfit(f"has {name} whose stamped_headers are no list of texts")
+        if not options.keys() >= set(stamps) or not _OWN.isdisjoint(stamps):
+            raise Unfit(f"has {name} with stamps that are none")
         for option, value in options.items():
             if option in _LINKS:
-                self._parts(value, name, left, depth + 1)
+                self._parts(value, option if option == "link_error" else name, left, depth + 1)
             elif option in ("queue", "routing_key"):
                 self._allowed(value, name)
-            elif option not in _OPTIONS:
+            elif option in _OPTIONS:
+                if sentence := broken(_OPTIONS[option], value):
+                    raise Unfit(f"has {name} whose {option} {sentence}")
+            elif option not in stamps:
                 raise Unfit(f"has {name} with an option that a link cannot have")
-            elif sentence := broken(_OPTIONS[option], value):
-                raise Unfit(f"has {name} whose {option} {sentence}")
 
-    def _leads_somewhere(self, task: str, kwargs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> None:
+    def _single(self, task: str, kwargs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> None:
+        if task.startswith("celery."):
+            # The worker knows these: as an errback Celery runs them at once, without a queue.
+            raise Unfit(f"has {name} that are tasks of Celery's own")
         provider = provider_of(task)
-        if provider and options.get("queue") is None and options.get("routing_key") is None:
+        if provider and options.get("queue") is None:
             # `config.topology.route` makes a queue's name of it.
             self._allowed(f"{provider}.{kwargs.get('account') or 'main'}", name)
 

@@ -13,7 +13,7 @@ from celery import Celery, bootsteps, signals
 from config.accounts import Accounts, load_accounts
 from config.celeryconfig import FOREIGN_VARIABLES, celery_config
 from config.settings import Settings
-from config.topology import account_queues
+from config.topology import DEFAULT_EXCHANGE, account_queues
 from postback.broker import connect
 from postback.errors import ConfigurationError
 from tasks import runtime, task
@@ -82,6 +82,9 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
     app.loader.override_backends = writes.BACKENDS
     app.conf.task_queues = account_queues(accounts.values())
+    # No queue needs an exchange, neither an account's nor a link's: nothing is bound in Redis for it.
+    app.amqp.default_exchange = DEFAULT_EXCHANGE  # type: ignore[misc]
+    app.amqp.autoexchange = lambda name: DEFAULT_EXCHANGE  # type: ignore[assignment]
     task.register(app)
     install_active_queues()
     install_control(client())

@@ -13,7 +13,6 @@ from typing import Any, Final, Protocol
 
 import redis
 
-from tasks.delivery import not_handed_over
 from tasks.grants import Grant
 from workers.governor import BLOCKED, EMPTY, NO_WRITES, Governor, Taken
 
@@ -59,9 +58,15 @@ class Subscription(Protocol):
 class Feeder:
     """Feeds the consumers of one connection."""
 
-    def __init__(self, governor: Governor) -> None:
-        """It sleeps until it has a loop and a subscription."""
+    def __init__(self, governor: Governor, refused: Callable[[Grant, Exception], None]) -> None:
+        """It sleeps until it has a loop and a subscription.
+
+        Args:
+            governor: Takes grants.
+            refused: Settles a grant that could not be handed to Celery.
+        """
         self._governor = governor
+        self._refused = refused
         self._subscriptions: dict[str, Subscription] = {}
         #: Queue -> when it is worth asking (monotonic). Queues that are not in it are idle and only scanned.
         self._next: dict[str, float] = {}
@@ -264,10 +269,9 @@ class Feeder:
         except redis.RedisError:
             raise
         except Exception as error:
-            # Whatever it was: nobody waits for it, and its lease is not waited for.
+            # Whatever it was: nobody waits for it, and its lease is not waited for. No traceback: it would show the message.
             logger.error("%s: cannot hand a message to Celery (%s)", grant.queue, type(error).__name__)
-            grant.settlement = not_handed_over(grant, error)
-            self._governor.settle(grant)
+            self._refused(grant, error)
 
     def _allowance(self, queue: str, room: int) -> int:
         """Where several accounts share the threads, none may hold the last free one beside others of its own (invariant I6)."""

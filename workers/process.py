@@ -14,7 +14,7 @@ import redis
 from config.accounts import Account
 from config.topology import provider_of
 from postback.events import EVENTS
-from tasks.delivery import Fate, Report, unsettled
+from tasks.delivery import Fate, Report, ended, not_handed_over, unsettled
 from tasks.envelopes import FOLLOWERS
 from tasks.grants import REGISTRY, Grant, Settlement
 from tasks.signatures import Followers
@@ -127,12 +127,30 @@ def close_grant(grant_id: str) -> None:
     grant = REGISTRY.get(grant_id)
     if grant is None or _process is None:
         return
-    undecided = grant.settlement is None
-    settlement = grant.settlement or unsettled(grant, current_accounts().get(grant.queue))
+    if grant.settlement is not None:
+        _process.governor.settle(grant)
+    elif grant.sent or ended(grant.envelopes[0]):
+        _close(_process, grant, unsettled(grant, current_accounts().get(grant.queue)))
+    else:
+        _close(_process, grant, not_handed_over(grant, "it was discarded"))
+
+
+def refuse_grant(grant: Grant, error: Exception) -> None:
+    """Celery did not take a grant's message: it is settled at once.
+
+    A lack of memory, threads or files is not the message's fault: it is put back. Anything else is, and would be again.
+    """
+    if _process is None or grant.id not in REGISTRY or grant.sent:
+        return
+    exhausted = isinstance(error, MemoryError | OSError) or type(error) is RuntimeError
+    _close(_process, grant, grant.put_back() if exhausted else not_handed_over(grant, type(error).__name__))
+
+
+def _close(running: Process, grant: Grant, settlement: Settlement) -> None:
+    """Settle a grant whose task has decided nothing, and tell of it."""
     grant.settlement = settlement
-    _process.governor.settle(grant)
-    if undecided:
-        _process.on_closed(grant, _report(grant, settlement))
+    running.governor.settle(grant)
+    running.on_closed(grant, _report(grant, settlement))
 
 
 def _report(grant: Grant, settlement: Settlement) -> Report:

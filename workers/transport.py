@@ -154,7 +154,7 @@ class _GovernedTransport:
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)  # type: ignore[call-arg]
         governor = process.governor()
-        self.feeder = Feeder(governor) if governor else None
+        self.feeder = Feeder(governor, process.refuse_grant) if governor else None
 
     def register_with_event_loop(self, connection: Any, loop: Loop) -> None:
         """Join Celery's event loop; the feeder of a lost connection, if there is one, is stopped."""

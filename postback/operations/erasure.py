@@ -253,6 +253,8 @@ def _remove(client: redis.Redis, name: str, queue: str, found: list[bytes], firs
         args: list[Any] = [first, last, f"postback:{uuid.uuid4().hex}"]
         for raw in found[start : start + PART]:
             message = read_message(raw)
-            args += [raw, message.id, text_of(message.headers.get("postback_key"))]
+            key = text_of(message.headers.get("postback_key"))
+            # Anybody may have written them: a lone surrogate is nothing that Redis takes, and no key of ours.
+            args += [raw, message.id.encode("utf-8", "replace"), key.encode("utf-8", "replace")]
         removed += _erase(client, [name, keys.idempotency(queue), keys.idempotency_ends(queue)], args)
     return removed

@@ -87,10 +87,10 @@ class FakeGovernor:
     recovers: int = 0
     replays: int = 0
     expired: int = 0
-    settled: list[Grant] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
 
-    def settle(self, grant: Grant) -> None:
-        self.settled.append(grant)
+    def refuse(self, grant: Grant, error: Exception) -> None:
+        self.refused.append((grant.id, type(error).__name__))
 
     def recover_if_restarted(self) -> None:
         self.recovers += 1
@@ -169,7 +169,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     loop, governor = FakeLoop(), FakeGovernor()
     monkeypatch.setattr(workers.feeder, "time", SimpleNamespace(monotonic=lambda: loop.now))
-    stage = Stage(loop, governor, Feeder(governor), {})  # type: ignore[arg-type]
+    stage = Stage(loop, governor, Feeder(governor, governor.refuse), {})  # type: ignore[arg-type]
     stage.feeder.start(loop)
     yield stage
     assert len(loop.armed()) <= 1, "there is one timer at a time"
@@ -534,9 +534,7 @@ class TestErrors:
         stage.loop.run(0.01)
         assert len(good.delivered) == 2
         assert len(stage.loop.armed()) == 1
-        letters = [grant.settlement.messages[0] for grant in stage.governor.settled if grant.settlement]
-        assert [line[1] for line in letters] == ["dead", "dead"]
-        assert "TypeError" in letters[0][4]
+        assert stage.governor.refused == [("t.bad/0", "TypeError"), ("t.bad/1", "TypeError")]
 
     def test_the_grants_behind_it_are_delivered(self, stage: Stage) -> None:
         """Of three grants with one that cannot be handed over two are."""

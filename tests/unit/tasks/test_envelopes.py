@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from postback.payload import MAX_MESSAGE_BYTES
-from tasks.envelopes import open_envelope
+from tasks.envelopes import MAX_NESTING, open_envelope
 from tasks.signatures import MAX_DEPTH, MAX_SIGNATURES, Followers
 from tests.unit.tasks.fakes import message
 
@@ -145,6 +145,24 @@ class TestTwoReaders:
 
 
 class TestSize:
+    @pytest.mark.parametrize("part", ["headers", "properties", "body"])
+    def test_nested(self, part: str) -> None:
+        """A message that is nested deeper than any reader or writer bears is none, wherever the nest is."""
+        nest: Any = []
+        for _ in range(MAX_NESTING):
+            nest = [nest]
+        if part == "body":
+            raw = message(body=[[], {"account": nest, "event": {}}, None])
+        else:
+            document = json.loads(message())
+            document[part]["x"] = nest
+            raw = json.dumps(document).encode()
+        assert open_envelope(raw).defect == f"it is nested deeper than {MAX_NESTING} levels"
+
+    def test_many_lists(self) -> None:
+        """Many lists beside one another are no nest."""
+        assert open_envelope(message(headers={"x": [[]] * 1000})).defect == ""
+
     def test_too_large(self) -> None:
         """A message over the bound is not even parsed."""
         raw = message(headers={"pad": "x" * MAX_MESSAGE_BYTES})

@@ -154,7 +154,8 @@ class TestBody:
     @pytest.mark.parametrize("name", ["callbacks", "errbacks", "chain", "chord"])
     def test_followers(self, name: str) -> None:
         """``link``, ``link_error``, chains and chords hang on a message."""
-        raw = message(body=[[], {"event": {}}, {name: [{"task": "x"}]}])
+        link = {"task": "x", "args": [], "kwargs": {}, "options": {}}
+        raw = message(body=[[], {"event": {}}, {name: link if name == "chord" else [link]}])
         assert open_envelope(raw).has_followers
 
     def test_no_followers(self) -> None:

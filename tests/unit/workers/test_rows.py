@@ -155,20 +155,58 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Report]]:
 
 
 @pytest.mark.parametrize(
-    ("headers", "fate"),
+    ("headers", "sent", "fate"),
     [
-        ({"expires": "2020-01-01T00:00:00"}, Fate("dead", "expired")),
-        ({}, Fate("retry", "ambiguous: the worker's own code failed")),
-        ({"postback": "attempts=7"}, Fate("dead", "exhausted the worker's own code failed")),
+        ({"expires": "2020-01-01T00:00:00"}, False, Fate("dead", "expired")),
+        ({}, False, Fate("dead", "malformed Celery cannot take it (it was discarded)")),
+        ({}, True, Fate("retry", "ambiguous: the worker's own code failed")),
+        ({"postback": "attempts=7"}, True, Fate("dead", "exhausted the worker's own code failed")),
     ],
 )
-def test_closed_without_a_run(closed: list[Report], headers: dict[str, Any], fate: Fate) -> None:
+def test_closed_without_a_run(closed: list[Report], headers: dict[str, Any], sent: bool, fate: Fate) -> None:
     """What became of an event that Celery closed without its task having decided anything is told once, after it is settled."""
-    grant = grant_of(message(headers=headers))
+    grant = grant_of(message(headers=headers), sent=sent)
     REGISTRY[grant.id] = grant
     process.close_grant(grant.id)
     process.close_grant(grant.id)
     assert [one.fates for one in closed] == [[fate]]
+
+
+@pytest.mark.parametrize(
+    ("error", "fate"),
+    [
+        (TypeError("secret"), Fate("dead", "malformed Celery cannot take it (TypeError)")),
+        (RecursionError("secret"), Fate("dead", "malformed Celery cannot take it (RecursionError)")),
+        (RuntimeError("can't start new thread"), Fate("wait", "put back")),
+        (MemoryError(), Fate("wait", "put back")),
+    ],
+)
+def test_not_handed_over(closed: list[Report], error: Exception, fate: Fate) -> None:
+    """A message that Celery cannot take is a dead letter at once; where the process lacks threads or memory it goes back."""
+    grant = grant_of(message())
+    REGISTRY[grant.id] = grant
+    process.refuse_grant(grant, error)
+    process.refuse_grant(grant, error)
+    assert [one.fates for one in closed] == [[fate]]
+    assert grant.id not in REGISTRY
+
+
+def test_not_handed_over_after_it_was_sent(closed: list[Report]) -> None:
+    """A grant whose request is on the wire is settled by its task alone."""
+    grant = grant_of(message(), sent=True)
+    REGISTRY[grant.id] = grant
+    process.refuse_grant(grant, TypeError())
+    assert closed == []
+    assert grant.settlement is None
+
+
+def test_a_batch_that_is_not_handed_over(closed: list[Report]) -> None:
+    """A batch's message is our own: its events are tried again, and none is buried."""
+    grant = grant_of(message(id="1"), message(id="2"))
+    REGISTRY[grant.id] = grant
+    process.refuse_grant(grant, TypeError())
+    assert grant.settlement is not None
+    assert [line[1] for line in grant.settlement.messages] == ["poll", "poll"]
 
 
 def test_closed_after_a_run(closed: list[Report]) -> None:
