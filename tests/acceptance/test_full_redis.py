@@ -258,8 +258,13 @@ def test_remote_control_hears(stack: Stack) -> None:
     fill(stack)
     stack.start_workers("tgtrack")
     control = Celery("operator", broker=stack.redis.url, set_as_current=False).control
-    control.broadcast("pause_account", arguments={"target": "tgtrack.main"})
-    until(lambda: stack.client().hget(keys.meta("tgtrack.main"), "paused") == "-1", 10, "paused")
+
+    def paused() -> bool:
+        # A worker subscribes a moment after it is ready, and what is published before is lost.
+        control.broadcast("pause_account", arguments={"target": "tgtrack.main"})
+        return stack.client().hget(keys.meta("tgtrack.main"), "paused") == "-1"
+
+    until(paused, 10, "paused", every_s=0.2)
 
 
 def test_a_worker_killed_at_the_limit(stack: Stack) -> None:
