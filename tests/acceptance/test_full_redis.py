@@ -22,7 +22,7 @@ from tests.stack import ROOT, Stack, Worker, until
 FAST: Final = "100000/second"
 SINGLES: Final = 1500
 BATCHED: Final = 1500
-#: Bytes that one retry, or one dead letter with the longest words of a provider, may add. docs/guides/delivery.md states them.
+#: Most bytes that one retry, or one dead letter, may add, as docs/guides/delivery.md states.
 RETRY_BYTES: Final = 500
 DEAD_LETTER_BYTES: Final = 4_000
 
