@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from postback.wire import MESSAGE_FORMAT
+
 #: Longest id or name, longest other text, in characters.
 MAX_SHORT: Final = 255
 MAX_TEXT: Final = 10_000
@@ -108,6 +110,12 @@ def is_pair_of_seconds(value: Any) -> str:
     """Celery's two time limits, each of which may be null."""
     fits = isinstance(value, list) and len(value) == 2 and not any(broken(is_number, one) for one in value)
     return "" if fits else "must be two numbers of seconds"
+
+
+def is_known_format(value: Any) -> str:
+    """A format of messages that this worker reads."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MESSAGE_FORMAT
+    return "" if fits else f"must be from 1 to {MESSAGE_FORMAT}, the newest format that this worker reads"
 
 
 def nothing_but(*allowed: str) -> Rule:

@@ -14,10 +14,12 @@ import orjson
 
 from postback.compression import inflate
 from postback.payload import MAX_MESSAGE_BYTES
+from postback.wire import MESSAGE_FORMAT_HEADER
 from tasks.checks import (
     Rule,
     is_count,
     is_flag,
+    is_known_format,
     is_list,
     is_moment,
     is_nested,
@@ -123,6 +125,7 @@ _OTHER_HEADERS: Final[Mapping[str, Rule]] = {
     "argsrepr": is_text,
     "kwargsrepr": is_text,
     "compression": is_short,
+    MESSAGE_FORMAT_HEADER: is_known_format,
 }
 _EVERY_HEADER: Final = tuple({**_HEADERS, **_OTHER_HEADERS}.items())
 _PROPERTIES: Final[tuple[tuple[str, Rule], ...]] = (

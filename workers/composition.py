@@ -22,6 +22,7 @@ from tasks.grants import REGISTRY, Grant
 from tasks.signatures import Followers
 from workers import logs, process, rows, scripts, writes
 from workers.control import install_control
+from workers.formats import format_step
 from workers.http import RequestsSender
 from workers.inspection import install_active_queues
 from workers.metrics.measurements import Measurements
@@ -89,7 +90,7 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     install_active_queues()
     install_control(client())
     watch = Watch(settings, environ, provider, client(), closed, measurements.registry if measurements else None)
-    app.steps["consumer"].add(watch_step(watch))
+    app.steps["consumer"].update((format_step(client()), watch_step(watch)))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
         app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))
