@@ -1,6 +1,7 @@
-"""What a part of a message must be, so that Celery, kombu and we can read it. A rule returns the end of a sentence, or nothing.
+"""What a part of a message must be, so that Celery, kombu and we can read it.
 
-A part that is absent or null always passes: Celery writes most of them as null.
+A rule returns the end of a sentence, or nothing. A part that is absent or null always passes: Celery writes most of
+them as null.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def is_utf8(text: str) -> bool:
 
 
 def is_nested(value: Any, most: int) -> bool:
-    """Whether lists and objects lie deeper in one another than ``most`` levels. Without recursion, so that it holds for any depth."""
+    """Whether lists and objects are nested deeper than ``most`` levels.
+
+    It does not recurse, so any depth can be asked about.
+    """
     level = [value]
     for _ in range(most + 1):
         level = [
@@ -125,7 +129,10 @@ def nothing_but(*allowed: str) -> Rule:
 
 
 def moment(text: object) -> float | None:
-    """An ISO 8601 time in seconds of the epoch; None if it is none. A time without a zone is UTC, as Celery sends it."""
+    """An ISO 8601 time in seconds of the epoch; None if it is none.
+
+    A time without a zone is UTC, as Celery sends it.
+    """
     if not isinstance(text, str) or len(text) > MAX_SHORT:
         return None
     try:

@@ -29,7 +29,8 @@ from workers.metrics.measurements import Measurements
 from workers.notices import Notices, load_hook, notices_step
 from workers.watch import Watch
 
-#: Seconds to wait for Redis' reply to a script, and for a connection: both block the event loop, so they are short.
+#: Seconds to wait for Redis' reply to a script, and for a connection. Both block the event loop, so
+#: they are short.
 REPLY_S: Final = 3.0
 CONNECT_S: Final = 1.0
 
@@ -83,7 +84,7 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
     app.loader.override_backends = writes.BACKENDS
     app.conf.task_queues = account_queues(accounts.values())
-    # No queue needs an exchange, neither an account's nor a link's: nothing is bound in Redis for it.
+    # Neither an account's queue nor a link's needs an exchange: Redis gets no binding.
     app.amqp.default_exchange = DEFAULT_EXCHANGE  # type: ignore[misc]
     app.amqp.autoexchange = lambda name: DEFAULT_EXCHANGE  # type: ignore[assignment]
     task.register(app)

@@ -46,16 +46,19 @@ def record_key_format(client: redis.Redis) -> None:
 
 
 def format_step(client: redis.Redis) -> type[bootsteps.StartStopStep]:
-    """Checks the format with each connection, before anything is taken; ends a worker that is too old."""
+    """Checks the format at each connection, before anything is taken, and ends a worker that is too old."""
 
     class FormatStep(bootsteps.StartStopStep):
-        requires = ("celery.worker.consumer.connection:Connection",)
+        requires = ("celery.worker.consumer.tasks:Tasks",)
         name = "postback.formats"
 
         def start(self, c: Any) -> None:
             try:
                 record_key_format(client)
             except NewerKeyFormat as error:
+                # Celery stops no step of a start that fails, and closing its loop would still
+                # run what is scheduled: without queues nothing is taken there.
+                c.task_consumer.cancel()
                 logger.critical("%s", error)
                 raise SystemExit(EX_FAILURE) from error
             except redis.ResponseError as error:

@@ -1,4 +1,4 @@
-"""What documents, comments and docstrings refer to is there: each kind of reference has a rule that says what is broken."""
+"""Finds references in documents, comments and docstrings that lead nowhere; each kind has a rule."""
 
 from tests.references.project import Project, Text
 from tests.references.rules import RULES, Broken, broken

@@ -25,7 +25,7 @@ def spans(text: Text) -> Iterator[tuple[int, str]]:
 
 
 def command_lines(text: Text, program: str) -> Iterator[tuple[int, list[str]]]:
-    """Words of each command that runs a program: in spans, and in the examples of our own commands."""
+    """Words of each command that runs a program, in spans and in the examples of our commands."""
     examples = (
         re.finditer(rf'(?:"|\\n)({program} [^"\n\\]*)', text.content) if text.path.startswith("postback/cli/") else ()
     )

@@ -104,7 +104,7 @@ def _joined(path: str, relative: str) -> str:
 
 
 def paths(project: Project, text: Text) -> Iterator[Finding]:
-    """``workers/http.py``, ``workers/http.py::RequestsSender``, and names of files in spans of code."""
+    """``workers/http.py``, ``workers/http.py::RequestsSender``, and files in spans of code."""
     folders = "|".join(map(re.escape, FOLDERS))
     whole = rf"(?<![\w/.~@$<>{{}}\\-])(?:{folders})/[\w.<>*/{{}}…-]*+(?:::[\w:.]+)?(?!\\)"
     for match in re.finditer(whole, text.content):
@@ -136,7 +136,7 @@ def _wrong_path(project: Project, reference: str) -> str:
 
 
 def dotted_names(project: Project, text: Text) -> Iterator[Finding]:
-    """``workers.http``, :class:`tasks.grants.Grant`, and names of the same file in roles such as :func:`paths`."""
+    """``workers.http``, :class:`tasks.grants.Grant`, and :func:`paths` of the same file."""
     for offset, span in spans(text):
         match = re.match(rf"~?((?:{'|'.join(ROOMS)})(?:\.\w+)+)(?![\w/:@*-])", span)
         if not match or re.search(_FILE, match[1]) or match[1] in project.literals:

@@ -30,7 +30,7 @@ EXAMPLES = (
     ("path", "docs/x.md", "`tasks/<provider>.txt`", "`tasks/<provider>.py`"),
     ("path", "docs/x.md", "docs/adr/0099-*.md", "docs/adr/0012-*.md"),
     ("path", "docs/x.md", "`workers/lua/nothing/`", "`workers/lua/`"),
-    ("path", "workers/x.py", "reads ``nothing.lua``", "reads ``common.lua``"),
+    ("path", "workers/x.py", "reads ``nothing.lua``", "reads ``move_dead.lua``"),
     ("path", "workers/x.py", "workers/http.py::Nothing", "workers/http.py::RequestsSender"),
     (
         "path", "docs/x.md", "`tests/integration/governor/test_settle.py::TestOnce::test_nothing`",
@@ -87,7 +87,7 @@ def test_where_it_stands() -> None:
 
 
 def test_texts() -> None:
-    """The check reads code, scripts, documents and the files around them, and nothing of an operator's."""
+    """The check reads code, scripts, documents and the files around them, and no operator's file."""
     paths = {text.path for text in PROJECT.texts()}
     assert {"ARCHITECTURE.md", "Makefile", "Procfile", ".ci/run", "docker-compose.yml", "postback/keys.py"} <= paths
     assert any(path.endswith(".lua") for path in paths)

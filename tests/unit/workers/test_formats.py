@@ -22,9 +22,22 @@ def recorded(client: redis.Redis) -> Any:
     return client.zscore(keys.FORMAT, wire.KEY_FORMAT_MEMBER)
 
 
-def start(client: redis.Redis) -> None:
+class Consumer:
+    """Celery's consumer, as far as its queues go."""
+
+    def __init__(self) -> None:
+        self.consuming = True
+        self.task_consumer = self
+
+    def cancel(self) -> None:
+        self.consuming = False
+
+
+def start(client: redis.Redis) -> Consumer:
     """Start the worker's step, as Celery does with each connection."""
-    format_step(client).start(None, None)  # type: ignore[arg-type]
+    consumer = Consumer()
+    format_step(client).start(None, consumer)  # type: ignore[arg-type]
+    return consumer
 
 
 def test_first_worker(client: redis.Redis) -> None:
@@ -50,11 +63,13 @@ def test_newer_record(client: redis.Redis) -> None:
 
 
 def test_the_worker_ends(client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
-    """Then the worker's start ends it with 1 and one sentence."""
+    """Then the worker's start ends it with 1 and one sentence, and it consumes no queue any more."""
     client.zadd(keys.FORMAT, {wire.KEY_FORMAT_MEMBER: wire.KEY_FORMAT + 1})
+    consumer = Consumer()
     with pytest.raises(SystemExit) as ended:
-        start(client)
+        format_step(client).start(None, consumer)  # type: ignore[arg-type]
     assert ended.value.code == 1
+    assert not consumer.consuming
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
 
 
@@ -62,7 +77,7 @@ def test_a_user_that_may_not(client: redis.Redis, caplog: pytest.LogCaptureFixtu
     """Where Redis does not allow the key to be read, a worker warns and goes on."""
     client.set(keys.FORMAT, "of another type, so that Redis refuses")
     with caplog.at_level(logging.WARNING):
-        start(client)
+        assert start(client).consuming
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert keys.FORMAT in caplog.text
 
