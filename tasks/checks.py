@@ -1,6 +1,7 @@
-"""What a part of a message must be, so that Celery, kombu and we can read it. A rule returns the end of a sentence, or nothing.
+"""What a part of a message must be, so that Celery, kombu and we can read it.
 
-A part that is absent or null always passes: Celery writes most of them as null.
+A rule returns the end of a sentence, or nothing. A part that is absent or null always passes: Celery writes most of
+them as null.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from postback.wire import MESSAGE_FORMAT
 
 #: Longest id or name, longest other text, in characters.
 MAX_SHORT: Final = 255
@@ -45,7 +48,10 @@ def is_utf8(text: str) -> bool:
 
 
 def is_nested(value: Any, most: int) -> bool:
-    """Whether lists and objects lie deeper in one another than ``most`` levels. Without recursion, so that it holds for any depth."""
+    """Whether lists and objects are nested deeper than ``most`` levels.
+
+    It does not recurse, so any depth can be asked about.
+    """
     level = [value]
     for _ in range(most + 1):
         level = [
@@ -113,6 +119,12 @@ def is_pair_of_seconds(value: Any) -> str:
     return "must be two numbers of seconds"
 
 
+def is_known_format(value: Any) -> str:
+    """A format of messages that this worker reads."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MESSAGE_FORMAT
+    return "" if fits else f"must be from 1 to {MESSAGE_FORMAT}, the newest format that this worker reads"
+
+
 def nothing_but(*allowed: str) -> Rule:
     """One of these, or null."""
     words = f"must be {' or '.join(map(repr, allowed))}" if allowed else "must be null"
@@ -120,7 +132,10 @@ def nothing_but(*allowed: str) -> Rule:
 
 
 def moment(text: object) -> float | None:
-    """An ISO 8601 time in seconds of the epoch; None if it is none. A time without a zone is UTC, as Celery sends it."""
+    """An ISO 8601 time in seconds of the epoch; None if it is none.
+
+    A time without a zone is UTC, as Celery sends it.
+    """
     if not isinstance(text, str) or len(text) > MAX_SHORT:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reading what lies in a queue, which anybody may have written: a message with its delivery state, or why it is none."""
+"""Reads a queue entry, which anybody may have written: a message and its state, or why it is none."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import orjson
 
 from postback.compression import inflate
 from postback.payload import MAX_MESSAGE_BYTES
+from postback.wire import MESSAGE_FORMAT_HEADER
 from tasks.checks import (
     MAX_SHORT,
     MAX_TEXT,
     Rule,
     is_count,
     is_flag,
+    is_known_format,
     is_list,
     is_moment,
     is_nested,
@@ -34,19 +36,23 @@ from tasks.signatures import Followers, Unfit
 
 #: Milliseconds of the epoch in the year 5138: whatever is later is no time.
 LATEST_MS: Final = 10**14
-#: Longest delivery state, in characters, and most digits of a number in it: microseconds of that year have as many.
+#: Longest delivery state, in characters, and most digits of a number in it. Microseconds of the
+#: year 5138 have so many.
 MAX_STATE: Final = 400
 MAX_DIGITS: Final = 17
-#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``state_of`` in ``workers/lua/common.lua``.
+#: Largest number of requests, crashes, polls of one event; longest age in ms. The scripts'
+#: ``state_of`` in ``workers/lua`` has the same bounds.
 MAX_COUNTED: Final = 100_000
 MAX_AGE_MS: Final = 400 * 86_400_000
 #: A first grant lies at most so far in the future, in microseconds: clocks differ.
 MAX_AHEAD_US: Final = 86_400_000_000
 
-#: How deep lists and objects may lie in one another, in a message and again in its body. An event's own bound is lower.
+#: How deep lists and objects may be nested in a message, and again in its body. An event's own
+#: bound is lower.
 MAX_NESTING: Final = 200
 
-#: So many digits in a row, found after :data:`ANY_DIGIT`, may be an integer beyond 64 bits. A regular expression takes seven times as long.
+#: So many digits in a row may be an integer beyond 64 bits. The text is translated with
+#: :data:`ANY_DIGIT` first; a regular expression takes seven times as long.
 LONG_NUMBER: Final = b"0" * 19
 #: Every digit as a 0.
 ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -54,7 +60,7 @@ ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
-    """What earlier deliveries of a message left in its header ``postback`` (written by the scripts, read here)."""
+    """What earlier deliveries left in a message's header ``postback``. The scripts write it."""
 
     #: Attempts used up so far.
     attempts: int = 0
@@ -75,9 +81,10 @@ class DeliveryState:
 
     @classmethod
     def parse(cls, text: object) -> DeliveryState:
-        """Read ``attempts=2 first=1732240000000000 duplicate=1``; anything else counts as no state, as the scripts have it.
+        """Read ``attempts=2 first=1732240000000000 duplicate=1``.
 
-        Anybody may write it: a number outside its range is dropped.
+        As in the scripts, anything else counts as no state. Anybody may write it, so a number outside its range is
+        dropped.
         """
         if not isinstance(text, str) or not text or len(text) > MAX_STATE:
             return UNTOUCHED
@@ -100,7 +107,8 @@ class DeliveryState:
         )
 
 
-#: Names of a message that the scripts read in its text. Each must stand there once, and plainly: what the scripts do not see, they do not count.
+#: Names of a message that the scripts read in its text. Each must stand there once and without
+#: escapes, since the scripts do not count what they do not see.
 _READ_BY_SCRIPTS: Final = (b'"headers"', b'"id"', b'"task"')
 #: The same of headers that few messages have.
 _READ_IF_THERE: Final = (("postback", b'"postback"'), ("postback_key", b'"postback_key"'))
@@ -126,6 +134,7 @@ _OTHER_HEADERS: Final[Mapping[str, Rule]] = {
     "argsrepr": is_text,
     "kwargsrepr": is_text,
     "compression": is_short,
+    MESSAGE_FORMAT_HEADER: is_known_format,
 }
 _PROPERTIES: Final[Mapping[str, Rule]] = {
     "correlation_id": is_short,
@@ -158,7 +167,8 @@ UNTOUCHED: Final = DeliveryState()
 class Envelope:
     """One message as it left its queue.
 
-    ``defect`` says in a few words why it is no event message; then only ``raw`` and what could be read of ``id`` and ``task`` count.
+    ``defect`` says in a few words why it is no event message. Then only ``raw`` counts, and ``id`` and ``task`` as far
+    as they could be read.
     """
 
     raw: bytes
@@ -205,7 +215,7 @@ class Envelope:
 
     @property
     def wanted_ms(self) -> int:
-        """When it was last wanted: enqueued, due (``eta``) or replayed, whichever is latest (ms of the epoch); 0 if unknown."""
+        """When it was enqueued, due (``eta``) or replayed, the latest of these (ms of the epoch); else 0."""
         eta = moment(self.headers.get("eta"))
         replayed = self.headers.get("postback_replayed_at")
         return max(
@@ -226,16 +236,20 @@ class Envelope:
 
 
 def _parsed(raw: bytes) -> Any:
-    """A queue entry as JSON. orjson takes a third of the standard library's time, and this is a fifth of a busy worker's."""
+    """A queue entry as JSON. orjson takes a third of the standard library's time."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        # It is stricter: a lone surrogate, NaN. What Celery can read is a message, but only in UTF-8: the scripts read no other.
+        # orjson refuses a lone surrogate and NaN. Celery reads these, so we do. Without UTF-8
+        # it is no message: the scripts read nothing else.
         return json.loads(raw.decode())
 
 
 def _parsed_body(text: bytes) -> Any:
-    """A message's body as JSON: orjson where it reads just what the standard library reads, which is not so for integers beyond 64 bits."""
+    """A message's body as JSON.
+
+    orjson reads it where it reads the same as the standard library. It does not for integers beyond 64 bits.
+    """
     if LONG_NUMBER in text.translate(ANY_DIGIT):
         return json.loads(text)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from postback.payload import MAX_MESSAGE_BYTES
+from postback.wire import MESSAGE_FORMAT
 from tasks.envelopes import MAX_NESTING, open_envelope
 from tasks.signatures import MAX_DEPTH, MAX_SIGNATURES, Followers
 from tests.unit.tasks.fakes import message
@@ -103,6 +104,20 @@ class TestHeaders:
             "stamped_headers": ["a"], "shadow": None, "ignore_result": True, "replaced_task_nesting": 0, "origin": "gen1@host",
         }  # fmt: skip
         assert defect(**full) == ""
+
+    @pytest.mark.parametrize("number", [MESSAGE_FORMAT + 1, 0, -1, "1", True, 1.0, {}])
+    def test_newer_format(self, number: Any) -> None:
+        """A message of a format that this worker does not know says so."""
+        words = defect(postback_format=number)
+        assert (
+            words
+            == f"its header `postback_format` must be from 1 to {MESSAGE_FORMAT}, the newest format that this worker reads"
+        )
+
+    @pytest.mark.parametrize("number", [None, *range(1, MESSAGE_FORMAT + 1)])
+    def test_known_format(self, number: Any) -> None:
+        """Without a format a message has the first one."""
+        assert defect(postback_format=number) == ""
 
     def test_unknown_headers_stay_in_redis(self) -> None:
         """A header that Celery does not know passes, and does not reach Celery."""
