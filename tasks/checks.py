@@ -79,13 +79,13 @@ def is_moment(value: Any) -> str:
 
 def is_number(value: Any) -> str:
     """Seconds."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
+    fits = value.__class__ in (int, float) and 0 <= value <= MAX_NUMBER
     return "" if fits else "must be a number, 0 or more"
 
 
 def is_count(value: Any) -> str:
     """How many of something."""
-    return "" if isinstance(value, int) and not is_number(value) else "must be a whole number, 0 or more"
+    return "" if value.__class__ is int and 0 <= value <= MAX_NUMBER else "must be a whole number, 0 or more"
 
 
 def is_priority(value: Any) -> str:
@@ -97,7 +97,7 @@ def is_priority(value: Any) -> str:
 
 def is_flag(value: Any) -> str:
     """True or false."""
-    return "" if isinstance(value, bool) else "must be true or false"
+    return "" if value is True or value is False else "must be true or false"
 
 
 def is_object(value: Any) -> str:
@@ -112,8 +112,11 @@ def is_list(value: Any) -> str:
 
 def is_pair_of_seconds(value: Any) -> str:
     """Celery's two time limits, each of which may be null."""
-    fits = isinstance(value, list) and len(value) == 2 and not any(broken(is_number, one) for one in value)
-    return "" if fits else "must be two numbers of seconds"
+    if isinstance(value, list) and len(value) == 2:
+        hard, soft = value
+        if not broken(is_number, hard) and not broken(is_number, soft):
+            return ""
+    return "must be two numbers of seconds"
 
 
 def is_known_format(value: Any) -> str:

@@ -147,6 +147,13 @@ class TestTwoReaders:
         raw = message(headers={"postback": "attempts=1"}).replace(b'"lang"', b'"postback": "attempts=0", "lang"')
         assert open_envelope(raw).defect == "a name stands in it twice"
 
+    @pytest.mark.parametrize("first", [b"", b'\\"', b"x" * 3000, b'","headers":{"postback":""},"a":"'])
+    @pytest.mark.parametrize("state", [b'"headers": {"postback": "attempts=1"}', b'"properties": {}, "headers": {}'])
+    def test_a_part_twice(self, first: bytes, state: bytes) -> None:
+        """Wherever the body is, and however long."""
+        raw = b'{"body": "' + first + b'", ' + state + b", " + message()[1:]
+        assert "twice" in open_envelope(raw).defect
+
     def test_a_hidden_name(self) -> None:
         r"""`\u0070ostback` is `postback` to Python, and nothing to the scripts."""
         raw = message(headers={"postback": "attempts=1"}).replace(b'"postback":', b'"\\u0070ostback":')
