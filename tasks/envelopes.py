@@ -329,7 +329,7 @@ def _around_body(raw: bytes) -> bytes:
 
 
 def _check_nesting(text: bytes, value: Any) -> None:
-    """Refuse what is nested deeper than every reader and writer bears; orjson alone reads 1,000 levels."""
+    """Refuse what is nested deeper than every reader and writer bears. orjson reads 1,000 levels."""
     if len(text) <= 2 * MAX_NESTING or text.count(b"[") + text.count(b"{") <= MAX_NESTING:
         return
     if is_nested(value, MAX_NESTING):

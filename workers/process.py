@@ -24,6 +24,8 @@ from workers.governor import Governor
 logger = logging.getLogger(__name__)
 
 _TASK_NAMES: Final = frozenset(EVENTS)
+#: Errors that a message's own content can cause in Celery.
+BLAMES_MESSAGE: Final = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass
@@ -141,12 +143,12 @@ def close_grant(grant_id: str) -> None:
 def refuse_grant(grant: Grant, error: Exception) -> None:
     """Celery did not take a grant's message: it is settled at once.
 
-    A lack of memory, threads or files is not the message's fault: it is put back. Anything else is, and would be again.
+    It is put back unless the error is of a kind that a message can cause: a lack of memory or threads, or a worker that is closing, is not its fault.
     """
     if _process is None or grant.id not in REGISTRY or grant.sent:
         return
-    exhausted = isinstance(error, MemoryError | OSError) or type(error) is RuntimeError
-    _close(_process, grant, grant.put_back() if exhausted else not_handed_over(grant, type(error).__name__))
+    guilty = isinstance(error, BLAMES_MESSAGE)
+    _close(_process, grant, not_handed_over(grant, type(error).__name__) if guilty else grant.put_back())
 
 
 def _close(running: Process, grant: Grant, settlement: Settlement) -> None:

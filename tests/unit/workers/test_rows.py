@@ -179,6 +179,7 @@ def test_closed_without_a_run(closed: list[Report], headers: dict[str, Any], sen
         (RecursionError("secret"), Fate("dead", "malformed Celery cannot take it (RecursionError)")),
         (RuntimeError("can't start new thread"), Fate("wait", "put back")),
         (MemoryError(), Fate("wait", "put back")),
+        (NotImplementedError(), Fate("wait", "put back")),
     ],
 )
 def test_not_handed_over(closed: list[Report], error: Exception, fate: Fate) -> None:
