@@ -1,0 +1,25 @@
+-- Grants in flight. A grant is { at: us, raws: own messages, owners: for each the id of the event that
+-- owns its idempotency key or '', sibling: messages of the other half, group: 1 for a half }.
+
+-- @include clock
+-- @include keys
+
+-- Stands in a grant for a message that RECONCILE did not find: SETTLE counts a grant's messages.
+local MISSING = 'postback:missing'
+
+local function register(id, lease_end, grant)
+  redis.call('ZADD', FLIGHT, lease_end, id)
+  redis.call('HSET', UNACKED, id, cmsgpack.pack(grant))
+end
+
+-- The grant of an id that is in flight. One whose messages are gone has none.
+local function grant_of(id)
+  local packed = redis.call('HGET', UNACKED, id)
+  return packed and cmsgpack.unpack(packed) or { at = now_us, raws = {}, owners = {}, sibling = {} }
+end
+
+-- The last step for a grant: should anything above fail, its lease brings its messages back.
+local function forget(id)
+  redis.call('HDEL', UNACKED, id)
+  redis.call('ZREM', FLIGHT, id)
+end

@@ -1,0 +1,44 @@
+-- An event's delivery state, in its header `postback`:
+-- "attempts=2 tries=1 first=1732240000000000 duplicate=1 age=1500" (ADR 5).
+-- Anybody may write it: a number outside its range is dropped. `tasks/grants.py` reads by this rule.
+--   attempts, tries   requests that counted: in all, and in the current run of failures
+--   first             time of the first grant, us
+--   duplicate         1 if it may have been recorded
+--   crashes           workers that died with it
+--   polls             answers that were not final
+--   odd               answers that are worth few attempts
+--   age               ms of back-off so far
+--   due               end of the back-off, ms, while held aside
+
+-- @include clock
+-- @include message
+
+local FIELDS = { 'attempts', 'tries', 'first', 'duplicate', 'crashes', 'polls', 'odd', 'age', 'due' }
+local MOST_COUNTED, MOST_STATE = 100000, 400
+local MOST = { attempts = MOST_COUNTED, tries = MOST_COUNTED, first = now_us + DAY_MS * 1000, duplicate = 1,
+  crashes = MOST_COUNTED, polls = MOST_COUNTED, odd = MOST_COUNTED, age = 400 * DAY_MS, due = now + 400 * DAY_MS }
+
+local function state_of(raw)
+  local state = { attempts = 0, tries = 0, first = 0, duplicate = 0, crashes = 0, polls = 0, odd = 0, age = 0, due = 0 }
+  local text = header_text(raw, 'postback')
+  if text and #text <= MOST_STATE then
+    for name, word in string.gmatch(text, '(%a+)=(%S+)') do
+      local number = MOST[name] and #word <= 17 and string.find(word, '^%d+$') and tonumber(word)
+      if number and number <= MOST[name] then state[name] = number end
+    end
+  end
+  return state
+end
+
+local function with_state(raw, state)
+  local words = {}
+  for _, name in ipairs(FIELDS) do
+    if state[name] ~= 0 then words[#words + 1] = name .. '=' .. string.format('%.0f', state[name]) end
+  end
+  return with_header(raw, 'postback', '"' .. table.concat(words, ' ') .. '"') or raw
+end
+
+-- An outage was not this event's fault: it gets back what its failures have cost it.
+local function give_back(state)
+  state.attempts, state.age = math.max(0, state.attempts - state.tries), 0
+end
