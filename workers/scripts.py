@@ -81,11 +81,11 @@ def _taken_grant(values: dict[str, Any]) -> TakenGrant:
     return TakenGrant(
         values["id"].decode(),
         values["granted_us"],
-        "half" in values,
+        bool(values["half"]),
         raws[: len(own)],
         raws[len(own) :],
         values.get("owners") or [b""] * len(own),
-        values.get("revoked") or [],
+        values["revoked"],
     )
 
 

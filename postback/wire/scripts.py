@@ -1,6 +1,7 @@
 """Lua scripts: one file per operation, joined with what it includes, and run by their SHA.
 
-A line ``-- @include name`` stands for the file ``include/name.lua`` beside the script. Each file is taken once, where it is first named.
+A line ``-- @include name`` stands for the file ``include/name.lua`` beside the script. Each file is taken once, where it is first named. A line that
+is indented stands in a function: Redis makes every function anew in each run of a script, and what stands in a rare one only when that one runs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import redis
 #: Told of each run: the script's name and its seconds, the way to Redis and back included.
 Observer = Callable[[str, float], None]
 
-_INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
+_INCLUDE: Final = re.compile(r"^( *)-- @include (\w+)\n", re.MULTILINE)
 
 
-class CircularInclude(Exception):
-    """A Lua file includes itself, perhaps by way of others."""
+class IncludeError(Exception):
+    """A Lua file includes itself, perhaps by way of others; or one that stands in a function which it cannot see into."""
 
 
 def joined(folder: Traversable, name: str) -> str:
@@ -33,24 +34,29 @@ def joined(folder: Traversable, name: str) -> str:
         name: The operation.
 
     Raises:
-        CircularInclude: A file includes itself.
+        IncludeError: A file includes itself, or what it cannot see.
         FileNotFoundError: There is no such script, or no such file to include.
     """
-    included: set[str] = set()
+    #: File -> the indented includes around it, the outermost first.
+    scopes: dict[str, tuple[str, ...]] = {}
 
-    def text_of(file: Traversable, way: tuple[str, ...]) -> str:
+    def text_of(file: Traversable, way: tuple[str, ...], scope: tuple[str, ...]) -> str:
         def include(line: re.Match[str]) -> str:
-            wanted = line[1]
+            indent, wanted = line.groups()
             if wanted in way:
-                raise CircularInclude(" > ".join((*way, wanted)))
-            if wanted in included:
-                return ""
-            included.add(wanted)
-            return text_of(folder / "include" / f"{wanted}.lua", (*way, wanted))
+                raise IncludeError(" > ".join((*way, wanted)))
+            there = scopes.get(wanted)
+            if there is None:
+                inner = (*scope, wanted) if indent else scope
+                scopes[wanted] = inner
+                return text_of(folder / "include" / f"{wanted}.lua", (*way, wanted), inner)
+            if there != scope[: len(there)]:
+                raise IncludeError(f"{way[-1]} cannot see {wanted}, which stands in a function")
+            return ""
 
         return _INCLUDE.sub(include, file.read_text(encoding="utf-8"))
 
-    return text_of(folder / f"{name}.lua", ())
+    return text_of(folder / f"{name}.lua", (name,), ())
 
 
 @cache

@@ -32,25 +32,25 @@ local HALVES = 200
 local function take_out(raw)
   local list = priority_list(raw)
   if redis.call('LPOS', list, raw, 'RANK', -1, 'MAXLEN', DEPTH) then return redis.call('LREM', list, -1, raw) > 0 end
-  return redis.call('ZREM', DELAYED, raw) + redis.call('ZREM', HELD, raw) > 0
+  return redis.call('ZREM', KEY.DELAYED, raw) + redis.call('ZREM', KEY.HELD, raw) > 0
 end
 
 -- Whether the grant's half was there; it is taken out.
 local function take_out_half()
   if not known.half then return false end
-  for _, packed in ipairs(redis.call('LRANGE', GROUPS, -HALVES, -1)) do
+  for _, packed in ipairs(redis.call('LRANGE', KEY.GROUPS, -HALVES, -1)) do
     local raws = cmsgpack.unpack(packed).raws
     local same = #raws == own
     for i = 1, own do same = same and raws[i] == ARGV[1 + i] end
     if same then
-      redis.call('LREM', GROUPS, -1, packed)
+      redis.call('LREM', KEY.GROUPS, -1, packed)
       return true
     end
   end
   return false
 end
 
-if redis.call('ZSCORE', FLIGHT, known.grant) then return named({ in_flight = true }) end
+if redis.call('ZSCORE', KEY.FLIGHT, known.grant) then return named({ in_flight = true }) end
 
 local grant = { at = known.granted_us, raws = {}, owners = {}, sibling = {}, group = known.half and 1 or 0 }
 local whole, any_there = take_out_half(), false

@@ -36,19 +36,39 @@ local settings = answer.account
 -- @include quota_log
 -- @include reply
 
-if not redis.call('ZSCORE', FLIGHT, answer.grant) then return {} end
+if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
 local grant = grant_of(answer.grant)
 read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until', 'release' })
 
--- @include dispose
+-- @include message
+-- @include sorted
+-- @include state
 -- @include verdict
+
+-- The grant's own messages, then the siblings; false for one that is missing.
+local all = {}
+for _, raws in ipairs({ grant.raws, grant.sibling }) do
+  for _, raw in ipairs(raws) do all[#all + 1] = raw ~= MISSING and raw end
+end
+
+local function dispose()
+  -- @include dispose
+  apply()
+end
+
+-- What has ended needs no tombstone: a copy that is sent under its id later is another event. A dead
+-- letter's is gone already.
+local function forget_revocations()
+  if redis.call('EXISTS', KEY.REVOKED) == 0 then return end
+  -- @include ended
+  forget_ended()
+end
 
 if not answer.health then answer.health, answer.delivered = 'ok', #grant.raws end
 if answer.health ~= 'none' then charge() end
-if (answer.delivered or 0) > 0 then redis.call('HINCRBY', META, 'delivered', answer.delivered) end
-local verdict = VERDICTS[answer.health]
-if verdict then verdict() end
-dispose()
+if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
+judge()
+if answer.messages or answer.groups then dispose() end
 forget_revocations()
 forget(answer.grant)
 return named({ applied = true, releasing = releasing or nil })

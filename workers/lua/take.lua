@@ -36,6 +36,7 @@ local settings, count = wish.account, wish.count
 -- @include choose
 -- @include failover
 -- @include hand_out
+-- @include idempotency
 -- @include promote
 -- @include recover
 -- @include release
@@ -55,45 +56,38 @@ local function answer(reason)
   return named(reason)
 end
 
--- The reply of this very call was lost: hand out again what it took.
-local function hand_out_again()
-  for k = 1, count do
-    local id = wish.call .. '.' .. k
-    if redis.call('HEXISTS', UNACKED, id) == 1 then hand_out(id, grant_of(id)) end
-  end
-  return #grants > 0
-end
-
--- A key that was revoked meanwhile is found out by one request.
-local function rest()
-  if flying == 0 and account.healthy == 1 and now - account.ok_at > AT_REST_MS then
-    account.healthy = 0
-    redis.call('HSET', META, 'healthy', 0)
-  end
-end
-
 local function grant_to(chosen, k)
   local owners = {}
   for i, raw in ipairs(chosen.raws) do owners[i] = claim_key(raw, settings.dedup_ms) end
   chosen.owners, chosen.at = owners, now_us + k * 100
-  if wish.one_first then rest() end
+  -- A key that was revoked while the account was at rest is found out by one request.
+  if wish.one_first and flying == 0 and account.healthy == 1 and now - account.ok_at > AT_REST_MS then
+    account.healthy = 0
+    redis.call('HSET', KEY.META, 'healthy', 0)
+  end
   local id = wish.call .. '.' .. k
   register(id, now + settings.lease_ms - (count - k) / 1000, chosen)   -- leases end in their order
   flying = flying + 1
   hand_out(id, chosen)
 end
 
-if wish.repeated and hand_out_again() then return answer({ state = 'more' }) end
+if wish.repeated then                          -- the reply was lost: hand out again what this call took
+  for k = 1, count do
+    local id = wish.call .. '.' .. k
+    if redis.call('HEXISTS', KEY.UNACKED, id) == 1 then hand_out(id, grant_of(id)) end
+  end
+  if #grants > 0 then return answer({ state = 'more' }) end
+end
 local largest = 0
 for _, window in ipairs(settings.windows) do largest = math.max(largest, window.limit) end
 grow(largest)
 notice_failover(wish.run)
 news = pause_news()
+flying = redis.call('ZCARD', KEY.FLIGHT)
 if recover() or release() or promote() then return answer({ state = 'more' }) end
 sweep()
-local pause = paused()
-if pause then return answer(pause) end
-flying = redis.call('ZCARD', FLIGHT)
+if account.paused == -1 then return answer({ state = 'paused' }) end
+if account.paused > now then return answer({ state = 'paused', wait_ms = math.ceil(account.paused - now) }) end
 for k = 1, count do
   local refusal = refuse()
   if refusal then return answer(refusal) end

@@ -1,6 +1,5 @@
 -- refuse(): why no further request may go now, as { state, wait_ms or due_ms }; nil if one may.
--- paused(): the same for a pause. empty(): the same where nothing is there to take.
--- O(windows). Fields: paused, healthy. Settings: windows.
+-- empty(): the same where nothing is there to take. O(windows). Fields: healthy. Settings: windows.
 
 -- @include account
 -- @include bounds
@@ -12,23 +11,18 @@ local flying = 0
 
 local function queued()
   local total = 0
-  for i = 1, 4 do total = total + redis.call('LLEN', LISTS[i]) end
+  for i = 1, 4 do total = total + redis.call('LLEN', KEY.LISTS[i]) end
   return total
 end
 
 -- Nothing to take, until what becomes due by itself.
 local function empty()
   local soonest
-  for _, zset in ipairs({ DELAYED, FLIGHT }) do
+  for _, zset in ipairs({ KEY.DELAYED, KEY.FLIGHT }) do
     local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2]
     if first and (not soonest or tonumber(first) < soonest) then soonest = tonumber(first) end
   end
   return { state = 'empty', due_ms = soonest and math.max(1, math.ceil(soonest - now)) }
-end
-
-local function paused()
-  if account.paused == -1 then return { state = 'paused' } end
-  if account.paused > now then return { state = 'paused', wait_ms = math.ceil(account.paused - now) } end
 end
 
 -- One request alone until a healthy answer: for a fresh account, after a failure, and for one at rest
@@ -38,6 +32,6 @@ local function refuse()
   if looks >= MOST_LOOKS then return { state = 'more' } end
   local wait_ms = quota_wait_ms(settings.windows, flying)
   if wait_ms <= 0 then return nil end
-  if queued() + redis.call('LLEN', GROUPS) + redis.call('ZCARD', HELD) == 0 then return empty() end
+  if queued() + redis.call('LLEN', KEY.GROUPS) + redis.call('ZCARD', KEY.HELD) == 0 then return empty() end
   return { state = 'spent', wait_ms = math.ceil(wait_ms) }
 end

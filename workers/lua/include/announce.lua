@@ -9,7 +9,7 @@ local function pause_news()
   local reason = account.reason or ''
   if reason == 'retrying' then reason = '' end   -- TON AI's wait between two tries of an event
   if reason == (account.announced or '') then return nil end
-  redis.call('HSET', META, 'announced', reason)
+  redis.call('HSET', KEY.META, 'announced', reason)
   local ends = account.paused
   if ends == -1 then ends = nil end
   return named({ reason = reason, detail = account.detail or '', until_ms = ends })

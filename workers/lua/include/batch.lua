@@ -1,4 +1,4 @@
--- pop_batch(): takes out a batch of one task. It looks past messages of other tasks, which keep their
+-- take_batch(): takes out a batch of one task. It looks past messages of other tasks, which keep their
 -- order. While the oldest message lingers, a full batch of another task may go; once its time is over
 -- it goes, with what there is of its task.
 -- Returns its messages, or nil and the ms until one is ready, or nil. O(LOOK_AHEAD messages).
@@ -20,7 +20,7 @@ end
 local function linger(search, raw, task)
   if account.first_seen == 0 then
     account.first_seen = now
-    redis.call('HSET', META, 'first_seen', string.format('%.3f', now))
+    redis.call('HSET', KEY.META, 'first_seen', string.format('%.3f', now))
   end
   search.linger_ms = math.min(enqueued_ms(raw), account.first_seen) + settings.linger_ms - now
   if search.linger_ms <= 0 then search.overdue = task end
@@ -47,7 +47,7 @@ local function consider(search, raw, list, place)
   local task = task_of(raw)
   local alone = string.find(raw, '"postback"', 1, true) and state_of(raw).crashes >= 2
   if alone and not search.oldest then          -- it killed two workers: no company for it
-    redis.call('LREM', LISTS[list], -1, raw)
+    redis.call('LREM', KEY.LISTS[list], -1, raw)
     search.alone = raw
     return
   end
@@ -59,18 +59,18 @@ end
 
 -- Looks through one list from its front, a slice at a time; places are counted from the front.
 local function look_through(search, list)
-  local left = math.min(LOOK_AHEAD - search.seen, redis.call('LLEN', LISTS[list]))
+  local left = math.min(LOOK_AHEAD - search.seen, redis.call('LLEN', KEY.LISTS[list]))
   local step, passed = settings.batch_max, 0
   for _ = 1, LOOK_AHEAD do
     if left <= 0 then return end
     local wanted = math.min(step, left)
-    local slice = redis.call('LRANGE', LISTS[list], -(passed + wanted), -(passed + 1))
+    local slice = redis.call('LRANGE', KEY.LISTS[list], -(passed + wanted), -(passed + 1))
     for i = #slice, 1, -1 do
       local raw = slice[i]
       local due = not_due(raw)
       if due then
-        redis.call('LREM', LISTS[list], -1, raw)
-        add_to(DELAYED, due, raw)
+        redis.call('LREM', KEY.LISTS[list], -1, raw)
+        add_to(KEY.DELAYED, due, raw)
         passed = passed - 1
       else
         consider(search, raw, list, passed + #slice - i + 1)
@@ -95,15 +95,15 @@ local function take_out(items)
   end
   for list, of_list in ipairs(picked) do
     if #of_list > 0 and together[list] then
-      redis.call('LTRIM', LISTS[list], 0, -(#of_list + 1))
+      redis.call('LTRIM', KEY.LISTS[list], 0, -(#of_list + 1))
     else
-      for _, raw in ipairs(of_list) do redis.call('LREM', LISTS[list], -1, raw) end
+      for _, raw in ipairs(of_list) do redis.call('LREM', KEY.LISTS[list], -1, raw) end
     end
   end
   return raws
 end
 
-local function pop_batch()
+local function take_batch()
   local search = { batches = {}, seen = 0 }
   for list = 1, 4 do
     look_through(search, list)
@@ -111,13 +111,13 @@ local function pop_batch()
     if search.ready then break end
   end
   if not search.oldest then
-    if account.first_seen ~= 0 then redis.call('HDEL', META, 'first_seen') end
+    if account.first_seen ~= 0 then redis.call('HDEL', KEY.META, 'first_seen') end
     return nil
   end
   if not search.ready and search.linger_ms > 0 then return nil, search.linger_ms end
   local task = search.ready or search.oldest
   if task == search.oldest then                -- otherwise the oldest still waits, and goes on to
-    redis.call('HDEL', META, 'first_seen')
+    redis.call('HDEL', KEY.META, 'first_seen')
     account.first_seen = 0
   end
   return take_out(search.batches[task].items)

@@ -3,26 +3,40 @@
 -- Returns nil and an answer { state, wait_ms or due_ms } if there is nothing. O(LOOK_AHEAD messages).
 -- Settings: batch_max.
 
+-- @include account
 -- @include admit
--- @include batch
--- @include held
+-- @include bounds
+-- @include due
+-- @include size
+-- @include sorted
+-- @include state
 
 -- One message from the front, passing by those that are not due.
 local function pop_one()
   for i = 1, 4 do
     for _ = 1, PART do
-      local raw = redis.call('RPOP', LISTS[i])
+      local raw = redis.call('RPOP', KEY.LISTS[i])
       if not raw then break end
       looks = looks + 1
       local at = not_due(raw)
       if not at then return { raw } end
-      add_to(DELAYED, at, raw)
+      add_to(KEY.DELAYED, at, raw)
     end
   end
 end
 
+local function pop_batch()
+  -- @include batch
+  return take_batch()
+end
+
+local function pop_held()
+  -- @include held
+  return take_held()
+end
+
 local function choose()
-  local half = redis.call('RPOP', GROUPS)
+  local half = redis.call('RPOP', KEY.GROUPS)
   if half then
     local unpacked = cmsgpack.unpack(half)
     return { raws = unpacked.raws, sibling = unpacked.sibling, group = 1 }

@@ -1,17 +1,12 @@
--- dispose(): does with each message of the grant what the answer says, and with halves of a refused
+-- apply(): does with each message of the grant what the answer says, and with halves of a refused
 -- batch. O(messages). Settings: in_place, outage_after.
 
 -- @include dead
--- @include flight
 -- @include halves
 -- @include sorted
+-- @include state
 -- @include verdict
 
--- The grant's own messages, then the siblings; false for one that is missing.
-local all = {}
-for _, raws in ipairs({ grant.raws, grant.sibling }) do
-  for _, raw in ipairs(raws) do all[#all + 1] = raw ~= MISSING and raw end
-end
 local front = {}
 
 local function state_at(index, duplicate)
@@ -32,13 +27,13 @@ end
 -- Two events with the same place would share a turn, and one of them could take it for ever. Of very
 -- many with one place, which only forged messages have, each comes to stand behind the others.
 local function hold(raw, place)
-  local taken = redis.call('ZCOUNT', HELD, place, place) > 0
+  local taken = redis.call('ZCOUNT', KEY.HELD, place, place) > 0
   for step = 1, 100 do
     if not taken then break end
-    place = place + (step < 100 and 1 or redis.call('ZCARD', HELD))
-    taken = redis.call('ZCOUNT', HELD, place, place) > 0
+    place = place + (step < 100 and 1 or redis.call('ZCARD', KEY.HELD))
+    taken = redis.call('ZCOUNT', KEY.HELD, place, place) > 0
   end
-  add_to(HELD, place, raw)
+  add_to(KEY.HELD, place, raw)
 end
 
 local VERBS = {}
@@ -47,19 +42,19 @@ function VERBS.back(index, keep_time)
   front[#front + 1] = { index = index, raw = keep_time == 1 and timed(index) or all[index] }
 end
 
-function VERBS.later(index, due_ms) add_to(DELAYED, due_ms, all[index]) end
+function VERBS.later(index, due_ms) add_to(KEY.DELAYED, due_ms, all[index]) end
 
 function VERBS.dead(index, _, duplicate, letter, instead)
   local state = state_of(all[index])
   if duplicate == 1 then state.duplicate = 1 end
   bury(instead or all[index], state, letter)
-  redis.call('HINCRBY', META, 'dead', 1)
+  redis.call('HINCRBY', KEY.META, 'dead', 1)
 end
 
 function VERBS.poll(index, wait_ms, duplicate)
   local state = state_at(index, duplicate)
   state.polls = state.polls + 1
-  add_to(DELAYED, now + wait_ms, with_state(all[index], state))
+  add_to(KEY.DELAYED, now + wait_ms, with_state(all[index], state))
 end
 
 function VERBS.retry(index, wait_ms, duplicate, odd)
@@ -75,7 +70,7 @@ function VERBS.retry(index, wait_ms, duplicate, odd)
     front[#front + 1] = { index = index, raw = with_state(all[index], state) }
     pause(now + wait_ms, 'retrying')
   elseif not aside then
-    add_to(DELAYED, now + wait_ms, with_state(all[index], state))
+    add_to(KEY.DELAYED, now + wait_ms, with_state(all[index], state))
   else
     state.due = math.floor(now + wait_ms)
     hold(with_state(all[index], state), state.first)
@@ -88,7 +83,7 @@ local function timed_all(indices)
   return raws
 end
 
-local function dispose()
+local function apply()
   for _, line in ipairs(answer.messages or {}) do
     local index, verb = line[1], line[2]
     -- A verb of a later version loses nothing.
@@ -101,21 +96,5 @@ local function dispose()
     local raws, sibling = timed_all(groups[i][1]), timed_all(groups[i][2])
     if #raws == 0 then raws, sibling = sibling, {} end
     if #raws > 0 then push_half(raws, sibling) end
-  end
-end
-
--- What has ended needs no tombstone: a copy that is sent under its id later is another event. A dead
--- letter's is gone already.
-local function forget_revocations()
-  if redis.call('EXISTS', REVOKED) == 0 then return end
-  local goes_on = {}
-  for _, line in ipairs(answer.messages or {}) do goes_on[line[1]] = line[2] ~= 'done' end
-  for _, group in ipairs(answer.groups or {}) do
-    for _, half in ipairs(group) do
-      for _, index in ipairs(half) do goes_on[index] = true end
-    end
-  end
-  for index, raw in ipairs(all) do
-    if raw and not goes_on[index] then forget_revocation(raw) end
   end
 end

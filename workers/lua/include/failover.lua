@@ -11,7 +11,7 @@ local function notice_failover(run)
   if run == '' or run == account.run then return end
   if account.run then
     account.grace = now + GRACE_MS
-    redis.call('HSET', META, 'grace', string.format('%.0f', account.grace))
+    redis.call('HSET', KEY.META, 'grace', string.format('%.0f', account.grace))
   end
-  redis.call('HSET', META, 'run', run)
+  redis.call('HSET', KEY.META, 'run', run)
 end

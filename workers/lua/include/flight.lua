@@ -8,18 +8,18 @@
 local MISSING = 'postback:missing'
 
 local function register(id, lease_end, grant)
-  redis.call('ZADD', FLIGHT, lease_end, id)
-  redis.call('HSET', UNACKED, id, cmsgpack.pack(grant))
+  redis.call('ZADD', KEY.FLIGHT, lease_end, id)
+  redis.call('HSET', KEY.UNACKED, id, cmsgpack.pack(grant))
 end
 
 -- The grant of an id that is in flight. One whose messages are gone has none.
 local function grant_of(id)
-  local packed = redis.call('HGET', UNACKED, id)
+  local packed = redis.call('HGET', KEY.UNACKED, id)
   return packed and cmsgpack.unpack(packed) or { at = now_us, raws = {}, owners = {}, sibling = {} }
 end
 
 -- The last step for a grant: should anything above fail, its lease brings its messages back.
 local function forget(id)
-  redis.call('HDEL', UNACKED, id)
-  redis.call('ZREM', FLIGHT, id)
+  redis.call('HDEL', KEY.UNACKED, id)
+  redis.call('ZREM', KEY.FLIGHT, id)
 end

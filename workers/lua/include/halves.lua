@@ -3,5 +3,5 @@
 -- @include keys
 
 local function push_half(raws, sibling)
-  redis.call('RPUSH', GROUPS, cmsgpack.pack({ raws = raws, sibling = sibling }))
+  redis.call('RPUSH', KEY.GROUPS, cmsgpack.pack({ raws = raws, sibling = sibling }))
 end

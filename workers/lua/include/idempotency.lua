@@ -16,24 +16,13 @@ local function claim_key(raw, dedup_ms)
   local id = key and plain_header(raw, 'id') or ''
   if id == '' then return '' end
   local tag = tag_of(raw)
-  local owner = redis.call('HGET', IDEM, key)
+  local owner = redis.call('HGET', KEY.IDEM, key)
   if owner then
     local first, ends, first_tag = string.match(owner, '^(.+) (%d+) (%S*)$')
     if first == id and first_tag == tag then return '' end
     if first and tonumber(ends) > now then return first end
   end
-  redis.call('HSET', IDEM, key, id .. ' ' .. string.format('%.0f', now + dedup_ms) .. ' ' .. tag)
-  redis.call('ZADD', IDEM_ENDS, now + dedup_ms, key)
+  redis.call('HSET', KEY.IDEM, key, id .. ' ' .. string.format('%.0f', now + dedup_ms) .. ' ' .. tag)
+  redis.call('ZADD', KEY.IDEM_ENDS, now + dedup_ms, key)
   return ''
-end
-
-local function release_key(raw)
-  local key = plain_header(raw, 'postback_key')
-  if not key then return end
-  local owner = redis.call('HGET', IDEM, key)
-  local first, tag = string.match(owner or '', '^(.+) %d+ (%S*)$')
-  if first and first == plain_header(raw, 'id') and tag == tag_of(raw) then
-    redis.call('HDEL', IDEM, key)
-    redis.call('ZREM', IDEM_ENDS, key)
-  end
 end

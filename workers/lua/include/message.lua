@@ -48,7 +48,7 @@ local function priority_list(raw)
     from = properties and find_key(raw, properties, 'priority')
   end
   local priority = from and tonumber(string.match(raw, '^"priority"%s*:%s*(%d+)', from)) or 0
-  return LISTS[priority >= 9 and 4 or priority >= 6 and 3 or priority >= 3 and 2 or 1]
+  return KEY.LISTS[priority >= 9 and 4 or priority >= 6 and 3 or priority >= 3 and 2 or 1]
 end
 
 local function to_front(raw) redis.call('RPUSH', priority_list(raw), raw) end

@@ -9,17 +9,17 @@ local function pause(until_ms, reason)
   if account.paused == -1 or (until_ms ~= -1 and until_ms <= account.paused) then return end
   if account.paused <= now then
     account.since = now
-    redis.call('HSET', META, 'since', string.format('%.0f', now))
+    redis.call('HSET', KEY.META, 'since', string.format('%.0f', now))
   end
   account.paused, account.reason = until_ms, reason
-  redis.call('HSET', META, 'paused', string.format('%.0f', until_ms), 'reason', reason, 'detail', answer.detail or '')
+  redis.call('HSET', KEY.META, 'paused', string.format('%.0f', until_ms), 'reason', reason, 'detail', answer.detail or '')
 end
 
 -- A 429's freeze is kept apart as well: another pause may cover it, and end before it.
 local function freeze(until_ms)
   if until_ms > account.quota_until then
     account.quota_until = until_ms
-    redis.call('HSET', META, 'quota_until', string.format('%.0f', until_ms))
+    redis.call('HSET', KEY.META, 'quota_until', string.format('%.0f', until_ms))
   end
   pause(until_ms, 'quota')
 end

@@ -6,8 +6,8 @@
 -- @include message
 
 local function promote()
-  local due = redis.call('ZREVRANGEBYSCORE', DELAYED, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
+  local due = redis.call('ZREVRANGEBYSCORE', KEY.DELAYED, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
   for _, raw in ipairs(due) do to_front(raw) end
-  if #due > 0 then redis.call('ZREM', DELAYED, unpack(due)) end
+  if #due > 0 then redis.call('ZREM', KEY.DELAYED, unpack(due)) end
   return #due == LOOK_AHEAD
 end

@@ -10,9 +10,9 @@ local function charge()
   if account.size <= 0 then return end
   local at = now
   if account.last > at then at = account.last end
-  redis.call('SETRANGE', RING, (account.seq % account.size) * 8, struct.pack('>d', at))
+  redis.call('SETRANGE', KEY.RING, (account.seq % account.size) * 8, struct.pack('>d', at))
   account.seq, account.last = account.seq + 1, at
-  redis.call('HSET', META, 'seq', account.seq, 'last', string.format('%.3f', at))
+  redis.call('HSET', KEY.META, 'seq', account.seq, 'last', string.format('%.3f', at))
 end
 
 -- Makes room for `wanted` answers. It only grows: old and new workers with different limits may run
@@ -22,17 +22,17 @@ local function grow(wanted)
   if wanted <= size then return end
   local entries = math.min(seq, size)
   if entries > 0 then
-    local ring, first = redis.call('GETRANGE', RING, 0, -1), ((seq - entries) % size) * 8
+    local ring, first = redis.call('GETRANGE', KEY.RING, 0, -1), ((seq - entries) % size) * 8
     local oldest_first = string.sub(string.sub(ring, first + 1) .. string.sub(ring, 1, first), 1, entries * 8)
     local missing = math.min(seq, wanted) - entries
     local times = string.rep(string.sub(oldest_first, 1, 8), missing) .. oldest_first
     local place = (seq - entries - missing) % wanted
     local before_end = (wanted - place) * 8
-    redis.call('DEL', RING)
-    redis.call('SETRANGE', RING, place * 8, string.sub(times, 1, before_end))
-    if #times > before_end then redis.call('SETRANGE', RING, 0, string.sub(times, before_end + 1)) end
+    redis.call('DEL', KEY.RING)
+    redis.call('SETRANGE', KEY.RING, place * 8, string.sub(times, 1, before_end))
+    if #times > before_end then redis.call('SETRANGE', KEY.RING, 0, string.sub(times, before_end + 1)) end
   end
-  redis.call('HSET', META, 'size', wanted)
+  redis.call('HSET', KEY.META, 'size', wanted)
   account.size = wanted
 end
 
@@ -45,7 +45,7 @@ local function quota_wait_ms(windows, flying)
       wait_ms = math.max(wait_ms, window.length_ms)
     elseif account.seq >= need then
       local at = ((account.seq - need) % account.size) * 8
-      local answered = struct.unpack('>d', redis.call('GETRANGE', RING, at, at + 7))
+      local answered = struct.unpack('>d', redis.call('GETRANGE', KEY.RING, at, at + 7))
       wait_ms = math.max(wait_ms, answered + window.length_ms - now)
     end
   end

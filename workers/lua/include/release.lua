@@ -10,16 +10,16 @@
 
 local function release()
   if not account.release then return false end
-  local part = redis.call('ZREVRANGE', HELD, 0, PART - 1)
+  local part = redis.call('ZREVRANGE', KEY.HELD, 0, PART - 1)
   for _, raw in ipairs(part) do
     local state = state_of(raw)
     local due = account.release == 'run' and state.due or 0
     if account.release == 'outage' then give_back(state) end
     state.tries, state.due = 0, 0
-    if due > now then add_to(DELAYED, due, with_state(raw, state)) else to_front(with_state(raw, state)) end
+    if due > now then add_to(KEY.DELAYED, due, with_state(raw, state)) else to_front(with_state(raw, state)) end
   end
-  if #part > 0 then redis.call('ZREM', HELD, unpack(part)) end
+  if #part > 0 then redis.call('ZREM', KEY.HELD, unpack(part)) end
   if #part == PART then return true end
-  redis.call('HDEL', META, 'release')
+  redis.call('HDEL', KEY.META, 'release')
   return false
 end

@@ -6,9 +6,10 @@
 -- A zset holds equal texts once: of two equal messages the second gets a tail of blanks, which JSON
 -- allows. It spells a number that nobody had before, the time, so that ten thousand equal messages
 -- cost no more than different ones.
-local BLANKS, TAIL, tails = { [0] = ' ', '\t', '\r', '\n' }, 27, 0
+local tails = 0
 
 local function with_tail(raw)
+  local BLANKS, TAIL = { [0] = ' ', '\t', '\r', '\n' }, 27
   if string.find(raw, '^\n[ \t\r\n]+$', -TAIL) then raw = string.sub(raw, 1, -TAIL - 1) end
   local number, tail = now_us + tails, {}
   tails = tails + 1

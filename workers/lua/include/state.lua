@@ -13,18 +13,16 @@
 -- @include clock
 -- @include message
 
-local FIELDS = { 'attempts', 'tries', 'first', 'duplicate', 'crashes', 'polls', 'odd', 'age', 'due' }
-local MOST_COUNTED, MOST_STATE = 100000, 400
-local MOST = { attempts = MOST_COUNTED, tries = MOST_COUNTED, first = now_us + DAY_MS * 1000, duplicate = 1,
-  crashes = MOST_COUNTED, polls = MOST_COUNTED, odd = MOST_COUNTED, age = 400 * DAY_MS, due = now + 400 * DAY_MS }
-
 local function state_of(raw)
   local state = { attempts = 0, tries = 0, first = 0, duplicate = 0, crashes = 0, polls = 0, odd = 0, age = 0, due = 0 }
   local text = header_text(raw, 'postback')
-  if text and #text <= MOST_STATE then
+  if text and #text <= 400 then
+    local counted, days = 100000, 400 * DAY_MS
+    local most = { attempts = counted, tries = counted, first = now_us + DAY_MS * 1000, duplicate = 1,
+      crashes = counted, polls = counted, odd = counted, age = days, due = now + days }
     for name, word in string.gmatch(text, '(%a+)=(%S+)') do
-      local number = MOST[name] and #word <= 17 and string.find(word, '^%d+$') and tonumber(word)
-      if number and number <= MOST[name] then state[name] = number end
+      local number = most[name] and #word <= 17 and string.find(word, '^%d+$') and tonumber(word)
+      if number and number <= most[name] then state[name] = number end
     end
   end
   return state
@@ -32,7 +30,7 @@ end
 
 local function with_state(raw, state)
   local words = {}
-  for _, name in ipairs(FIELDS) do
+  for _, name in ipairs({ 'attempts', 'tries', 'first', 'duplicate', 'crashes', 'polls', 'odd', 'age', 'due' }) do
     if state[name] ~= 0 then words[#words + 1] = name .. '=' .. string.format('%.0f', state[name]) end
   end
   return with_header(raw, 'postback', '"' .. table.concat(words, ' ') .. '"') or raw
