@@ -1,7 +1,7 @@
 """Lua scripts: one file per operation, joined with what it includes, and run by their SHA.
 
-A line ``-- @include name`` stands for the file ``include/name.lua`` beside the script. Each file is taken once, where it is first named. A line that
-is indented stands in a function: Redis makes every function anew in each run of a script, and what stands in a rare one only when that one runs.
+A line ``-- @include name`` stands for the file ``include/name.lua`` beside the script, if that is not in sight already. A line that is indented stands
+in a function, and so does what it includes: Redis makes every function anew in each run of a script, but those in a rare one only when that one runs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Observer = Callable[[str, float], None]
 _INCLUDE: Final = re.compile(r"^( *)-- @include (\w+)\n", re.MULTILINE)
 
 
-class IncludeError(Exception):
-    """A Lua file includes itself, perhaps by way of others; or one that stands in a function which it cannot see into."""
+class CircularInclude(Exception):
+    """A Lua file includes itself, perhaps by way of others."""
 
 
 def joined(folder: Traversable, name: str) -> str:
@@ -34,29 +34,24 @@ def joined(folder: Traversable, name: str) -> str:
         name: The operation.
 
     Raises:
-        IncludeError: A file includes itself, or what it cannot see.
+        CircularInclude: A file includes itself.
         FileNotFoundError: There is no such script, or no such file to include.
     """
-    #: File -> the indented includes around it, the outermost first.
-    scopes: dict[str, tuple[str, ...]] = {}
 
-    def text_of(file: Traversable, way: tuple[str, ...], scope: tuple[str, ...]) -> str:
+    def text_of(file: Traversable, way: tuple[str, ...], in_sight: set[str]) -> str:
         def include(line: re.Match[str]) -> str:
             indent, wanted = line.groups()
             if wanted in way:
-                raise IncludeError(" > ".join((*way, wanted)))
-            there = scopes.get(wanted)
-            if there is None:
-                inner = (*scope, wanted) if indent else scope
-                scopes[wanted] = inner
-                return text_of(folder / "include" / f"{wanted}.lua", (*way, wanted), inner)
-            if there != scope[: len(there)]:
-                raise IncludeError(f"{way[-1]} cannot see {wanted}, which stands in a function")
-            return ""
+                raise CircularInclude(" > ".join((*way, wanted)))
+            if wanted in in_sight:
+                return ""
+            inside = set(in_sight) if indent else in_sight
+            inside.add(wanted)
+            return text_of(folder / "include" / f"{wanted}.lua", (*way, wanted), inside)
 
         return _INCLUDE.sub(include, file.read_text(encoding="utf-8"))
 
-    return text_of(folder / f"{name}.lua", (name,), ())
+    return text_of(folder / f"{name}.lua", (), set())
 
 
 @cache

@@ -19,6 +19,7 @@ local known = cjson.decode(ARGV[1])
 local own = #known.duplicates
 
 -- @include flight
+-- @include grow
 -- @include idempotency
 -- @include quota_log
 -- @include reply
@@ -69,7 +70,7 @@ end
 read_account({ 'seq', 'last', 'size' })
 local largest = 0
 for _, window in ipairs(known.account.windows) do largest = math.max(largest, window.limit) end
-grow(largest)
+if largest > account.size then grow(largest) end
 if not any_there and known.settled then
   charge()
   return {}

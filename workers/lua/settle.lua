@@ -40,27 +40,13 @@ if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
 local grant = grant_of(answer.grant)
 read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until', 'release' })
 
--- @include message
--- @include sorted
--- @include state
 -- @include verdict
 
--- The grant's own messages, then the siblings; false for one that is missing.
-local all = {}
-for _, raws in ipairs({ grant.raws, grant.sibling }) do
-  for _, raw in ipairs(raws) do all[#all + 1] = raw ~= MISSING and raw end
-end
-
+-- What has ended needs no tombstone: a copy that is sent under its id later is another event.
 local function dispose()
+  if not (answer.messages or answer.groups) and redis.call('EXISTS', KEY.REVOKED) == 0 then return end
   -- @include dispose
   apply()
-end
-
--- What has ended needs no tombstone: a copy that is sent under its id later is another event. A dead
--- letter's is gone already.
-local function forget_revocations()
-  if redis.call('EXISTS', KEY.REVOKED) == 0 then return end
-  -- @include ended
   forget_ended()
 end
 
@@ -68,7 +54,6 @@ if not answer.health then answer.health, answer.delivered = 'ok', #grant.raws en
 if answer.health ~= 'none' then charge() end
 if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
 judge()
-if answer.messages or answer.groups then dispose() end
-forget_revocations()
+dispose()
 forget(answer.grant)
 return named({ applied = true, releasing = releasing or nil })

@@ -50,6 +50,11 @@ read_account({ 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'f
 
 local news
 
+local function enlarge(wanted)
+  -- @include grow
+  grow(wanted)
+end
+
 local function answer(reason)
   reason.grants, reason.pause = grants, news
   if account.fails >= settings.outage_after then reason.outage = true end
@@ -80,7 +85,7 @@ if wish.repeated then                          -- the reply was lost: hand out a
 end
 local largest = 0
 for _, window in ipairs(settings.windows) do largest = math.max(largest, window.limit) end
-grow(largest)
+if largest > account.size then enlarge(largest) end
 notice_failover(wish.run)
 news = pause_news()
 flying = redis.call('ZCARD', KEY.FLIGHT)

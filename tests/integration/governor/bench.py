@@ -37,6 +37,11 @@ for _, packed in ipairs(redis.call('HVALS', KEYS[1])) do
   end
 end
 return out"""
+#: What the governor tells each script of an account.
+TAKE_SETTINGS: Final = (
+    "lease_ms", "batch_max", "max_bytes", "linger_ms", "extra_bytes", "dedup_ms", "outage_after", "max_crashes", "crashed_letter", "windows",
+)  # fmt: skip
+SETTLE_SETTINGS: Final = ("backoff_ms", "outage_after", "in_place", "longest_pause_ms", "windows")
 #: Where the clock begins, in ms of the epoch.
 START_MS: Final = 1_700_000_000_000
 
@@ -92,7 +97,7 @@ class Bench:
 
     @property
     def account(self) -> dict[str, Any]:
-        """The account's settings as the scripts are given them; each takes what it knows of."""
+        """The account's settings as the scripts are given them."""
         windows = [{"limit": limit, "length_ms": padded_ms(window_s)} for limit, window_s in self.settings["windows"]]
         return {**self.settings, "windows": windows}
 
@@ -103,7 +108,7 @@ class Bench:
             "count": count,
             "repeated": replay,
             "run": self.settings["run"],
-            "account": self.account,
+            "account": {name: self.account[name] for name in TAKE_SETTINGS},
         }
         return take_reply(self.take_script(self.client, account_keys(self.queue), [json.dumps(wish)]))
 
@@ -112,7 +117,7 @@ class Bench:
             "grant": grant if isinstance(grant, str) else grant.id,
             **spec,
             "random": self.settings["random"],
-            "account": self.account,
+            "account": {name: self.account[name] for name in SETTLE_SETTINGS},
         }
         if retry_after_ms is not None:
             answer["retry_after_ms"] = retry_after_ms

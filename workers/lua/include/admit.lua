@@ -25,6 +25,22 @@ local function empty()
   return { state = 'empty', due_ms = soonest and math.max(1, math.ceil(soonest - now)) }
 end
 
+-- Milliseconds until every window has room beside `flying` requests; 0 if it has now. O(windows).
+local function quota_wait_ms(windows, flying)
+  local wait_ms = 0
+  for _, window in ipairs(windows) do
+    local need = window.limit - flying
+    if need <= 0 then
+      wait_ms = math.max(wait_ms, window.length_ms)
+    elseif account.seq >= need then
+      local at = ((account.seq - need) % account.size) * 8
+      local answered = struct.unpack('>d', redis.call('GETRANGE', KEY.RING, at, at + 7))
+      wait_ms = math.max(wait_ms, answered + window.length_ms - now)
+    end
+  end
+  return wait_ms
+end
+
 -- One request alone until a healthy answer: for a fresh account, after a failure, and for one at rest
 -- (ADR 11).
 local function refuse()

@@ -7,9 +7,7 @@
 -- @include admit
 -- @include bounds
 -- @include due
--- @include size
 -- @include sorted
--- @include state
 
 -- One message from the front, passing by those that are not due.
 local function pop_one()

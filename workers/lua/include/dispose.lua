@@ -1,5 +1,5 @@
 -- apply(): does with each message of the grant what the answer says, and with halves of a refused
--- batch. O(messages). Settings: in_place, outage_after.
+-- batch. forget_ended(): what is left of those that have ended. O(messages). Settings: in_place, outage_after.
 
 -- @include dead
 -- @include halves
@@ -7,6 +7,11 @@
 -- @include state
 -- @include verdict
 
+-- The grant's own messages, then the siblings; false for one that is missing.
+local all = {}
+for _, raws in ipairs({ grant.raws, grant.sibling }) do
+  for _, raw in ipairs(raws) do all[#all + 1] = raw ~= MISSING and raw end
+end
 local front = {}
 
 local function state_at(index, duplicate)
@@ -96,5 +101,20 @@ local function apply()
     local raws, sibling = timed_all(groups[i][1]), timed_all(groups[i][2])
     if #raws == 0 then raws, sibling = sibling, {} end
     if #raws > 0 then push_half(raws, sibling) end
+  end
+end
+
+-- Takes away the tombstones of events that have ended. A dead letter's is gone already.
+local function forget_ended()
+  if redis.call('EXISTS', KEY.REVOKED) == 0 then return end
+  local goes_on = {}
+  for _, line in ipairs(answer.messages or {}) do goes_on[line[1]] = line[2] ~= 'done' end
+  for _, group in ipairs(answer.groups or {}) do
+    for _, half in ipairs(group) do
+      for _, index in ipairs(half) do goes_on[index] = true end
+    end
+  end
+  for index, raw in ipairs(all) do
+    if raw and not goes_on[index] then redis.call('ZREM', KEY.REVOKED, plain_header(raw, 'id') or '') end
   end
 end

@@ -3,17 +3,6 @@
 -- @include keys
 -- @include json_text
 
--- The message with header `name` set to the JSON text `value`, replacing an older one; nil if it is
--- no message.
-local function with_header(raw, name, value)
-  local headers = object_at(raw, 'headers')
-  if not headers then return nil end
-  local _, from, to = find_key(raw, headers, name)
-  if from then return string.sub(raw, 1, from - 1) .. value .. string.sub(raw, to + 1) end
-  local comma = string.find(raw, '^%s*}', headers + 1) and '' or ', '
-  return string.sub(raw, 1, headers) .. '"' .. name .. '": ' .. value .. comma .. string.sub(raw, headers + 1)
-end
-
 -- The text of header `name` if it is a string, or nil. Most messages have none, or null: a plain
 -- search tells so at a tenth of the cost of the walk.
 local function header_text(raw, name)

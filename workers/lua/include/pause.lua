@@ -1,5 +1,5 @@
--- pause(until_ms, reason) and freeze(until_ms) of SETTLE. O(1).
--- Fields: paused (end in ms, -1 until somebody resumes it), reason, since, quota_until.
+-- pause(until_ms, reason) of SETTLE. O(1).
+-- Fields: paused (end in ms, -1 until somebody resumes it), reason, since.
 
 -- @include account
 -- @include clock
@@ -13,13 +13,4 @@ local function pause(until_ms, reason)
   end
   account.paused, account.reason = until_ms, reason
   redis.call('HSET', KEY.META, 'paused', string.format('%.0f', until_ms), 'reason', reason, 'detail', answer.detail or '')
-end
-
--- A 429's freeze is kept apart as well: another pause may cover it, and end before it.
-local function freeze(until_ms)
-  if until_ms > account.quota_until then
-    account.quota_until = until_ms
-    redis.call('HSET', KEY.META, 'quota_until', string.format('%.0f', until_ms))
-  end
-  pause(until_ms, 'quota')
 end

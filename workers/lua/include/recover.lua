@@ -7,8 +7,6 @@
 -- @include flight
 -- @include message
 -- @include quota_log
--- @include idempotency
--- @include state
 
 -- The latest first, so that the oldest comes to stand in front.
 local function recover()

@@ -6,10 +6,10 @@
 -- @include account
 -- @include bounds
 -- @include sorted
--- @include state
 
 local function release()
   if not account.release then return false end
+  -- @include state
   local part = redis.call('ZREVRANGE', KEY.HELD, 0, PART - 1)
   for _, raw in ipairs(part) do
     local state = state_of(raw)

@@ -13,6 +13,17 @@
 -- @include clock
 -- @include message
 
+-- The message with header `name` set to the JSON text `value`, replacing an older one; nil if it is
+-- no message.
+local function with_header(raw, name, value)
+  local headers = object_at(raw, 'headers')
+  if not headers then return nil end
+  local _, from, to = find_key(raw, headers, name)
+  if from then return string.sub(raw, 1, from - 1) .. value .. string.sub(raw, to + 1) end
+  local comma = string.find(raw, '^%s*}', headers + 1) and '' or ', '
+  return string.sub(raw, 1, headers) .. '"' .. name .. '": ' .. value .. comma .. string.sub(raw, headers + 1)
+end
+
 local function state_of(raw)
   local state = { attempts = 0, tries = 0, first = 0, duplicate = 0, crashes = 0, polls = 0, odd = 0, age = 0, due = 0 }
   local text = header_text(raw, 'postback')

@@ -5,6 +5,15 @@
 
 local VERDICTS = {}
 
+-- A 429's freeze is kept apart as well: another pause may cover it, and end before it.
+local function freeze(until_ms)
+  if until_ms > account.quota_until then
+    account.quota_until = until_ms
+    redis.call('HSET', KEY.META, 'quota_until', string.format('%.0f', until_ms))
+  end
+  pause(until_ms, 'quota')
+end
+
 local function unhealthy(...)
   redis.call('HSET', KEY.META, 'healthy', 0, 'fail_at', string.format('%.0f', now), 'fail_text', answer.detail or '', ...)
 end
