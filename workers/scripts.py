@@ -75,17 +75,18 @@ def take_reply(reply: list[Any]) -> TakeReply:
 
 
 def _taken_grant(values: dict[str, Any]) -> TakenGrant:
-    text, own, siblings = values["messages"], values["bytes"], values["sibling_bytes"]
-    lengths = own + siblings
+    own = values["bytes"].split()
+    lengths = [int(length) for length in (*own, *values.get("sibling_bytes", b"").split())]
+    text = values["messages"]
     raws = [text[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
     return TakenGrant(
         values["id"].decode(),
         values["granted_us"],
-        bool(values["half"]),
+        "half" in values,
         raws[: len(own)],
         raws[len(own) :],
         values.get("owners") or [b""] * len(own),
-        values["revoked"],
+        values.get("revoked") or [],
     )
 
 
