@@ -22,7 +22,7 @@ local own = #known.duplicates
 -- @include grow
 -- @include idempotency
 -- @include quota_log
--- @include reply
+-- @include register
 
 -- What was taken lately comes to stand near the front. Looking through a whole backlog for a message
 -- that is not there would stop Redis.
@@ -51,7 +51,7 @@ local function take_out_half()
   return false
 end
 
-if redis.call('ZSCORE', KEY.FLIGHT, known.grant) then return named({ in_flight = true }) end
+if redis.call('ZSCORE', KEY.FLIGHT, known.grant) then return { 'in_flight', 1 } end
 
 local grant = { at = known.granted_us, raws = {}, owners = {}, sibling = {}, group = known.half and 1 or 0 }
 local whole, any_there = take_out_half(), false
@@ -76,4 +76,4 @@ if not any_there and known.settled then
   return {}
 end
 register(known.grant, now + known.account.lease_ms, grant)
-return named({ in_flight = true })
+return { 'in_flight', 1 }

@@ -34,7 +34,6 @@ local settings = answer.account
 -- @include account
 -- @include flight
 -- @include quota_log
--- @include reply
 
 if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
 local grant = grant_of(answer.grant)
@@ -56,4 +55,4 @@ if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered',
 judge()
 dispose()
 forget(answer.grant)
-return named({ applied = true, releasing = releasing or nil })
+return releasing and { 'applied', 1, 'releasing', 1 } or { 'applied', 1 }

@@ -36,9 +36,10 @@ local settings, count = wish.account, wish.count
 -- @include choose
 -- @include failover
 -- @include hand_out
--- @include idempotency
+-- @include message
 -- @include promote
 -- @include recover
+-- @include register
 -- @include release
 -- @include sweep
 
@@ -55,15 +56,27 @@ local function enlarge(wanted)
   grow(wanted)
 end
 
-local function answer(reason)
-  reason.grants, reason.pause = grants, news
-  if account.fails >= settings.outage_after then reason.outage = true end
-  return named(reason)
+local function answer(reply)
+  local function add(name, value)
+    reply[#reply + 1] = name
+    reply[#reply + 1] = value
+  end
+  add('grants', grants)
+  if news then add('pause', news) end
+  if account.fails >= settings.outage_after then add('outage', 1) end
+  return reply
+end
+
+-- The id of the event that owns a message's idempotency key; '' if there is none, or it is its own.
+local function owner_of(raw)
+  if not plain_header(raw, 'postback_key') then return '' end
+  -- @include idempotency
+  return claim_key(raw, settings.dedup_ms)
 end
 
 local function grant_to(chosen, k)
   local owners = {}
-  for i, raw in ipairs(chosen.raws) do owners[i] = claim_key(raw, settings.dedup_ms) end
+  for i, raw in ipairs(chosen.raws) do owners[i] = owner_of(raw) end
   chosen.owners, chosen.at = owners, now_us + k * 100
   -- A key that was revoked while the account was at rest is found out by one request.
   if wish.one_first and flying == 0 and account.healthy == 1 and now - account.ok_at > AT_REST_MS then
@@ -81,7 +94,7 @@ if wish.repeated then                          -- the reply was lost: hand out a
     local id = wish.call .. '.' .. k
     if redis.call('HEXISTS', KEY.UNACKED, id) == 1 then hand_out(id, grant_of(id)) end
   end
-  if #grants > 0 then return answer({ state = 'more' }) end
+  if #grants > 0 then return answer({ 'state', 'more' }) end
 end
 local largest = 0
 for _, window in ipairs(settings.windows) do largest = math.max(largest, window.limit) end
@@ -89,10 +102,10 @@ if largest > account.size then enlarge(largest) end
 notice_failover(wish.run)
 news = pause_news()
 flying = redis.call('ZCARD', KEY.FLIGHT)
-if recover() or release() or promote() then return answer({ state = 'more' }) end
+if recover() or release() or promote() then return answer({ 'state', 'more' }) end
 sweep()
-if account.paused == -1 then return answer({ state = 'paused' }) end
-if account.paused > now then return answer({ state = 'paused', wait_ms = math.ceil(account.paused - now) }) end
+if account.paused == -1 then return answer({ 'state', 'paused' }) end
+if account.paused > now then return answer({ 'state', 'paused', 'wait_ms', math.ceil(account.paused - now) }) end
 for k = 1, count do
   local refusal = refuse()
   if refusal then return answer(refusal) end
@@ -100,4 +113,4 @@ for k = 1, count do
   if not chosen then return answer(nothing) end
   grant_to(chosen, k)
 end
-return answer({ state = 'more' })
+return answer({ 'state', 'more' })

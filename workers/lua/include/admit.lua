@@ -1,4 +1,4 @@
--- refuse(): why no further request may go now, as { state, wait_ms or due_ms }; nil if one may.
+-- refuse(): why no further request may go now, as { 'state', ..., 'wait_ms' or 'due_ms', ... }; nil if one may.
 -- empty(): the same where nothing is there to take. O(windows). Fields: healthy. Settings: windows.
 
 -- @include account
@@ -22,7 +22,8 @@ local function empty()
     local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2]
     if first and (not soonest or tonumber(first) < soonest) then soonest = tonumber(first) end
   end
-  return { state = 'empty', due_ms = soonest and math.max(1, math.ceil(soonest - now)) }
+  if not soonest then return { 'state', 'empty' } end
+  return { 'state', 'empty', 'due_ms', math.max(1, math.ceil(soonest - now)) }
 end
 
 -- Milliseconds until every window has room beside `flying` requests; 0 if it has now. O(windows).
@@ -44,10 +45,10 @@ end
 -- One request alone until a healthy answer: for a fresh account, after a failure, and for one at rest
 -- (ADR 11).
 local function refuse()
-  if account.healthy ~= 1 and flying > 0 then return { state = 'blocked' } end
-  if looks >= MOST_LOOKS then return { state = 'more' } end
+  if account.healthy ~= 1 and flying > 0 then return { 'state', 'blocked' } end
+  if looks >= MOST_LOOKS then return { 'state', 'more' } end
   local wait_ms = quota_wait_ms(settings.windows, flying)
   if wait_ms <= 0 then return nil end
   if queued() + redis.call('LLEN', KEY.GROUPS) + redis.call('ZCARD', KEY.HELD) == 0 then return empty() end
-  return { state = 'spent', wait_ms = math.ceil(wait_ms) }
+  return { 'state', 'spent', 'wait_ms', math.ceil(wait_ms) }
 end

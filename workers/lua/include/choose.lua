@@ -1,6 +1,6 @@
 -- choose(): takes out the messages of the next request: { raws, sibling, group }. A half of a refused
 -- batch goes first, then what is queued, then what is held aside.
--- Returns nil and an answer { state, wait_ms or due_ms } if there is nothing. O(LOOK_AHEAD messages).
+-- Returns nil and an answer as refuse() does if there is nothing. O(LOOK_AHEAD messages).
 -- Settings: batch_max.
 
 -- @include account
@@ -41,10 +41,10 @@ local function choose()
   end
   local raws, filling_ms, due_ms
   if settings.batch_max == 1 then raws = pop_one() else raws, filling_ms = pop_batch() end
-  if filling_ms then return nil, { state = 'filling', wait_ms = math.max(1, math.ceil(filling_ms)) } end
+  if filling_ms then return nil, { 'state', 'filling', 'wait_ms', math.max(1, math.ceil(filling_ms)) } end
   if not raws and account.fails > 0 then raws, due_ms = pop_held() end
   if raws then return { raws = raws, sibling = {}, group = 0 } end
-  if due_ms then return nil, { state = 'empty', due_ms = math.max(1, math.ceil(due_ms)) } end
+  if due_ms then return nil, { 'state', 'empty', 'due_ms', math.max(1, math.ceil(due_ms)) } end
   -- It may have seen only messages that are not due: there may be others behind.
-  return nil, queued() == 0 and empty() or { state = 'more' }
+  return nil, queued() == 0 and empty() or { 'state', 'more' }
 end

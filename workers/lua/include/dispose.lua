@@ -3,6 +3,7 @@
 
 -- @include dead
 -- @include halves
+-- @include pause
 -- @include sorted
 -- @include state
 -- @include verdict

@@ -7,11 +7,6 @@
 -- Stands in a grant for a message that RECONCILE did not find: SETTLE counts a grant's messages.
 local MISSING = 'postback:missing'
 
-local function register(id, lease_end, grant)
-  redis.call('ZADD', KEY.FLIGHT, lease_end, id)
-  redis.call('HSET', KEY.UNACKED, id, cmsgpack.pack(grant))
-end
-
 -- The grant of an id that is in flight. One whose messages are gone has none.
 local function grant_of(id)
   local packed = redis.call('HGET', KEY.UNACKED, id)

@@ -1,7 +1,6 @@
 -- A Celery message as kombu writes it: its headers, its list. O(bytes).
 
 -- @include keys
--- @include json_text
 
 -- The text of header `name` if it is a string, or nil. Most messages have none, or null: a plain
 -- search tells so at a tenth of the cost of the walk.
@@ -13,6 +12,7 @@ local function header_text(raw, name)
     text_follows = string.find(raw, '^%s*:%s*"', from + #quoted)
     if text_follows then break end
   end
+  -- @include json_text
   local headers = object_at(raw, 'headers')
   if not headers then return nil end
   local _, value, stop = find_key(raw, headers, name)
@@ -33,6 +33,7 @@ local function task_of(raw) return plain_header(raw, 'task') or '?' end
 local function priority_list(raw)
   local from = string.find(raw, '"priority"', 1, true)
   if from and string.find(raw, '"priority"', from + 10, true) then   -- a header has that name too
+    -- @include json_text
     local properties = object_at(raw, 'properties')
     from = properties and find_key(raw, properties, 'priority')
   end

@@ -6,7 +6,6 @@
 -- @include bounds
 -- @include flight
 -- @include message
--- @include quota_log
 
 -- The latest first, so that the oldest comes to stand in front.
 local function recover()
@@ -14,6 +13,7 @@ local function recover()
   local ids = redis.call('ZREVRANGEBYSCORE', KEY.FLIGHT, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
   if #ids == 0 then return false end
   -- @include crashed
+  -- @include quota_log
   local expired, messages = {}, 0
   for _, id in ipairs(ids) do
     if messages >= PART then break end

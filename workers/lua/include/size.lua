@@ -1,7 +1,7 @@
 -- body_bytes(raw): bytes of an event in a request. Where the producer did not say, an estimate: the
 -- worker puts back what does not fit. O(bytes). Settings: extra_bytes.
 
--- @include message
+-- @include json_text
 
 local function body_bytes(raw)
   local extra = settings.extra_bytes + 1

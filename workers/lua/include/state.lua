@@ -11,6 +11,7 @@
 --   due               end of the back-off, ms, while held aside
 
 -- @include clock
+-- @include json_text
 -- @include message
 
 -- The message with header `name` set to the JSON text `value`, replacing an older one; nil if it is

@@ -3,7 +3,8 @@
 -- Fields: fails (in a row), level (of the pause), healthy, release, and those of pause.lua.
 -- Settings: outage_after, backoff_ms, longest_pause_ms, windows.
 
--- @include pause
+-- @include account
+-- @include clock
 
 local was_outage = account.fails >= settings.outage_after
 -- TAKE is to release what was held aside, or does so already.
@@ -12,24 +13,12 @@ local releasing = account.release ~= false
 -- grants over a few ms.
 local asked_before = grant.at / 1000 - 10 <= account.since
 
--- The run of failures is over: TAKE releases those held aside.
-local function end_run()
-  if not releasing and redis.call('EXISTS', KEY.HELD) == 1 then
-    releasing = true
-    redis.call('HSET', KEY.META, 'release', was_outage and 'outage' or 'run')
-  end
-  if account.reason == 'outage' or account.reason == 'retrying' then
-    account.paused = 0
-    redis.call('HDEL', KEY.META, 'paused', 'reason', 'since', 'detail')
-    if account.quota_until > now then pause(account.quota_until, 'quota') end
-  end
-  redis.call('HDEL', KEY.META, 'fails', 'cursor', 'outage')
-  account.fails = 0
-end
-
 local function judge_healthy()
   local still_frozen = account.reason == 'quota' and asked_before
-  if account.fails > 0 then end_run() end
+  if account.fails > 0 then
+    -- @include end_run
+    end_run()
+  end
   if still_frozen then                         -- the gate stays as the 429 left it
     redis.call('HSET', KEY.META, 'ok_at', string.format('%.0f', now))
     return
