@@ -1,8 +1,9 @@
 -- RECONCILE: tells a Redis that may have forgotten its last second (restart, failover) of one grant
 -- that a worker knows. If the grant is in flight here, its TAKE was not forgotten. Otherwise its
--- messages may be back where TAKE found them: they are taken out once more and registered, so that its
--- SETTLE can be applied (again). If they are not there, an answer that is in was settled and is charged
--- once more, to be safe; a request on its way is registered without messages, so that it counts.
+-- messages may be back where TAKE found them: they are taken out once more and registered, so that
+-- its SETTLE can be applied (again). If they are not there, an answer that is in was settled and is
+-- charged once more, to be safe; a request on its way is registered without messages, so that it
+-- counts.
 --
 -- KEYS  see include/keys.lua
 -- ARGV  1 JSON:
@@ -24,8 +25,8 @@ local own = #known.duplicates
 -- @include quota_log
 -- @include register
 
--- What was taken lately comes to stand near the front. Looking through a whole backlog for a message
--- that is not there would stop Redis.
+-- What was taken lately comes to stand near the front. Looking through a whole backlog for a
+-- message that is not there would stop Redis.
 local DEPTH = 2000
 -- The same for halves of refused batches.
 local HALVES = 200

@@ -1,19 +1,20 @@
 -- SETTLE: applies everything that one answer means, in one step (invariant I3).
--- Charges the quota log at the time of the answer, disposes of each message of the grant, and updates
--- the account's health and pause. Idempotent by grant: one that is not in flight any more was already
--- settled, or its lease ran out and its messages are queued again.
+-- Charges the quota log at the time of the answer, disposes of each message of the grant, and
+-- updates the account's health and pause. Idempotent by grant: one that is not in flight any more
+-- was already settled, or its lease ran out and its messages are queued again.
 --
 -- KEYS  see include/keys.lua
 -- ARGV  1 JSON:
 --   grant
---   health          ok, fail, quota (a 429), refused, unknown (charged, no verdict), none (nothing was
---                   sent: neither). Absent: a healthy answer that delivered every message.
+--   health          ok, fail, quota (a 429), refused, unknown (charged, no verdict), none (nothing
+--                   was sent: neither). Absent: a healthy answer that delivered every message.
 --   detail          a few words for operators, when health is not ok
 --   delivered       how many messages the provider has recorded
---   messages        [[index from 1, verb, argument, duplicate 0|1, letter, text to bury instead], ...];
---                   siblings of a half follow after the grant's own; one that is not named is done with:
---                     retry   ms until its back-off ends; counts an attempt; in the letter's place 1 for
---                             an answer that is worth few
+--   messages        [[index from 1, verb, argument, duplicate 0|1, letter, text to bury instead]];
+--                   siblings of a half follow after the grant's own. One that is not named is done
+--                   with. Verbs and their arguments:
+--                     retry   ms until its back-off ends; counts an attempt; in the letter's place
+--                             1 for an answer that is worth few
 --                     poll    ms; counts no attempt
 --                     back    to the front; 1: it keeps the time of its first grant, else as it was
 --                     later   due time, ms
@@ -37,7 +38,8 @@ local settings = answer.account
 
 if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
 local grant = grant_of(answer.grant)
-read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until', 'release' })
+read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until',
+  'release' })
 
 -- @include verdict
 

@@ -1,7 +1,7 @@
 -- TAKE: the one way a message leaves its queue (invariant I1).
 -- Decides on lease recovery, due times, pause, health, every quota window, batch readiness and
--- priority; then pops the messages of up to `count` HTTP requests, registers each as a grant in flight
--- with a lease, and so charges it to the quota, all in one step.
+-- priority; then pops the messages of up to `count` HTTP requests, registers each as a grant in
+-- flight with a lease, and so charges it to the quota, all in one step.
 --
 -- KEYS  see include/keys.lua
 -- ARGV  1 JSON:

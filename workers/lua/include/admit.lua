@@ -1,5 +1,6 @@
--- refuse(): why no further request may go now, as { 'state', ..., 'wait_ms' or 'due_ms', ... }; nil if one may.
--- empty(): the same where nothing is there to take. O(windows). Fields: healthy. Settings: windows.
+-- refuse(): why no further request may go now, as { 'state', ..., 'wait_ms' or 'due_ms', ... }; nil
+-- if one may. empty(): the same where nothing is there to take. O(windows). Fields: healthy.
+-- Settings: windows.
 
 -- @include account
 -- @include bounds
@@ -42,8 +43,8 @@ local function quota_wait_ms(windows, flying)
   return wait_ms
 end
 
--- One request alone until a healthy answer: for a fresh account, after a failure, and for one at rest
--- (ADR 11).
+-- One request alone until a healthy answer: for a fresh account, after a failure, and for one at
+-- rest (ADR 11).
 local function refuse()
   if account.healthy ~= 1 and flying > 0 then return { 'state', 'blocked' } end
   if looks >= MOST_LOOKS then return { 'state', 'more' } end

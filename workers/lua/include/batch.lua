@@ -1,6 +1,6 @@
--- take_batch(): takes out a batch of one task. It looks past messages of other tasks, which keep their
--- order. While the oldest message lingers, a full batch of another task may go; once its time is over
--- it goes, with what there is of its task.
+-- take_batch(): takes out a batch of one task. It looks past messages of other tasks, which keep
+-- their order. While the oldest message lingers, a full batch of another task may go; once its time
+-- is over it goes, with what there is of its task.
 -- Returns its messages, or nil and the ms until one is ready, or nil. O(LOOK_AHEAD messages).
 -- Fields: first_seen. Settings: batch_max, max_bytes, linger_ms.
 

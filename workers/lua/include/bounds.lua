@@ -4,8 +4,8 @@
 local LOOK_AHEAD = 200
 -- After so many messages it forms no further grant.
 local MOST_LOOKS = 1000
--- Messages that it rewrites or moves, each up to 40 us: of dead workers, of a run of failures that is
--- over, not due yet.
+-- Messages that it rewrites or moves, each up to 40 us: of dead workers, of a run of failures that
+-- is over, not due yet.
 local PART = 100
 -- Keys and tombstones that it clears away.
 local SWEPT = 20

@@ -1,5 +1,5 @@
--- choose(): takes out the messages of the next request: { raws, sibling, group }. A half of a refused
--- batch goes first, then what is queued, then what is held aside.
+-- choose(): takes out the messages of the next request: { raws, sibling, group }. A half of a
+-- refused batch goes first, then what is queued, then what is held aside.
 -- Returns nil and an answer as refuse() does if there is nothing. O(LOOK_AHEAD messages).
 -- Settings: batch_max.
 

@@ -1,5 +1,5 @@
--- put_back(grant): its messages go on, flagged: its worker died or was cut off. After the second crash
--- they travel singly, after the last they are dead letters. O(messages).
+-- put_back(grant): its messages go on, flagged: its worker died or was cut off. After the second
+-- crash they travel singly, after the last they are dead letters. O(messages).
 -- Settings: crashed_letter, max_crashes.
 
 -- @include dead

@@ -1,5 +1,6 @@
 -- apply(): does with each message of the grant what the answer says, and with halves of a refused
--- batch. forget_ended(): what is left of those that have ended. O(messages). Settings: in_place, outage_after.
+-- batch. forget_ended(): what is left of those that have ended. O(messages). Settings: in_place,
+-- outage_after.
 
 -- @include dead
 -- @include halves
@@ -22,16 +23,16 @@ local function state_at(index, duplicate)
   return state
 end
 
--- The message with the time of its first grant, which is an event's own where its producer gave none:
--- it must not move while the event waits.
+-- The message with the time of its first grant, which is an event's own where its producer gave
+-- none: it must not move while the event waits.
 local function timed(index)
   local raw = all[index]
   if not raw or state_of(raw).first ~= 0 then return raw or nil end
   return with_state(raw, state_at(index))
 end
 
--- Two events with the same place would share a turn, and one of them could take it for ever. Of very
--- many with one place, which only forged messages have, each comes to stand behind the others.
+-- Two events with the same place would share a turn, and one of them could take it for ever. Of
+-- very many with one place, which only forged messages have, each comes to stand behind the others.
 local function hold(raw, place)
   local taken = redis.call('ZCOUNT', KEY.HELD, place, place) > 0
   for step = 1, 100 do

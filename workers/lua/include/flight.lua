@@ -1,5 +1,5 @@
--- Grants in flight. A grant is { at: us, raws: own messages, owners: for each the id of the event that
--- owns its idempotency key or '', sibling: messages of the other half, group: 1 for a half }.
+-- Grants in flight. A grant is { at: us, raws: own messages, owners: for each the id of the event
+-- that owns its idempotency key or '', sibling: messages of the other half, group: 1 for a half }.
 
 -- @include clock
 -- @include keys

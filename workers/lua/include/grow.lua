@@ -1,5 +1,6 @@
--- grow(wanted): makes room for `wanted` answers. It only grows: old and new workers with different limits may run
--- side by side. What a smaller log has forgotten is taken to be as young as its oldest entry. O(size).
+-- grow(wanted): makes room for `wanted` answers. It only grows: old and new workers with different
+-- limits may run side by side. What a smaller log has forgotten is taken to be as young as its
+-- oldest entry. O(size).
 
 -- @include account
 

@@ -6,7 +6,8 @@
 --   half            1 for a half of a refused batch; else absent
 --   owners          for each own message the id of the event that owns its idempotency key, or '';
 --                   absent where none is a duplicate
---   revoked         { numbers, from 1, of its own messages that somebody has revoked }; absent if none
+--   revoked         { numbers, from 1, of its own messages that somebody has revoked }; absent if
+--                   there are none
 -- Each table in a reply costs Redis as much as a command. O(bytes).
 
 -- @include message
@@ -32,7 +33,9 @@ local function hand_out(id, grant)
   local owners, revoked = nil, {}
   for i, raw in ipairs(grant.raws) do
     if grant.owners[i] ~= '' then owners = grant.owners end
-    if revocations and redis.call('ZSCORE', KEY.REVOKED, plain_header(raw, 'id') or '') then revoked[#revoked + 1] = i end
+    if revocations and redis.call('ZSCORE', KEY.REVOKED, plain_header(raw, 'id') or '') then
+      revoked[#revoked + 1] = i
+    end
   end
   if owners then add('owners', owners) end
   if #revoked > 0 then add('revoked', revoked) end

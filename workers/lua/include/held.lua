@@ -1,6 +1,6 @@
 -- take_held(): while failures are in a row, those that failed are held aside (ADR 6). They go again
--- only when nothing else is there to ask with: in an outage in turn, otherwise when their own back-off
--- is over. Returns messages of one task, or nil and the ms until one is due, or nil.
+-- only when nothing else is there to ask with: in an outage in turn, otherwise when their own
+-- back-off is over. Returns messages of one task, or nil and the ms until one is due, or nil.
 -- O(LOOK_AHEAD messages). Fields: fails, cursor (first grant of the event whose turn was last).
 -- Settings: outage_after, batch_max, max_bytes.
 

@@ -10,7 +10,8 @@ local function days_of(year, month, day)
     + day_of_year - 719468
 end
 
--- Milliseconds that a zone is ahead of UTC, or nil if it is none. No zone is UTC, as Celery sends it.
+-- Milliseconds that a zone is ahead of UTC, or nil if it is none. No zone is UTC, as Celery sends
+-- it.
 local function zone_ms(text)
   local sign, hours, minutes = string.match(text, '^([+-])(%d%d):?(%d?%d?)')
   if sign then return (sign == '+' and 1 or -1) * (tonumber(hours) * 60 + (tonumber(minutes) or 0)) * 60000 end

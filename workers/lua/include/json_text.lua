@@ -1,6 +1,6 @@
--- A walk over the text of a JSON object. A message is never re-encoded, since cjson turns [] into {}:
--- its headers are read and spliced as text. The walk takes no like-named key inside a string or a
--- nested object for the one that is looked for. O(bytes).
+-- A walk over the text of a JSON object. A message is never re-encoded, since cjson turns [] into
+-- {}: its headers are read and spliced as text. The walk takes no like-named key inside a string or
+-- a nested object for the one that is looked for. O(bytes).
 
 -- Position of the closing quote of the string that opens at `from`, or nil.
 local function skip_string(raw, from)

@@ -2,8 +2,8 @@
 -- Python. A script that includes this file takes all of them.
 --
 -- One table, not a local for each: a function is made anew in each run of a script, and takes the
--- longer the more locals there are around it. For the same reason rare functions stand inside the one
--- that calls them.
+-- longer the more locals there are around it. For the same reason what is rare is included
+-- inside the function that needs it.
 
 local KEY = {
   LISTS = { KEYS[1], KEYS[2], KEYS[3], KEYS[4] },   -- by priority step 0, 3, 6, 9; right end first

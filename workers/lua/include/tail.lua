@@ -1,7 +1,7 @@
--- with_tail(raw, number): the message with a tail of blanks, which JSON allows, that spells a number.
--- A zset holds equal texts once: of two equal messages the second gets one. The number is one that
--- nobody had before, the time, so that ten thousand equal messages cost no more than different ones.
--- O(bytes).
+-- with_tail(raw, number): the message with a tail of blanks, which JSON allows, that spells a
+-- number. A zset holds equal texts once: of two equal messages the second gets one. The number is
+-- one that nobody had before, the time, so that ten thousand equal messages cost no more than
+-- different ones. O(bytes).
 
 local function with_tail(raw, number)
   local BLANKS, TAIL = { [0] = ' ', '\t', '\r', '\n' }, 27
