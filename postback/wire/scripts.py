@@ -90,12 +90,11 @@ class Script:
         if not self._sha:
             self.load(client)
         begun = time.perf_counter()
-        run: Any = client.execute_command
         try:
-            return run("EVALSHA", self._sha, len(keys), *keys, *args)
+            return client.evalsha(self._sha, len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
             self.load(client)
-            return run("EVALSHA", self._sha, len(keys), *keys, *args)
+            return client.evalsha(self._sha, len(keys), *keys, *args)
         finally:
             if self._observe is not None:
                 self._observe(self.name, time.perf_counter() - begun)
