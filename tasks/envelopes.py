@@ -36,7 +36,7 @@ LATEST_MS: Final = 10**14
 #: Longest delivery state, in characters, and most digits of a number in it: microseconds of that year have as many.
 MAX_STATE: Final = 400
 MAX_DIGITS: Final = 17
-#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``state_of`` in ``workers/lua/common.lua``.
+#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``workers/lua/include/state.lua``.
 MAX_COUNTED: Final = 100_000
 MAX_AGE_MS: Final = 400 * 86_400_000
 #: A first grant lies at most so far in the future, in microseconds: clocks differ.

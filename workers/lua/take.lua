@@ -92,7 +92,8 @@ end
 if wish.repeated then                          -- the reply was lost: hand out again what this call took
   for k = 1, count do
     local id = wish.call .. '.' .. k
-    if redis.call('HEXISTS', KEY.UNACKED, id) == 1 then hand_out(id, grant_of(id)) end
+    local packed = redis.call('HGET', KEY.UNACKED, id)
+    if packed then hand_out(id, cmsgpack.unpack(packed)) end
   end
   if #grants > 0 then return answer({ 'state', 'more' }) end
 end
