@@ -51,19 +51,10 @@ read_account({ 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'f
 
 local news
 
-local function enlarge(wanted)
-  -- @include grow
-  grow(wanted)
-end
-
 local function answer(reply)
-  local function add(name, value)
-    reply[#reply + 1] = name
-    reply[#reply + 1] = value
-  end
-  add('grants', grants)
-  if news then add('pause', news) end
-  if account.fails >= settings.outage_after then add('outage', 1) end
+  append(reply, 'grants', grants)
+  if news then append(reply, 'pause', news) end
+  if account.fails >= settings.outage_after then append(reply, 'outage', 1) end
   return reply
 end
 
@@ -99,7 +90,10 @@ if wish.repeated then                          -- the reply was lost: hand out a
 end
 local largest = 0
 for _, window in ipairs(settings.windows) do largest = math.max(largest, window.limit) end
-if largest > account.size then enlarge(largest) end
+if largest > account.size then
+  -- @include grow
+  grow(largest)
+end
 notice_failover(wish.run)
 news = pause_news()
 flying = redis.call('ZCARD', KEY.FLIGHT)

@@ -23,16 +23,6 @@ local function pop_one()
   end
 end
 
-local function pop_batch()
-  -- @include batch
-  return take_batch()
-end
-
-local function pop_held()
-  -- @include held
-  return take_held()
-end
-
 local function choose()
   local half = redis.call('RPOP', KEY.GROUPS)
   if half then
@@ -40,9 +30,17 @@ local function choose()
     return { raws = unpacked.raws, sibling = unpacked.sibling, group = 1 }
   end
   local raws, filling_ms, due_ms
-  if settings.batch_max == 1 then raws = pop_one() else raws, filling_ms = pop_batch() end
+  if settings.batch_max == 1 then
+    raws = pop_one()
+  else
+    -- @include batch
+    raws, filling_ms = take_batch()
+  end
   if filling_ms then return nil, { 'state', 'filling', 'wait_ms', math.max(1, math.ceil(filling_ms)) } end
-  if not raws and account.fails > 0 then raws, due_ms = pop_held() end
+  if not raws and account.fails > 0 then
+    -- @include held
+    raws, due_ms = take_held()
+  end
   if raws then return { raws = raws, sibling = {}, group = 0 } end
   if due_ms then return nil, { 'state', 'empty', 'due_ms', math.max(1, math.ceil(due_ms)) } end
   -- It may have seen only messages that are not due: there may be others behind.

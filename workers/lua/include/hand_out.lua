@@ -15,6 +15,11 @@
 
 local grants = {}
 
+local function append(reply, name, value)
+  local size = #reply
+  reply[size + 1], reply[size + 2] = name, value
+end
+
 local function lengths(raws)
   local bytes = {}
   for i, raw in ipairs(raws) do bytes[i] = #raw end
@@ -24,12 +29,8 @@ end
 local function hand_out(id, grant)
   local reply = { 'id', id, 'granted_us', grant.at, 'bytes', lengths(grant.raws),
     'messages', table.concat(grant.raws) .. table.concat(grant.sibling) }
-  local function add(name, value)
-    reply[#reply + 1] = name
-    reply[#reply + 1] = value
-  end
-  if #grant.sibling > 0 then add('sibling_bytes', lengths(grant.sibling)) end
-  if grant.group == 1 then add('half', 1) end
+  if #grant.sibling > 0 then append(reply, 'sibling_bytes', lengths(grant.sibling)) end
+  if grant.group == 1 then append(reply, 'half', 1) end
   local owners, revoked = nil, {}
   for i, raw in ipairs(grant.raws) do
     if grant.owners[i] ~= '' then owners = grant.owners end
@@ -37,7 +38,7 @@ local function hand_out(id, grant)
       revoked[#revoked + 1] = i
     end
   end
-  if owners then add('owners', owners) end
-  if #revoked > 0 then add('revoked', revoked) end
+  if owners then append(reply, 'owners', owners) end
+  if #revoked > 0 then append(reply, 'revoked', revoked) end
   grants[#grants + 1] = reply
 end
