@@ -13,10 +13,10 @@ from typing import Any, Final
 import redis
 
 from postback import keys, tgtrack
+from postback.wire.scripts import Script
 from tests.integration.governor.bench import Bench, message
 from tests.servers import RedisServer
 from tests.stack import Stack, Worker
-from workers.scripts import Script
 
 ROUNDS: Final = 1500
 
@@ -25,7 +25,7 @@ def script_times(client: redis.Redis, limit: int) -> dict[str, float]:
     """Median microseconds of Redis time of each script call, for windows of up to ``limit`` requests."""
     client.flushall()
     bench = Bench(client, windows=[(100_000, 1.0), (100_000, 3600.0), (limit, 86_400.0)])
-    bench.take_script, bench.settle_script = Script("take"), Script("settle")  # type: ignore[assignment]
+    bench.take_script, bench.settle_script = Script("workers", "take"), Script("workers", "settle")  # type: ignore[assignment]
     bench.healthy()
     client.hset(keys.meta(bench.queue), mapping={"size": limit, "seq": limit})
     client.setrange(keys.ring(bench.queue), limit * 8 - 1, b"\0")
@@ -34,7 +34,7 @@ def script_times(client: redis.Redis, limit: int) -> dict[str, float]:
     client.config_set("slowlog-max-len", 10 * ROUNDS)
     client.slowlog_reset()
     for _ in range(ROUNDS):
-        (grant,) = bench.take()[1]
+        (grant,) = bench.take().grants
         bench.settle(grant)
     client.config_set("slowlog-log-slower-than", -1)
     shas = {bench.take_script._sha: "TAKE", bench.settle_script._sha: "SETTLE"}

@@ -40,8 +40,7 @@ LATEST_MS: Final = 10**14
 #: year 5138 have so many.
 MAX_STATE: Final = 400
 MAX_DIGITS: Final = 17
-#: Largest number of requests, crashes, polls of one event; longest age in ms. The scripts'
-#: ``state_of`` in ``workers/lua`` has the same bounds.
+#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``workers/lua/include/state.lua``.
 MAX_COUNTED: Final = 100_000
 MAX_AGE_MS: Final = 400 * 86_400_000
 #: A first grant lies at most so far in the future, in microseconds: clocks differ.

@@ -5,7 +5,6 @@ The governor (``workers.governor``) fills and empties :data:`REGISTRY`; a Celery
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -34,19 +33,19 @@ class Settlement:
     #: Seconds that a 429 asked for, or None.
     retry_after_s: float | None = None
 
-    def encode(self) -> str:
-        """The script's JSON argument; empty for the most common settlement, one healthy answer for all."""
+    def named(self) -> dict[str, Any]:
+        """The script's argument by name; nothing for the most common settlement, one healthy answer for all."""
         if self.health == "ok" and not self.messages and not self.groups:
-            return "" if self.delivered else '{"health":"ok"}'
-        spec: dict[str, Any] = {
+            return {} if self.delivered else {"health": "ok"}
+        named: dict[str, Any] = {
             "health": self.health,
             "detail": self.detail,
             "delivered": self.delivered,
             "messages": self.messages,
         }
         if self.groups:
-            spec["groups"] = self.groups
-        return json.dumps(spec, separators=(",", ":"))
+            named["groups"] = self.groups
+        return named
 
     @property
     def leaves_something(self) -> bool:

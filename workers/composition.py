@@ -20,7 +20,7 @@ from tasks import runtime, task
 from tasks.delivery import Report
 from tasks.grants import REGISTRY, Grant
 from tasks.signatures import Followers
-from workers import logs, process, rows, scripts, writes
+from workers import logs, process, rows, writes
 from workers.control import install_control
 from workers.formats import format_step
 from workers.http import RequestsSender
@@ -57,13 +57,16 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
         connect_timeout_s=CONNECT_S,
         client_class=writes.Client,
     )
-    governor = process.install(
-        partial(client, single=True), accounts, Followers(settings.link_queues), notices=hook is not None
-    )
     measurements: Measurements | None = None
     if settings.metrics_port is not None:
         measurements = Measurements(process.current_accounts, lambda: list(REGISTRY.values()), lambda: governor.unsent)
-        scripts.on_run = measurements.ran
+    governor = process.install(
+        partial(client, single=True),
+        accounts,
+        Followers(settings.link_queues),
+        notices=hook is not None,
+        observe=measurements.ran if measurements else None,
+    )
     observers = [logs.observe, *([measurements.observe] if measurements else [])]
     closed = partial(tell, [*observers, rows.observe_closed])
     process.on_closed(closed)

@@ -16,7 +16,7 @@ from celery.worker import control
 
 from postback import keys
 from postback.operations import pause, resume
-from postback.operations.scripts import redis_now_ms
+from postback.wire.time import redis_now_ms
 from tasks.grants import REGISTRY
 from workers import process
 

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 import redis
 
 from tasks.grants import Grant
-from workers.governor import BLOCKED, EMPTY, NO_WRITES, Governor, Taken
+from workers.governor import NO_WRITES, Governor, Taken
+from workers.scripts import State
 
 logger = logging.getLogger(__name__)
 
@@ -250,18 +251,19 @@ class Feeder:
         """When the account is asked again."""
         now = time.monotonic()
         self._due.pop(queue, None)
-        if taken.wait_ms == BLOCKED:
+        if taken.state is State.BLOCKED or (taken.state is State.PAUSED and taken.wait_ms is None):
             wait_s = self._blocked.get(queue, IDLE_S)
             self._next[queue] = now + wait_s
             self._blocked[queue] = min(wait_s * 2, LONGEST_WAIT_S)
             return
         self._blocked.pop(queue, None)
-        if taken.wait_ms == EMPTY:
+        if taken.state is State.EMPTY:
             self._next.pop(queue, None)
             if taken.due_ms is not None:
                 self._due[queue] = now + taken.due_ms / 1000
         else:
-            self._next[queue] = now + min(taken.wait_ms / 1000, FILLING_S if taken.filling else LONGEST_WAIT_S)
+            longest_s = FILLING_S if taken.state is State.FILLING else LONGEST_WAIT_S
+            self._next[queue] = now + min((taken.wait_ms or 0) / 1000, longest_s)
 
     def _deliver(self, subscription: Subscription, grant: Grant) -> None:
         try:

@@ -18,16 +18,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import orjson
 import redis
 
 from config.accounts import Account
 from postback.operations.quota import padded_ms
+from postback.wire.scripts import Observer, Script, named
 from tasks.envelopes import FOLLOWERS, Envelope, open_envelope
 from tasks.grants import GRANT_PREFIX, REGISTRY, Grant, Settlement
 from tasks.letters import iso, letter
 from tasks.registry import PROVIDERS
 from tasks.signatures import Followers
-from workers.scripts import Script, TakenGrant, account_keys, taken_grants, timed_keys, wake_keys
+from workers.scripts import State, TakenGrant, account_keys, take_reply, timed_keys, wake_keys
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +53,14 @@ ANNOUNCED: Final = 500
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 #: Seconds after which the scripts' own letter is dated anew.
 LETTER_S: Final = 1.0
-
-#: TAKE's flag: an account at rest sends one request alone until a healthy answer, so that a key that was revoked meanwhile is found out by one
-#: request.
-SEND_ONE_FIRST: Final = 2
-#: TAKE's answers in place of a wait.
-EMPTY: Final = -1
-BLOCKED: Final = -2
-#: This and below: empty, and something becomes due in as many ms as it is below.
-IDLE_UNTIL: Final = -10
+#: SETTLE's settings of an account that this process no longer serves.
+DEPARTED: Final = {
+    "backoff_ms": 1000,
+    "outage_after": 5,
+    "in_place": False,
+    "longest_pause_ms": 300_000,
+    "windows": [],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +101,16 @@ class Taken:
 
     Attributes:
         grants: Each is one request to send.
-        wait_ms: 0 if there may be more; else milliseconds before which there is nothing, or :data:`EMPTY`, or :data:`BLOCKED` until some
-            answer is in.
-        due_ms: With :data:`EMPTY`: milliseconds until something that waits becomes due; None if nothing does.
-        filling: The wait is for a batch to fill, so that it may be over sooner.
+        state: Why it brought no more.
+        wait_ms: How long that lasts: of a pause that ends by itself, of a spent quota, of a batch that fills; else None.
+        due_ms: With :attr:`State.EMPTY`: milliseconds until something that waits becomes due; None if nothing does.
         pause: What became of the account's pause, if this call is the one that is told.
     """
 
     grants: list[Grant]
-    wait_ms: int
+    state: State
+    wait_ms: int | None = None
     due_ms: int | None = None
-    filling: bool = False
     pause: PauseNews | None = None
 
 
@@ -140,15 +140,20 @@ class _Answer:
     """A settled grant with its call of SETTLE."""
 
     known: _Known
-    script_keys: list[str]
-    args: list[Any]
+    script_keys: tuple[str, ...]
+    argument: bytes
 
 
-def _pause_news(queue: str, news: list[bytes]) -> PauseNews | None:
-    if not news:
+def _pause_news(queue: str, pause: dict[str, Any] | None) -> PauseNews | None:
+    if pause is None:
         return None
-    reason, detail, until_ms = (part.decode("utf-8", "replace") for part in news)
-    return PauseNews(queue, reason, detail, None if until_ms == "-1" else int(until_ms))
+    reason, detail = (pause[name].decode("utf-8", "replace") for name in ("reason", "detail"))
+    return PauseNews(queue, reason, detail, pause.get("until_ms"))
+
+
+def _windows(account: Account) -> list[dict[str, int]]:
+    """An account's windows for the scripts, the shortest first."""
+    return [{"limit": window.limit, "length_ms": padded_ms(window.window_s)} for window in account.windows]
 
 
 class Governor:
@@ -161,6 +166,8 @@ class Governor:
         *,
         notices: bool = False,
         followers: Followers = FOLLOWERS,
+        one_first: bool = True,
+        observe: Observer | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -169,19 +176,21 @@ class Governor:
             accounts: The accounts of this process by queue; asked anew each time, since the file may change.
             notices: A hook hears of dead letters.
             followers: Checks what hangs on a message.
+            one_first: An account at rest sends one request alone until a healthy answer (ADR 11).
+            observe: Told of each run of a script. Any thread.
         """
         self._connect = connect
+        self._one_first = one_first
         self._followers = followers
         self._keys = partial(account_keys, notices=notices)
         self._local = threading.local()
         self._accounts = accounts
-        self._take = Script("take")
-        self._settle = Script("settle")
-        self._scan = Script("scan")
+        self._take, self._settle, self._scan, self._reconciled = (
+            Script("workers", name, observe) for name in ("take", "settle", "scan", "reconcile")
+        )
         self._calls = 0
         self._name = f"{GRANT_PREFIX}{uuid.uuid4().hex[:12]}"
         self._lost_calls: dict[str, tuple[str, int, float]] = {}
-        self._reconciled = Script("reconcile")
         #: Answers that Redis has not got yet.
         self._unsent: dict[str, _Answer] = {}
         #: Answers that a thread is telling it now.
@@ -195,7 +204,7 @@ class Governor:
         self._good_s = time.monotonic()
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._arguments: dict[str, tuple[Account, float, list[Any]]] = {}
+        self._options: dict[str, tuple[Account, float, dict[str, Any]]] = {}
         #: Called in any thread when a grant is no longer held here.
         self.on_released: Callable[[], None] = lambda: None
         #: Called before it, in any thread, with the queue of a grant of which something waits for a later time.
@@ -219,32 +228,35 @@ class Governor:
         """
         account = self._accounts().get(queue)
         if account is None:
-            return Taken([], EMPTY)
+            return Taken([], State.EMPTY)
         lost = self._lost_calls.pop(queue, None)
         if lost:
             call_id, count, begun = lost
         else:
             self._calls += 1
             call_id, begun = f"{self._name}.{self._calls}", time.monotonic()
-        args = [call_id, count, SEND_ONE_FIRST + int(bool(lost)), *self._take_arguments(account), self._run_id]
+        wish = {
+            "call": call_id,
+            "count": count,
+            "repeated": lost is not None,
+            "one_first": self._one_first,
+            "run": self._run_id,
+            "account": self._take_options(account),
+        }
         try:
-            reply = self._take(self._client, list(self._keys(queue)), args)
+            reply = take_reply(self._take(self._client, self._keys(queue), [orjson.dumps(wish)]))
         except redis.RedisError:
             self._lost_calls[queue] = (call_id, count, begun)
             self._suspicious = True
             raise
         self._succeeded()
         grants = []
-        for taken in taken_grants(reply):
+        for taken in reply.grants:
             grant = self._opened(queue, account, taken, begun)
-            grant.outage = bool(reply[1] & 1)
+            grant.outage = reply.outage
             REGISTRY[grant.id] = grant
             grants.append(grant)
-        news = _pause_news(queue, reply[2])
-        wait_ms = int(reply[0])
-        if wait_ms <= IDLE_UNTIL:
-            return Taken(grants, EMPTY, IDLE_UNTIL - wait_ms, pause=news)
-        return Taken(grants, wait_ms, filling=bool(reply[1] & 2), pause=news)
+        return Taken(grants, reply.state, reply.wait_ms, reply.due_ms, _pause_news(queue, reply.pause))
 
     def _succeeded(self) -> None:
         if not self._suspicious:
@@ -267,22 +279,26 @@ class Governor:
             lease_end=begun + account.lease_s,
         )
 
-    def _take_arguments(self, account: Account) -> list[Any]:
-        known = self._arguments.get(account.queue)
+    def _take_options(self, account: Account) -> dict[str, Any]:
+        cached = self._options.get(account.queue)
         now = time.monotonic()
-        if known is None or known[0] is not account or known[1] + LETTER_S < now:
+        if cached is None or cached[0] is not account or cached[1] + LETTER_S < now:
             provider = PROVIDERS.get(account.provider)
-            windows: list[int] = []
-            for window in account.windows:
-                windows += [window.limit, padded_ms(window.window_s)]
-            fixed = [
-                int(account.lease_s * 1000), account.batch_max, account.max_bytes, int(account.linger_s * 1000),
-                provider.extra_bytes_for(account) if provider else 0, int(account.dedup_s * 1000), account.outage_after,
-                letter(None, "crashed", f"its worker died {MAX_CRASHES} times with it", attempts=MAX_CRASHES, duplicate=True),
-                MAX_CRASHES, len(account.windows), *windows,
-            ]  # fmt: skip
-            known = self._arguments[account.queue] = (account, now, fixed)
-        return known[2]
+            detail = f"its worker died {MAX_CRASHES} times with it"
+            options = {
+                "lease_ms": int(account.lease_s * 1000),
+                "batch_max": account.batch_max,
+                "max_bytes": account.max_bytes,
+                "linger_ms": int(account.linger_s * 1000),
+                "extra_bytes": provider.extra_bytes_for(account) if provider else 0,
+                "dedup_ms": int(account.dedup_s * 1000),
+                "outage_after": account.outage_after,
+                "max_crashes": MAX_CRASHES,
+                "crashed_letter": letter(None, "crashed", detail, attempts=MAX_CRASHES, duplicate=True),
+                "windows": _windows(account),
+            }
+            cached = self._options[account.queue] = (account, now, options)
+        return cached[2]
 
     def scan(self, queues: Iterable[str], *, timed: bool = False) -> list[str]:
         """Which of these queues may have work; with ``timed``, also those that hold something for later.
@@ -290,15 +306,15 @@ class Governor:
         Raises:
             redis.RedisError: Redis is away.
         """
-        named = list(queues)
+        asked = list(queues)
         with_work = []
         try:
-            for first in range(0, len(named), SCANNED):
+            for first in range(0, len(asked), SCANNED):
                 part = [
-                    wake_keys(queue) + (timed_keys(queue) if timed else ()) for queue in named[first : first + SCANNED]
+                    wake_keys(queue) + (timed_keys(queue) if timed else ()) for queue in asked[first : first + SCANNED]
                 ]
                 numbers = self._scan(self._client, [key for queue_keys in part for key in queue_keys], [len(part[0])])
-                with_work += [named[first + int(number) - 1] for number in numbers]
+                with_work += [asked[first + int(number) - 1] for number in numbers]
         except redis.RedisError:
             self._suspicious = True
             raise
@@ -321,13 +337,13 @@ class Governor:
         self._sending[grant.id] = answer
         leaves_something = settlement.leaves_something
         try:
-            reply = self._settle(self._client, answer.script_keys, answer.args)
+            reply = named(self._settle(self._client, answer.script_keys, [answer.argument]))
         except redis.RedisError as error:
             self._unsent[grant.id] = answer
             self._suspicious = True
             logger.warning("%s: cannot settle now, kept for later (%s)", grant.queue, type(error).__name__)
         else:
-            leaves_something = leaves_something or reply[-1] == 1
+            leaves_something = leaves_something or "releasing" in reply
             self._remember(answer)
         finally:
             self._sending.pop(grant.id, None)
@@ -350,16 +366,20 @@ class Governor:
         if not settlement.detail.isascii():
             # Redis' JSON reader refuses a lone surrogate, which a provider's words may hold.
             settlement.detail = settlement.detail.encode("utf-8", "replace").decode()
-        args: list[Any] = [grant.id, settlement.encode()]
+        answer = {"grant": grant.id, **settlement.named(), "random": random.random()}
         if account is None:
-            args += [1000, 5, 0, 300_000, random.random(), -1]
+            answer["account"] = DEPARTED
         else:
-            args += [
-                int(account.backoff_s * 1000), account.outage_after, int(account.retry_in_place), int(account.backoff_max_s * 1000),
-                random.random(), -1 if retry_after_s is None else int(retry_after_s * 1000),
-                *(padded_ms(window.window_s) for window in account.windows),
-            ]  # fmt: skip
-        return _Answer(_Known.of(grant), list(self._keys(grant.queue)), args)
+            answer["account"] = {
+                "backoff_ms": int(account.backoff_s * 1000),
+                "outage_after": account.outage_after,
+                "in_place": account.retry_in_place,
+                "longest_pause_ms": int(account.backoff_max_s * 1000),
+                "windows": _windows(account),
+            }
+            if retry_after_s is not None:
+                answer["retry_after_ms"] = int(retry_after_s * 1000)
+        return _Answer(_Known.of(grant), self._keys(grant.queue), json.dumps(answer, separators=(",", ":")).encode())
 
     @property
     def unsent(self) -> int:
@@ -378,7 +398,7 @@ class Governor:
             return
         for grant_id, answer in list(self._unsent.items()):
             try:
-                self._settle(self._client, answer.script_keys, answer.args)
+                self._settle(self._client, answer.script_keys, [answer.argument])
             except redis.ResponseError as error:
                 if isinstance(error, NO_WRITES):
                     raise
@@ -420,7 +440,7 @@ class Governor:
             recent = list(self._recent)
         for settled_s, answer in recent:
             if settled_s >= self._good_s - REMEMBERED_S and self._report(answer.known, settled=True):
-                self._settle(self._client, answer.script_keys, answer.args)
+                self._settle(self._client, answer.script_keys, [answer.argument])
         # These are settled by their own thread, or by `replay`.
         for answer in [*self._sending.values(), *self._unsent.values()]:
             self._report(answer.known, settled=True)
@@ -432,12 +452,20 @@ class Governor:
         account = self._accounts().get(known.queue)
         if account is None:
             return False
-        args: list[Any] = [
-            known.id, int(settled), int(account.lease_s * 1000), known.granted_us, int(known.group), int(account.dedup_s * 1000),
-            len(known.duplicates), "".join(str(int(one)) for one in known.duplicates),
-            max((window.limit for window in account.windows), default=0), *known.raws,
-        ]  # fmt: skip
-        return bool(self._reconciled(self._client, list(self._keys(known.queue)), args))
+        report = {
+            "grant": known.id,
+            "granted_us": known.granted_us,
+            "settled": settled,
+            "half": known.group,
+            "duplicates": known.duplicates,
+            "account": {
+                "lease_ms": int(account.lease_s * 1000),
+                "dedup_ms": int(account.dedup_s * 1000),
+                "windows": _windows(account),
+            },
+        }
+        reply = self._reconciled(self._client, self._keys(known.queue), [orjson.dumps(report), *known.raws])
+        return "in_flight" in named(reply)
 
     # Grants held here
 

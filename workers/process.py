@@ -14,6 +14,7 @@ import redis
 from config.accounts import Account
 from config.topology import provider_of
 from postback.events import EVENTS
+from postback.wire.scripts import Observer
 from tasks.delivery import Fate, Report, ended, not_handed_over, unsettled
 from tasks.envelopes import FOLLOWERS
 from tasks.grants import REGISTRY, Grant, Settlement
@@ -53,6 +54,7 @@ def install(
     followers: Followers = FOLLOWERS,
     *,
     notices: bool = False,
+    observe: Observer | None = None,
 ) -> Governor:
     """Make this process a worker.
 
@@ -61,12 +63,14 @@ def install(
         accounts: Queue -> account.
         followers: Checks what hangs on a message.
         notices: A hook hears of dead letters.
+        observe: Told of each run of a script. Any thread.
 
     Returns:
         Its governor.
     """
     global _process
-    _process = Process(Governor(connect, current_accounts, notices=notices, followers=followers), accounts)
+    governor = Governor(connect, current_accounts, notices=notices, followers=followers, observe=observe)
+    _process = Process(governor, accounts)
     atexit.register(_process.governor.release_all)
     return _process.governor
 

@@ -1,59 +1,31 @@
-"""The governor's Lua scripts: one file per operation, ``common.lua`` in front of those that touch an account's keys."""
+"""What the governor's scripts are given and what they reply: the order of their keys, and their replies by name."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from enum import StrEnum
 from functools import cache
-from importlib.resources import files
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-import redis
-
 from postback import keys
+from postback.wire.scripts import named
 
 
-@cache
-def _source(name: str) -> str:
-    folder = files("workers") / "lua"
-    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    if name == "scan":
-        return text
-    return (folder / "common.lua").read_text(encoding="utf-8") + text
+class State(StrEnum):
+    """Why a TAKE brought no more."""
 
-
-#: Told of each run: the script's name and its seconds, the way to Redis and back included. None unless metrics are served.
-on_run: Callable[[str, float], None] | None = None
-
-
-class Script:
-    """A script by its SHA; loads itself again when the server has forgotten it (restart, failover, ``SCRIPT FLUSH``)."""
-
-    def __init__(self, name: str) -> None:
-        """Name it; nothing is sent until the first call."""
-        self.name = name
-        self.source = _source(name)
-        self._sha = ""
-
-    def __call__(self, client: redis.Redis, script_keys: list[str], args: list[Any]) -> Any:
-        """Run it.
-
-        Raises:
-            redis.RedisError: As the client does. After a connection error the script may or may not have run.
-        """
-        if not self._sha:
-            self._sha = str(client.script_load(self.source))
-        begun = time.perf_counter()
-        run: Any = client.execute_command
-        try:
-            return run("EVALSHA", self._sha, len(script_keys), *script_keys, *args)
-        except redis.exceptions.NoScriptError:
-            self._sha = str(client.script_load(self.source))
-            return run("EVALSHA", self._sha, len(script_keys), *script_keys, *args)
-        finally:
-            if on_run is not None:
-                on_run(self.name, time.perf_counter() - begun)
+    #: Nothing stands against it: ask again.
+    MORE = "more"
+    #: Nothing is there to take.
+    EMPTY = "empty"
+    #: The account pauses.
+    PAUSED = "paused"
+    #: Nothing until some answer is in.
+    BLOCKED = "blocked"
+    #: A quota window is full.
+    SPENT = "spent"
+    #: A batch is filling; new events may end the wait.
+    FILLING = "filling"
 
 
 class TakenGrant(NamedTuple):
@@ -73,20 +45,54 @@ class TakenGrant(NamedTuple):
     revoked: list[int]
 
 
-def taken_grants(reply: list[Any]) -> Iterator[TakenGrant]:
-    """The grants in TAKE's reply."""
-    for at in range(3, len(reply), 5):
-        grant_id, texts, numbers, owners, revoked = reply[at : at + 5]
-        granted_us, group, own, *lengths = map(int, numbers.split())
-        raws = [texts[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
-        yield TakenGrant(
-            grant_id.decode(), granted_us, bool(group), raws[:own], raws[own:], owners or [b""] * own, revoked
-        )
+class TakeReply(NamedTuple):
+    """TAKE's reply; see ``workers/lua/take.lua``."""
+
+    state: State
+    grants: list[TakenGrant]
+    #: How long the state lasts; None where it is not known.
+    wait_ms: int | None = None
+    #: With :attr:`State.EMPTY`: until something that waits becomes due; None if nothing does.
+    due_ms: int | None = None
+    #: The account is in outage.
+    outage: bool = False
+    #: Reason, detail and end of a pause that is to be told of.
+    pause: dict[str, Any] | None = None
+
+
+def take_reply(reply: list[Any]) -> TakeReply:
+    """Read TAKE's reply."""
+    values = named(reply)
+    pause = values.get("pause")
+    return TakeReply(
+        State(values["state"].decode()),
+        [_taken_grant(named(grant)) for grant in values["grants"]],
+        values.get("wait_ms"),
+        values.get("due_ms"),
+        "outage" in values,
+        named(pause) if pause else None,
+    )
+
+
+def _taken_grant(values: dict[str, Any]) -> TakenGrant:
+    own = values["bytes"].split()
+    lengths = [int(length) for length in (*own, *values.get("sibling_bytes", b"").split())]
+    text = values["messages"]
+    raws = [text[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
+    return TakenGrant(
+        values["id"].decode(),
+        values["granted_us"],
+        "half" in values,
+        raws[: len(own)],
+        raws[len(own) :],
+        values.get("owners") or [b""] * len(own),
+        values.get("revoked") or [],
+    )
 
 
 @cache
 def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
-    """KEYS of every account script, in the order of ``common.lua``.
+    """KEYS of every account script: the one place in Python that says their order, as ``include/keys.lua`` does in Lua.
 
     Args:
         queue: The account's.

@@ -14,8 +14,8 @@ from postback.cli.connections import RedisAway, sites
 from postback.cli.terminal import Console, clean, megabytes
 from postback.errors import ConfigurationError
 from postback.operations.queues import ALIVE_S, announced, providers, workers
-from postback.operations.scripts import redis_now_ms
 from postback.operations.server import RedisStatus, redis_status
+from postback.wire.time import redis_now_ms
 
 #: Where the checkout keeps its accounts file.
 ACCOUNTS_FILE: Final = "config/accounts.toml"

@@ -19,7 +19,7 @@ from postback.operations import deadletters, status
 from postback.operations.deadletters import Moved
 from postback.operations.letters import Filter, Letter
 from postback.operations.messages import epoch_ms
-from postback.operations.scripts import redis_now_ms
+from postback.wire.time import redis_now_ms
 
 #: Letters that the table shows if no ``--limit`` is given.
 SHOWN: Final = 50

@@ -20,7 +20,8 @@ from postback.accounts import is_account_name
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
 from postback.operations.queues import announced, check_provider
-from postback.operations.scripts import Script, redis_now_ms
+from postback.wire.scripts import Script
+from postback.wire.time import redis_now_ms
 
 #: Bytes of a part; reading, checking and moving it keeps Redis for some milliseconds.
 PART_BYTES: Final = 1_000_000
@@ -33,8 +34,8 @@ COUNT_PART: Final = 1000
 #: Every dead letter.
 ALL: Final = Filter()
 
-_move = Script("move_dead")
-_count = Script("count_dead")
+_move = Script("postback", "move_dead")
+_count = Script("postback", "count_dead")
 
 
 def letters(client: redis.Redis, provider: str, chosen: Filter = ALL) -> Iterator[Letter]:

@@ -22,7 +22,7 @@ from postback.errors import PostbackError
 from postback.events import EVENTS
 from postback.operations import queues
 from postback.operations.messages import Message, read_message, text_of
-from postback.operations.scripts import Script
+from postback.wire.scripts import Script
 
 #: Messages, or names of results, read at a time.
 PART: Final = 500
@@ -58,9 +58,9 @@ _PEOPLE: Final = frozenset(
     }
 )  # fmt: skip
 
-_erase = Script("erase")
-_packed = Script("packed")
-_erase_packed = Script("erase_packed")
+_erase = Script("postback", "erase")
+_packed = Script("postback", "packed")
+_erase_packed = Script("postback", "erase_packed")
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@ from typing import Final
 import redis
 
 from postback import keys
-from postback.operations.scripts import Script
+from postback.wire.scripts import Script
 
 #: Reason of a pause that a person asked for.
 OPERATOR: Final = "operator"
 
-_pause = Script("pause")
-_resume = Script("resume")
+_pause = Script("postback", "pause")
+_resume = Script("postback", "resume")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from postback import keys
 from postback.operations import deadletters, queues
 from postback.operations.messages import iso
 from postback.operations.quota import Log, Usage, Window, read_ring, share_s
-from postback.operations.scripts import Script, redis_now_ms
 from postback.operations.server import RedisStatus, redis_status
+from postback.wire.scripts import Script
+from postback.wire.time import redis_now_ms
 
 #: Accounts whose state is asked for in one pipeline: a quota log may have 41 KB.
 PIPELINED: Final = 50
 
-_status = Script("status")
+_status = Script("postback", "status")
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ class Bed:
     def __init__(self, server: RedisServer) -> None:
         self.server = server
         self.client: Any = server.client()
-        self.worker = Worker(server, QUEUE, backoff_s=0.001, max_attempts=3)
+        self.worker = Worker(server, QUEUE, one_first=True, backoff_s=0.001, max_attempts=3)
         self.verdict = Verdict(Outcome.DELIVERED, status=200)
         self.app = Celery("fuzz", broker=server.url, backend=server.url, set_as_current=False)
         self.app.conf.update(accept_content=["json"], task_ignore_result=True, task_acks_late=True)

@@ -458,7 +458,7 @@ def test_the_guide_says_what_remote_control_can_do(stack: Guarded) -> None:
 
 def lua_commands(folder: str) -> set[str]:
     """Commands in the scripts of a folder, and those by which they are called."""
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / folder / "lua").glob("*.lua")))
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / folder / "lua").rglob("*.lua")))
     return {command.lower() for command in re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", text)} | {"evalsha"}
 
 

@@ -16,8 +16,8 @@ import redis
 
 from postback import keys
 from postback.operations.quota import padded_ms
-from workers import scripts
-from workers.scripts import TakenGrant
+from postback.wire.scripts import Script, named
+from workers.scripts import State, TakenGrant, TakeReply, account_keys, take_reply
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"
@@ -37,6 +37,11 @@ for _, packed in ipairs(redis.call('HVALS', KEYS[1])) do
   end
 end
 return out"""
+#: What the governor tells each script of an account.
+TAKE_SETTINGS: Final = (
+    "lease_ms", "batch_max", "max_bytes", "linger_ms", "extra_bytes", "dedup_ms", "outage_after", "max_crashes", "crashed_letter", "windows",
+)  # fmt: skip
+SETTLE_SETTINGS: Final = ("backoff_ms", "outage_after", "in_place", "longest_pause_ms", "windows")
 #: Where the clock begins, in ms of the epoch.
 START_MS: Final = 1_700_000_000_000
 
@@ -49,13 +54,12 @@ def _with_test_clock(source: str) -> str:
     )  # fmt: skip
 
 
-class ClockedScript(scripts.Script):
-    """A script under the test's clock."""
+class ClockedScript(Script):
+    """A script of the governor's under the test's clock."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name)
-        if name != "scan":
-            self.source = _with_test_clock(self.source)
+        super().__init__("workers", name)
+        self.source = _with_test_clock(self.source)
 
 
 @contextmanager
@@ -72,13 +76,11 @@ class Bench:
         self.client: Any = client
         self.queue = queue
         self.settings: dict[str, Any] = {
-            "lease_ms": 30_000, "batch_max": 1, "max_bytes": 10_000, "linger_ms": 1000, "extra": 0, "dedup_ms": 604_800_000,
-            "outage_after": 5, "max_crashes": 3, "windows": [], "backoff_ms": 1000, "in_place": 0, "longest_ms": 300_000, "random": 0.5, "run": "",
-            **account,
+            "lease_ms": 30_000, "batch_max": 1, "max_bytes": 10_000, "linger_ms": 1000, "extra_bytes": 0, "dedup_ms": 604_800_000,
+            "outage_after": 5, "max_crashes": 3, "windows": [], "backoff_ms": 1000, "in_place": False, "longest_pause_ms": 300_000,
+            "random": 0.5, "run": "", "crashed_letter": '{"reason": "crashed"}', **account,
         }  # fmt: skip
         self.calls = 0
-        #: What the last TAKE said beside its wait: 1 in outage, 2 a batch is filling.
-        self.flags = 0
         self.take_script, self.settle_script = ClockedScript("take"), ClockedScript("settle")
         self.set_clock(START_MS)
 
@@ -93,33 +95,36 @@ class Bench:
         for raw in raws:
             self.client.lpush(keys.priority_list(self.queue, priority), raw)
 
-    def take(self, count: int = 1, *, call: str | None = None, replay: bool = False) -> tuple[int, list[TakenGrant]]:
+    @property
+    def account(self) -> dict[str, Any]:
+        """The account's settings as the scripts are given them."""
+        windows = [{"limit": limit, "length_ms": padded_ms(window_s)} for limit, window_s in self.settings["windows"]]
+        return {**self.settings, "windows": windows}
+
+    def take(self, count: int = 1, *, call: str | None = None, replay: bool = False) -> TakeReply:
         self.calls += 1
-        s = self.settings
-        windows: list[int] = []
-        for limit, window_s in s["windows"]:
-            windows += [limit, padded_ms(window_s)]
-        args = [
-            call or f"postback:test.{self.calls}", count, int(replay), s["lease_ms"], s["batch_max"], s["max_bytes"], s["linger_ms"], s["extra"],
-            s["dedup_ms"], s["outage_after"], '{"reason": "crashed"}', s["max_crashes"], len(s["windows"]), *windows, s["run"],
-        ]  # fmt: skip
-        reply = self.take_script(self.client, list(scripts.account_keys(self.queue)), args)
-        self.flags = int(reply[1])
-        took = list(scripts.taken_grants(reply))
-        return int(reply[0]), took
+        wish = {
+            "call": call or f"postback:test.{self.calls}",
+            "count": count,
+            "repeated": replay,
+            "run": self.settings["run"],
+            "account": {name: self.account[name] for name in TAKE_SETTINGS},
+        }
+        return take_reply(self.take_script(self.client, account_keys(self.queue), [json.dumps(wish)]))
 
-    def settle(self, grant: TakenGrant | str, *, retry_after_ms: int = -1, **spec: Any) -> list[Any]:
-        text = json.dumps(spec) if spec else ""
-        return self.settle_text(grant if isinstance(grant, str) else grant.id, text, retry_after_ms)
+    def settle(self, grant: TakenGrant | str, *, retry_after_ms: int | None = None, **spec: Any) -> dict[str, Any]:
+        answer = {
+            "grant": grant if isinstance(grant, str) else grant.id,
+            **spec,
+            "random": self.settings["random"],
+            "account": {name: self.account[name] for name in SETTLE_SETTINGS},
+        }
+        if retry_after_ms is not None:
+            answer["retry_after_ms"] = retry_after_ms
+        return self.settle_text(json.dumps(answer))
 
-    def settle_text(self, grant_id: str, text: str, retry_after_ms: int = -1) -> list[Any]:
-        s = self.settings
-        args = [
-            grant_id, text, s["backoff_ms"], s["outage_after"], s["in_place"], s["longest_ms"], s["random"], retry_after_ms,
-            *(padded_ms(window_s) for _, window_s in s["windows"]),
-        ]  # fmt: skip
-        reply: list[Any] = self.settle_script(self.client, list(scripts.account_keys(self.queue)), args)
-        return reply
+    def settle_text(self, text: str) -> dict[str, Any]:
+        return named(self.settle_script(self.client, account_keys(self.queue), [text]))
 
     def healthy(self) -> None:
         """As after a healthy answer: more than one request at a time."""
@@ -136,23 +141,23 @@ class Bench:
         """Take and deliver until nothing is there to take; the messages in the order in which they left."""
         left: list[bytes] = []
         while True:
-            wait, took = self.take(count)
-            if not took and wait != 0:
+            reply = self.take(count)
+            if not reply.grants and reply.state is not State.MORE:
                 return left
-            for grant in took:
+            for grant in reply.grants:
                 left += grant.raws
                 self.settle(grant)
 
-    def fail(self, grant: TakenGrant, *, back_off_ms: int = 1000, duplicate: int = 0) -> list[Any]:
+    def fail(self, grant: TakenGrant, *, back_off_ms: int = 1000, duplicate: int = 0) -> dict[str, Any]:
         """As after a 5xx: every message of the grant is to be tried again."""
         lines = [[index, "retry", back_off_ms, duplicate] for index in range(1, len(grant.raws) + 1)]
         return self.settle(grant, health="fail", detail="503", messages=lines)
 
-    def put_back(self, grant: TakenGrant) -> list[Any]:
+    def put_back(self, grant: TakenGrant) -> dict[str, Any]:
         """As a worker does with what it has not sent."""
         return self.settle(grant, health="none", messages=[[index, "back"] for index in range(1, len(grant.raws) + 1)])
 
-    def refuse(self, grant: TakenGrant, health: str = "quota", *, retry_after_ms: int = -1) -> list[Any]:
+    def refuse(self, grant: TakenGrant, health: str = "quota", *, retry_after_ms: int | None = None) -> dict[str, Any]:
         """As after a 429 (``quota``) or a 401 (``refused``)."""
         lines = [[index, "back"] for index in range(1, len(grant.raws) + 1)]
         return self.settle(grant, retry_after_ms=retry_after_ms, health=health, detail=health, messages=lines)
@@ -163,9 +168,15 @@ class Bench:
 
     def one(self) -> TakenGrant:
         """The one grant that a TAKE of one must give now."""
-        wait, took = self.take(1)
-        assert len(took) == 1, f"TAKE said {wait}"
-        return took[0]
+        reply = self.take(1)
+        assert len(reply.grants) == 1, f"TAKE said {reply}"
+        return reply.grants[0]
+
+    def paused_ms(self, count: int = 1) -> int | None:
+        """What a TAKE says of a pause that there must be: how long it lasts, or None until somebody resumes it."""
+        reply = self.take(count)
+        assert (reply.state, reply.grants) == (State.PAUSED, []), f"TAKE said {reply}"
+        return reply.wait_ms
 
     def ids(self, priority: int = 0) -> list[str]:
         """Ids in a list, the front first."""

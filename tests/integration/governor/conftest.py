@@ -11,13 +11,6 @@ import redis
 from tests.integration.governor.bench import Bench
 from tests.integration.governor.crew import Memory, Worker, clean_registry
 from tests.servers import RedisServer
-from workers import governor
-
-
-@pytest.fixture(autouse=True)
-def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A healthy account sends as much as is asked for, also with nothing on its way; ``test_one_first.py`` has the other case."""
-    monkeypatch.setattr(governor, "SEND_ONE_FIRST", 0)
 
 
 @pytest.fixture

@@ -47,14 +47,17 @@ class Lossy(redis.Redis):
 class Worker:
     """A governor with one account, as one process has it."""
 
-    def __init__(self, server: RedisServer, queue: str = "tgtrack.main", **table: Any) -> None:
+    def __init__(
+        self, server: RedisServer, queue: str = "tgtrack.main", *, one_first: bool = False, **table: Any
+    ) -> None:
+        """An account at rest sends as much as is asked for, if not ``one_first``: ``test_one_first.py`` has that case."""
         provider, _, name = queue.partition(".")
         self.queue = queue
         self.server = server
         self.account: Account = build_account(provider, name, {**CREDENTIALS[provider], **table})
         self.accounts: dict[str, Account] = {queue: self.account}
         self.client = Lossy(server)
-        self.governor = Governor(lambda: self.client, lambda: self.accounts)
+        self.governor = Governor(lambda: self.client, lambda: self.accounts, one_first=one_first)
         self.look = Look(server, queue)
 
     def pump(self) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from postback import keys
 from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message
-from workers.governor import BLOCKED, EMPTY
-from workers.scripts import TakenGrant
+from workers.scripts import State, TakenGrant, TakeReply
 
 
 @pytest.fixture
@@ -36,17 +35,18 @@ class TestFull:
     def test_by_count(self, batching: Bench) -> None:
         """Twenty make a batch that leaves at once; the next lingers."""
         batching.push(*(message(f"e{number:02}", postback_size=100) for number in range(39)))
-        wait, took = batching.take(5)
+        reply = batching.take(5)
+        took = reply.grants
         assert [len(grant.raws) for grant in took] == [20]
         assert names(took[0]) == [f"e{number:02}" for number in range(20)]
-        assert (wait, batching.flags) == (1000, 2)
+        assert (reply.state, reply.wait_ms) == (State.FILLING, 1000)
         batching.push(message("last", postback_size=100))
         assert len(batching.one().raws) == 20
 
     def test_nineteen_linger(self, batching: Bench) -> None:
         """One less does not leave."""
         batching.push(*(message(f"e{number}", postback_size=100) for number in range(19)))
-        assert batching.take()[1] == []
+        assert batching.take().grants == []
         assert len(batching.queued()) == 19
 
     @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ class TestFull:
 
     def test_what_the_worker_adds_counts(self, batching: Bench) -> None:
         """Bytes that the worker adds to each event (app_name) count."""
-        batching.settings["extra"] = 100
+        batching.settings["extra_bytes"] = 100
         batching.push(*(message(f"e{number}", postback_size=900) for number in range(40)))
         assert len(batching.one().raws) == 9
 
@@ -80,7 +80,7 @@ class TestFull:
         """What exceeds the cap by itself goes alone, at once, and takes nobody with it."""
         batching.push(message("huge", postback_size=50_000), message("small", postback_size=10))
         assert names(batching.one()) == ["huge"]
-        assert batching.take()[1] == []
+        assert batching.take().grants == []
 
     def test_a_large_one_closes_the_batch_before_it(self, batching: Bench) -> None:
         """Order goes before fullness: what does not fit ends the batch, nothing is put past it."""
@@ -88,7 +88,7 @@ class TestFull:
             message("a", postback_size=6000), message("b", postback_size=6000), message("c", postback_size=10)
         )
         assert names(batching.one()) == ["a"]
-        assert batching.take()[1] == []
+        assert batching.take().grants == []
         batching.advance(1000)
         assert names(batching.one()) == ["b", "c"]
 
@@ -110,19 +110,18 @@ class TestLinger:
     def test_a_lone_event_leaves_within_it(self, batching: Bench) -> None:
         """By its enqueue time, not by when somebody first looked."""
         batching.push(message("a", postback_at=START_MS - 400))
-        wait, took = batching.take()
-        assert (wait, took) == (600, [])
+        assert batching.take() == TakeReply(State.FILLING, [], wait_ms=600)
         batching.advance(599)
-        assert batching.take()[1] == []
+        assert batching.take().grants == []
         batching.advance(1)
         assert names(batching.one()) == ["a"]
 
     def test_without_an_enqueue_time_from_the_first_look(self, batching: Bench) -> None:
         """A raw client's event lingers from when a worker first saw it."""
         batching.push(message("a"))
-        assert batching.take()[0] == 1000
+        assert batching.take().wait_ms == 1000
         batching.advance(300)
-        assert batching.take()[0] == 700
+        assert batching.take().wait_ms == 700
         batching.advance(700)
         assert names(batching.one()) == ["a"]
 
@@ -145,17 +144,17 @@ class TestLinger:
         batching.advance(1000)
         batching.settle(batching.one())
         batching.push(message("b"))
-        assert batching.take()[0] == 1000
+        assert batching.take().wait_ms == 1000
 
     def test_an_emptied_queue_forgets_its_first_look(self, batching: Bench) -> None:
         """Events that an operator removed leave no clock behind."""
         batching.push(message("a"))
         batching.take()
         batching.client.delete(QUEUE)
-        assert batching.take() == (EMPTY, [])
+        assert batching.take() == TakeReply(State.EMPTY, [])
         batching.advance(5000)
         batching.push(message("b"))
-        assert batching.take()[0] == 1000
+        assert batching.take().wait_ms == 1000
 
     def test_waiting_for_quota_makes_batches_fuller(self, batching: Bench) -> None:
         """While the quota is spent nothing leaves, and what comes meanwhile goes along."""
@@ -167,7 +166,7 @@ class TestLinger:
         for number in range(9):
             batching.push(message(f"e{number}"))
             batching.advance(1000)
-            assert batching.take()[1] == []
+            assert batching.take().grants == []
         batching.advance(2000)
         batching.take()
         batching.advance(1000)
@@ -183,7 +182,7 @@ class TestTasks:
                 for number in range(80)
             )
         )
-        _, took = batching.take(9)
+        took = batching.take(9).grants
         assert [len(grant.raws) for grant in took] == [20] * 4
         left = [names(grant) for grant in took]
         assert all(len({name[0] for name in batch}) == 1 for batch in left)
@@ -206,7 +205,7 @@ class TestTasks:
         batching.push(message("lone", task="t.a", **({"postback_at": START_MS} if told else {})))
         for second in range(12):
             batching.push(*(message(f"{second}b{number}", task="t.b", postback_size=9) for number in range(60)))
-            _, took = batching.take(2)
+            took = batching.take(2).grants
             for grant in took:
                 batching.settle(grant)
             if "lone" not in batching.ids():
@@ -280,7 +279,7 @@ class TestHalves:
     def test_groups_leave_in_their_order(self, batching: Bench) -> None:
         """The first named is sent first."""
         batching.settle(self.refused(batching), health="ok", groups=[[[1, 2], []], [[3, 4], []], [[5, 6, 7, 8], []]])
-        _, took = batching.take(5)
+        took = batching.take(5).grants
         assert [names(grant) for grant in took] == [["e0", "e1"], ["e2", "e3"], ["e4", "e5", "e6", "e7"]]
 
     def test_an_innocent_half_proves_its_sibling(self, batching: Bench) -> None:
@@ -302,17 +301,18 @@ class TestHalves:
         """Every half costs a token and waits for it as a half."""
         batching.settings["windows"] = [(1, 10.0)]
         batching.settle(self.refused(batching), health="ok", groups=[[[1, 2, 3, 4], [5, 6, 7, 8]]])
-        wait, took = batching.take()
-        assert took == []
-        assert wait > 9000
-        batching.advance(wait)
+        reply = batching.take()
+        assert (reply.state, reply.grants) == (State.SPENT, [])
+        assert reply.wait_ms is not None
+        assert reply.wait_ms > 9000
+        batching.advance(reply.wait_ms)
         assert names(batching.one()) == ["e0", "e1", "e2", "e3"]
 
     def test_halves_wait_in_a_pause(self, batching: Bench) -> None:
         """A pause holds halves as well."""
         batching.settle(self.refused(batching), health="ok", groups=[[[1, 2, 3, 4], [5, 6, 7, 8]]])
         batching.client.hset(keys.meta(QUEUE), "paused", -1)
-        assert batching.take() == (BLOCKED, [])
+        assert batching.paused_ms() is None
 
     def test_a_half_that_is_refused_for_quota_stays_whole(self, batching: Bench) -> None:
         """A 429 puts a half back as a half."""
@@ -326,4 +326,4 @@ class TestHalves:
         """A half of nothing leaves its sibling alone."""
         batching.settle(self.refused(batching, 2), health="ok", groups=[[[], [1, 2]], [[], []]])
         assert names(batching.one()) == ["e0", "e1"]
-        assert batching.take() == (batching.take()[0], [])
+        assert batching.take().grants == []

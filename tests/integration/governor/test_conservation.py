@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 )
 
 from postback import keys
+from postback.wire.scripts import named
 from tests.integration.governor.bench import QUEUE, START_MS, Bench, ClockedScript, id_of, message, state_of
 from tests.integration.governor.test_take import iso
-from workers import scripts
-from workers.scripts import TakenGrant
+from workers.scripts import State, TakenGrant, account_keys
 
 LEASE_MS = 30_000
 VERBS = ("done", "retry", "poll", "back", "later", "dead")
@@ -59,7 +59,7 @@ class Account(RuleBasedStateMachine):
         healthy=st.booleans(),
     )
     def configure(self, healthy: bool, in_place: bool, **chosen: Any) -> None:
-        self.bench.settings.update(lease_ms=LEASE_MS, dedup_ms=60_000, in_place=int(in_place), max_bytes=2500, **chosen)
+        self.bench.settings.update(lease_ms=LEASE_MS, dedup_ms=60_000, in_place=in_place, max_bytes=2500, **chosen)
         if healthy:
             self.bench.healthy()
 
@@ -103,9 +103,9 @@ class Account(RuleBasedStateMachine):
     @rule(count=st.integers(1, 4), lose_reply=st.booleans())
     def take(self, count: int, lose_reply: bool) -> None:
         call = f"postback:test.{self.bench.calls}"
-        _, took = self.bench.take(count, call=call)
+        took = self.bench.take(count, call=call).grants
         if lose_reply:
-            _, again = self.bench.take(count, call=call, replay=True)
+            again = self.bench.take(count, call=call, replay=True).grants
             if took:
                 assert again == took
             took = again
@@ -148,9 +148,9 @@ class Account(RuleBasedStateMachine):
         health=st.sampled_from(["ok", "fail", "fail", "fail", "quota", "refused", "unknown", "none"]),
         verbs=st.lists(st.sampled_from(VERBS), min_size=8, max_size=8),
         ms=st.sampled_from([0, 40, 3000]),
-        retry_after_ms=st.sampled_from([-1, 1500]),
+        retry_after_ms=st.sampled_from([None, 1500]),
     )
-    def answer_anyhow(self, which: int, health: str, verbs: list[str], ms: int, retry_after_ms: int) -> None:
+    def answer_anyhow(self, which: int, health: str, verbs: list[str], ms: int, retry_after_ms: int | None) -> None:
         grant = self.open.pop(which % len(self.open))
         every = [*grant.raws, *grant.siblings]
         lines: list[list[Any]] = []
@@ -183,16 +183,16 @@ class Account(RuleBasedStateMachine):
             groups.append([list(range(own + 1, all_of + 1)), []])
         self.settle(grant, {"health": "ok", "groups": groups})
 
-    def settle(self, grant: TakenGrant, spec: dict[str, Any], retry_after_ms: int = -1) -> bool:
-        applied = self.bench.settle(grant, retry_after_ms=retry_after_ms, **spec)[0] == 1
+    def settle(self, grant: TakenGrant, spec: dict[str, Any], retry_after_ms: int | None = None) -> bool:
+        applied = "applied" in self.bench.settle(grant, retry_after_ms=retry_after_ms, **spec)
         self.settled.append((grant.id, spec))
-        return bool(applied)
+        return applied
 
     @precondition(lambda self: self.settled)
     @rule(which=st.integers(0, 99))
     def settle_again(self, which: int) -> None:
         grant_id, spec = self.settled[which % len(self.settled)]
-        assert self.bench.settle(grant_id, **spec) == [0]
+        assert self.bench.settle(grant_id, **spec) == {}
 
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0, 99))
@@ -206,21 +206,16 @@ class Account(RuleBasedStateMachine):
         grant = self.open[which % len(self.open)]
         if self.client.zscore(keys.flight(QUEUE), grant.id) is None:
             return
-        arguments = [
-            grant.id,
-            0,
-            LEASE_MS,
-            grant.granted_us,
-            int(grant.group),
-            60_000,
-            len(grant.raws),
-            "0" * len(grant.raws),
-            5,
-        ]
-        told = self.reconcile(
-            self.client, list(scripts.account_keys(QUEUE)), [*arguments, *grant.raws, *grant.siblings]
-        )
-        assert told == 1
+        report = {
+            "grant": grant.id,
+            "granted_us": grant.granted_us,
+            "settled": False,
+            "half": grant.group,
+            "duplicates": [False] * len(grant.raws),
+            "account": self.bench.account,
+        }
+        reply = self.reconcile(self.client, account_keys(QUEUE), [json.dumps(report), *grant.raws, *grant.siblings])
+        assert "in_flight" in named(reply)
 
     @rule()
     def resume(self) -> None:
@@ -256,15 +251,15 @@ class Account(RuleBasedStateMachine):
         self.client.hset(keys.meta(QUEUE), mapping={"paused": 0, "healthy": 1})
         self.bench.set_clock(max(self.bench.now_ms, START_MS) + 400_000)
         for _ in range(400):
-            wait, took = self.bench.take(4)
-            for grant in took:
+            reply = self.bench.take(4)
+            for grant in reply.grants:
                 names = [id_of(raw) for raw in grant.raws]
                 siblings = list(range(len(names) + 1, len(names) + len(grant.siblings) + 1))
-                if self.bench.settle(grant, health="ok", groups=[[siblings, []]] if siblings else [])[0]:
+                if self.bench.settle(grant, health="ok", groups=[[siblings, []]] if siblings else []):
                     self.done.update(names)
-            if not took and wait == -1:
+            if not reply.grants and reply.state is State.EMPTY and reply.due_ms is None:
                 break
-            if not took:
+            if not reply.grants:
                 self.bench.advance(100_000)
         dead = Counter(letter["headers"]["id"] for letter in self.bench.dead())
         assert self.done + dead == self.pushed

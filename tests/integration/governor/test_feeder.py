@@ -14,7 +14,8 @@ import workers.feeder
 from tasks.envelopes import Envelope
 from tasks.grants import Grant
 from workers.feeder import AWAY_S, FILLING_S, IDLE_S, LONGEST_WAIT_S, UNLIMITED, Feeder
-from workers.governor import BLOCKED, EMPTY, Taken
+from workers.governor import Taken
+from workers.scripts import State
 
 QUEUE = "tgtrack.main"
 
@@ -106,12 +107,12 @@ class FakeGovernor:
 
     def take(self, queue: str, count: int) -> Taken:
         self.takes.append((queue, count))
-        script = self.says.get(queue) or [Taken([], EMPTY)]
+        script = self.says.get(queue) or [Taken([], State.EMPTY)]
         said = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(said, Exception):
             raise said
         taken: Taken = said
-        return Taken(taken.grants[:count], taken.wait_ms, taken.due_ms, taken.filling)
+        return Taken(taken.grants[:count], taken.state, taken.wait_ms, taken.due_ms)
 
     def in_flight(self, queue: str | None = None) -> int:
         return sum(self.held.values()) if queue is None else self.held.get(queue, 0)
@@ -178,7 +179,11 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 class TestTimers:
     def test_there_is_one_timer_at_a_time(self, stage: Stage) -> None:
         """However often it is kicked and whatever the accounts say, one timer is armed."""
-        stage.governor.says = {"t.a": [Taken([], 500)], "t.b": [Taken([], 30)], "t.c": [Taken([], BLOCKED)]}
+        stage.governor.says = {
+            "t.a": [Taken([], State.SPENT, 500)],
+            "t.b": [Taken([], State.SPENT, 30)],
+            "t.c": [Taken([], State.BLOCKED)],
+        }
         for queue in ("t.a", "t.b", "t.c", "t.d"):
             stage.subscribe(queue)
             stage.loop.turn()
@@ -202,7 +207,7 @@ class TestTimers:
     def test_a_kick_in_a_round_is_another_round(self, stage: Stage) -> None:
         """An answer that comes while a round runs is not missed."""
         subscription = stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 1), BLOCKED)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 1), State.BLOCKED)]
         subscription.deliver = lambda grant: stage.feeder.kick()  # type: ignore[method-assign]
         stage.loop.turn()
         assert len(stage.loop.soon) == 1
@@ -229,7 +234,7 @@ class TestTimers:
         """After `remove` neither scan nor TAKE names it."""
         stage.subscribe("t.a")
         stage.subscribe("t.b")
-        stage.governor.says["t.a"] = [Taken([], BLOCKED)]
+        stage.governor.says["t.a"] = [Taken([], State.BLOCKED)]
         stage.loop.turn()
         stage.feeder.remove("t.a")
         stage.governor.takes.clear()
@@ -241,7 +246,7 @@ class TestTimers:
     def test_a_wait_is_slept(self, stage: Stage) -> None:
         """An account that said `nothing for 400 ms` is asked then, not before."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], 400)]
+        stage.governor.says[QUEUE] = [Taken([], State.SPENT, 400)]
         stage.loop.turn()
         stage.loop.run(0.39)
         assert stage.takes() == 1
@@ -251,14 +256,14 @@ class TestTimers:
     def test_no_wait_is_longer_than_a_second(self, stage: Stage) -> None:
         """A window of a day is not slept through: another worker may die, an operator may resume."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], 86_400_000)]
+        stage.governor.says[QUEUE] = [Taken([], State.SPENT, 86_400_000)]
         stage.loop.run(10.5)
         assert 10 <= stage.takes() <= 12
 
     def test_a_filling_batch_is_looked_at_sooner(self, stage: Stage) -> None:
         """A batch that fills up during its linger does not wait for the linger's end."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], 1000, filling=True), Taken(grants(QUEUE, 1), EMPTY)]
+        stage.governor.says[QUEUE] = [Taken([], State.FILLING, 1000), Taken(grants(QUEUE, 1), State.EMPTY)]
         stage.loop.turn()
         stage.loop.run(FILLING_S + 0.01)
         assert len(stage.subscriptions[QUEUE].delivered) == 1
@@ -294,7 +299,7 @@ class TestIdle:
     def test_also_while_something_waits_there(self, stage: Stage) -> None:
         """An account with an event for tomorrow, or a request on its way, takes a new event as fast."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], EMPTY, due_ms=86_400_000)]
+        stage.governor.says[QUEUE] = [Taken([], State.EMPTY, due_ms=86_400_000)]
         stage.loop.run(0.5)
         stage.governor.takes.clear()
         stage.governor.found = {QUEUE}
@@ -304,7 +309,7 @@ class TestIdle:
     def test_what_becomes_due_is_taken_then(self, stage: Stage) -> None:
         """An idle account is asked at the moment at which something becomes due."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], EMPTY, due_ms=350), Taken([], EMPTY)]
+        stage.governor.says[QUEUE] = [Taken([], State.EMPTY, due_ms=350), Taken([], State.EMPTY)]
         stage.loop.turn()
         stage.loop.run(0.345)
         assert stage.takes() == 1
@@ -314,7 +319,7 @@ class TestIdle:
     def test_asked_for_it_looks_at_once(self, stage: Stage) -> None:
         """An account that an operator resumed is asked at once, whatever it said before."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], 60_000)]
+        stage.governor.says[QUEUE] = [Taken([], State.SPENT, 60_000)]
         stage.loop.turn()
         stage.feeder.ask(QUEUE)
         stage.feeder.ask("tgtrack.nobody")
@@ -327,7 +332,7 @@ class TestBlocked:
     def test_asked_again_at_a_kick(self, stage: Stage) -> None:
         """An account that waits for an answer is asked as soon as one is in."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], BLOCKED)]
+        stage.governor.says[QUEUE] = [Taken([], State.BLOCKED)]
         stage.loop.turn()
         stage.feeder.kick()
         stage.loop.turn()
@@ -336,7 +341,7 @@ class TestBlocked:
     def test_an_account_that_waits_for_time_is_not(self, stage: Stage) -> None:
         """An answer does not fill a spent quota: a kick asks nobody who waits for a time."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], 800)]
+        stage.governor.says[QUEUE] = [Taken([], State.SPENT, 800)]
         stage.loop.turn()
         for _ in range(20):
             stage.feeder.kick()
@@ -346,16 +351,16 @@ class TestBlocked:
     def test_without_an_answer_more_and_more_seldom(self, stage: Stage) -> None:
         """An account that is paused for days is not asked fifty times a second; another worker's answer is still noticed."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], BLOCKED)]
+        stage.governor.says[QUEUE] = [Taken([], State.BLOCKED)]
         stage.loop.run(20)
         assert 20 <= stage.takes() <= 30
 
     def test_anything_else_begins_anew(self, stage: Stage) -> None:
         """After another answer the next block is asked soon again."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [Taken([], BLOCKED)]
+        stage.governor.says[QUEUE] = [Taken([], State.BLOCKED)]
         stage.loop.run(10)
-        stage.governor.says[QUEUE] = [Taken([], 1), Taken([], BLOCKED)]
+        stage.governor.says[QUEUE] = [Taken([], State.SPENT, 1), Taken([], State.BLOCKED)]
         before = stage.takes()
         while stage.takes() < before + 2:
             stage.loop.run(stage.loop.armed()[0].at - stage.loop.now)
@@ -366,7 +371,7 @@ class TestRoom:
     def test_no_more_than_there_are_threads(self, stage: Stage) -> None:
         """It takes as many requests as there are free threads, and asks nobody when there are none."""
         subscription = stage.subscribe(threads=8)
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 20), 0)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 20), State.MORE)]
         stage.loop.run(0.5)
         assert len(subscription.delivered) == 8
         assert stage.governor.takes == [(QUEUE, 8)]
@@ -374,7 +379,7 @@ class TestRoom:
     def test_a_full_worker_waits_for_a_kick(self, stage: Stage) -> None:
         """With every thread busy it neither polls nor scans; an answer brings the next request at once."""
         subscription = stage.subscribe(threads=2)
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 9), 0)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 9), State.MORE)]
         stage.loop.turn()
         scans, rounds = len(stage.governor.scans), stage.governor.recovers
         stage.loop.run(2)
@@ -387,7 +392,7 @@ class TestRoom:
     def test_grants_that_nobody_settles_are_forgotten(self, stage: Stage) -> None:
         """Leases free the threads of a worker whose tasks vanished."""
         subscription = stage.subscribe(threads=2)
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 2), 0)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 2), State.MORE)]
         stage.governor.held = {QUEUE: 2}
         stage.loop.turn()
         assert subscription.delivered == []
@@ -398,25 +403,25 @@ class TestRoom:
     def test_without_a_prefetch_limit(self, stage: Stage) -> None:
         """Where Celery sets no limit, ours holds."""
         stage.subscribe(threads=0)
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 500), 0)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 500), State.MORE)]
         stage.loop.run(1)
         assert stage.governor.in_flight() == UNLIMITED
 
     def test_one_account_alone_may_have_every_thread(self, stage: Stage) -> None:
         """With a single account there is nobody to leave a thread to."""
         stage.subscribe(threads=4)
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 9), 0)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 9), State.MORE)]
         stage.loop.turn()
         assert stage.governor.held == {QUEUE: 4}
 
     def test_none_holds_the_last_free_thread(self, stage: Stage) -> None:
         """Of several accounts none takes the last free thread beside requests of its own (invariant I6)."""
-        stage.governor.says = {"t.busy": [Taken(grants("t.busy", 99), 0)]}
+        stage.governor.says = {"t.busy": [Taken(grants("t.busy", 99), State.MORE)]}
         stage.subscribe("t.busy")
         stage.subscribe("t.quiet")
         stage.loop.run(3)
         assert stage.governor.held == {"t.busy": 7}
-        stage.governor.says["t.quiet"] = [Taken(grants("t.quiet", 1), EMPTY)]
+        stage.governor.says["t.quiet"] = [Taken(grants("t.quiet", 1), State.EMPTY)]
         stage.governor.found = {"t.quiet"}
         stage.loop.run(IDLE_S + 0.001)
         assert stage.governor.held == {"t.busy": 7, "t.quiet": 1}
@@ -425,7 +430,7 @@ class TestRoom:
         """With one thread the rule gives way: every account gets its turn."""
         for queue in ("t.a", "t.b", "t.c"):
             stage.subscribe(queue, threads=1)
-            stage.governor.says[queue] = [Taken(grants(queue, 9), 0)]
+            stage.governor.says[queue] = [Taken(grants(queue, 9), State.MORE)]
         served: list[str] = []
         for _ in range(30):
             stage.feeder.kick()
@@ -436,7 +441,7 @@ class TestRoom:
 
     def test_waiting_for_the_last_thread_costs_nothing(self, stage: Stage) -> None:
         """An account with a backlog that may not have the last thread waits for an answer and does not spin."""
-        stage.governor.says = {"t.busy": [Taken(grants("t.busy", 99), 0)]}
+        stage.governor.says = {"t.busy": [Taken(grants("t.busy", 99), State.MORE)]}
         stage.subscribe("t.busy")
         stage.subscribe("t.quiet")
         stage.loop.run(0.5)
@@ -446,7 +451,7 @@ class TestRoom:
 
     def test_and_is_asked_at_the_next_answer(self, stage: Stage) -> None:
         """When a thread is free it goes on at once."""
-        stage.governor.says = {"t.busy": [Taken(grants("t.busy", 99), 0)]}
+        stage.governor.says = {"t.busy": [Taken(grants("t.busy", 99), State.MORE)]}
         busy = stage.subscribe("t.busy")
         stage.subscribe("t.quiet")
         stage.loop.run(0.5)
@@ -459,7 +464,7 @@ class TestRoom:
         """With more work than threads no account is always first."""
         for queue in ("t.a", "t.b"):
             stage.subscribe(queue, threads=2)
-            stage.governor.says[queue] = [Taken(grants(queue, 9), 0)]
+            stage.governor.says[queue] = [Taken(grants(queue, 9), State.MORE)]
         stage.loop.turn()
         for _ in range(40):
             stage.governor.held = {}
@@ -487,7 +492,7 @@ class TestErrors:
             moments.append(stage.loop.armed()[0].at - stage.loop.now)
             stage.loop.run(moments[-1])
         assert moments == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 1), EMPTY)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 1), State.EMPTY)]
         stage.loop.run(AWAY_S[1])
         assert len(stage.subscriptions[QUEUE].delivered) == 1
 
@@ -516,7 +521,7 @@ class TestErrors:
 
     def test_an_account_whose_keys_are_broken_stops_alone(self, stage: Stage) -> None:
         """A TAKE that Redis refuses for one account does not delay the others."""
-        stage.governor.says = {"t.bad": [redis.ResponseError("WRONGTYPE")], "t.good": [Taken([], 10)]}
+        stage.governor.says = {"t.bad": [redis.ResponseError("WRONGTYPE")], "t.good": [Taken([], State.SPENT, 10)]}
         stage.subscribe("t.bad")
         stage.subscribe("t.good")
         stage.loop.run(2)
@@ -528,8 +533,8 @@ class TestErrors:
         bad, good = stage.subscribe("t.bad"), stage.subscribe("t.good")
         bad.error = TypeError("poison")
         stage.governor.says = {
-            "t.bad": [Taken(grants("t.bad", 2), EMPTY)],
-            "t.good": [Taken(grants("t.good", 2), EMPTY)],
+            "t.bad": [Taken(grants("t.bad", 2), State.EMPTY)],
+            "t.good": [Taken(grants("t.good", 2), State.EMPTY)],
         }
         stage.loop.run(0.01)
         assert len(good.delivered) == 2
@@ -547,14 +552,14 @@ class TestErrors:
             deliver(grant)
 
         subscription.deliver = picky  # type: ignore[method-assign]
-        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 3), EMPTY)]
+        stage.governor.says[QUEUE] = [Taken(grants(QUEUE, 3), State.EMPTY)]
         stage.loop.turn()
         assert len(subscription.delivered) == 2
 
     def test_nothing_at_all_is_raised_into_the_loop(self, stage: Stage) -> None:
         """An error of our own ends one round, not the worker."""
         stage.subscribe()
-        stage.governor.says[QUEUE] = [ZeroDivisionError(), Taken(grants(QUEUE, 1), EMPTY)]
+        stage.governor.says[QUEUE] = [ZeroDivisionError(), Taken(grants(QUEUE, 1), State.EMPTY)]
         stage.loop.turn()
         stage.loop.run(LONGEST_WAIT_S + 0.01)
         assert len(stage.subscriptions[QUEUE].delivered) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import threading
 import time
@@ -20,7 +19,7 @@ from tasks.grants import REGISTRY, Grant, Settlement
 from tests.integration.governor.bench import message
 from tests.integration.governor.crew import LETTER, Worker
 from tests.servers import RedisServer
-from workers.governor import EMPTY
+from workers.scripts import State
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -285,12 +284,12 @@ class TestSettle:
         crew.accounts.clear()
         crew.settle(grant, Settlement(health="unknown", messages=[[1, "retry", 1000, 0]]))
         assert len(crew.look.bench.delayed()) == 1
-        assert crew.governor.take(crew.queue, 1).wait_ms == EMPTY
+        assert crew.governor.take(crew.queue, 1).state is State.EMPTY
 
     def test_from_many_threads(self, crew: Worker, redis_server: RedisServer) -> None:
         """Threads settle at once, each through a connection of its own."""
         crew.push(*(message(f"e{number}") for number in range(64)))
-        governor = workers.governor.Governor(redis_server.client, lambda: crew.accounts)
+        governor = workers.governor.Governor(redis_server.client, lambda: crew.accounts, one_first=False)
         grants = governor.take(crew.queue, 64).grants
 
         def settle(mine: list[Grant]) -> None:
@@ -394,7 +393,7 @@ class TestEnd:
 class TestTake:
     def test_an_unknown_queue(self, crew: Worker) -> None:
         """A queue that is no account here gives nothing."""
-        assert crew.governor.take("tgtrack.nobody", 1) == workers.governor.Taken([], EMPTY)
+        assert crew.governor.take("tgtrack.nobody", 1) == workers.governor.Taken([], State.EMPTY)
 
     def test_an_owner_that_is_no_text(self, crew: Worker) -> None:
         """Bytes that are no UTF-8 in the owner's id break nothing."""
@@ -425,10 +424,10 @@ class TestTake:
         worker.pump()
         worker.look.client.zadd(keys.delayed(worker.queue), {message("later"): time.time() * 1000 + 50_000})
         taken = worker.taken()
-        assert (taken.wait_ms, taken.due_ms is not None and 49_000 < taken.due_ms <= 50_000) == (EMPTY, True)
+        assert (taken.state, taken.due_ms is not None and 49_000 < taken.due_ms <= 50_000) == (State.EMPTY, True)
         worker.push(message("a", task="mytracker.login"))
         taken = worker.taken()
-        assert (taken.filling, 0 < taken.wait_ms <= 1000) == (True, True)
+        assert (taken.state, taken.wait_ms is not None and 0 < taken.wait_ms <= 1000) == (State.FILLING, True)
 
     def test_a_probe_is_told(self, crew: Worker) -> None:
         """In an outage a grant knows that it is the probe."""
@@ -470,9 +469,13 @@ class TestScan:
         assert crew.governor.scan(queues, timed=True) == [queues[busy]]
 
 
-def test_the_settlement_of_a_batch_is_one_argument() -> None:
-    """What SETTLE reads is plain ASCII JSON, or nothing for the most common answer."""
-    assert Settlement(delivered=3).encode() == ""
-    text = Settlement(health="fail", detail="\u0441\u0431\u043e\u0439", messages=[[1, "retry", 5, 0]]).encode()
-    assert text.isascii()
-    assert json.loads(text)["detail"] == "\u0441\u0431\u043e\u0439"
+def test_the_most_common_settlement_says_nothing() -> None:
+    """One healthy answer that delivered everything adds nothing to SETTLE's argument."""
+    assert Settlement(delivered=3).named() == {}
+
+
+def test_words_of_a_provider_arrive(crew: Worker) -> None:
+    """A provider's words reach Redis as they are, whatever their alphabet."""
+    crew.push(message("a"))
+    crew.settle(crew.one(), Settlement(health="fail", detail="\u0441\u0431\u043e\u0439", messages=[[1, "back"]]))
+    assert crew.look.meta()["fail_text"] == "\u0441\u0431\u043e\u0439"

@@ -7,8 +7,7 @@ import pytest
 from postback import keys
 from postback.operations.quota import padded_ms
 from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message, state_of
-from workers.governor import BLOCKED, IDLE_UNTIL
-from workers.scripts import TakenGrant
+from workers.scripts import State, TakenGrant, TakeReply
 
 
 def names(raws: list[bytes]) -> list[str]:
@@ -70,8 +69,7 @@ class TestRun:
         """With nothing else to ask with, a failed event goes again when its back-off is over, not before."""
         events(bench, 1)
         fail_in_a_row(bench, 1, back_off_ms=700)
-        wait, took = bench.take()
-        assert (took, IDLE_UNTIL - wait) == ([], 700)
+        assert bench.take() == TakeReply(State.EMPTY, [], due_ms=700)
         bench.advance(700)
         assert state_of(bench.one().raws[0])["attempts"] == 1
 
@@ -140,7 +138,7 @@ class TestOutage:
         fail_in_a_row(bench, 1)
         assert paused_ms(bench) == 4000
         assert bench.meta()["reason"] == "outage"
-        assert bench.take() == (4000, [])
+        assert bench.paused_ms() == 4000
 
     @pytest.mark.parametrize(("random", "expected"), [(0.0, 3600), (0.5, 4000), (1.0, 4400)])
     def test_the_pause_is_jittered(self, bench: Bench, random: float, expected: int) -> None:
@@ -197,9 +195,9 @@ class TestOutage:
         events(bench, 20)
         fail_in_a_row(bench, 5)
         bench.advance(4000)
-        wait, took = bench.take(8)
-        assert (wait, len(took)) == (BLOCKED, 1)
-        assert bench.flags == 1
+        reply = bench.take(8)
+        assert (reply.state, len(reply.grants)) == (State.BLOCKED, 1)
+        assert reply.outage
 
     def test_each_time_the_next_event(self, bench: Bench) -> None:
         """No event is probed with twice while there is another; then those held take turns in order."""
@@ -229,7 +227,7 @@ class TestOutage:
     def test_late_answers_do_not_escalate(self, bench: Bench) -> None:
         """Eight requests were on the wire when the provider went down: their failures make one outage of the first pause."""
         events(bench, 20)
-        _, took = bench.take(8)
+        took = bench.take(8).grants
         for grant in took:
             bench.advance(10)
             bench.fail(grant)
@@ -253,7 +251,7 @@ class TestOutage:
     def test_a_late_healthy_answer_ends_it_too(self, bench: Bench) -> None:
         """A request from before the pause that is answered well shows that the provider is up."""
         events(bench, 12)
-        _, took = bench.take(8)
+        took = bench.take(8).grants
         for grant in took[:6]:
             bench.fail(grant)
         assert paused_ms(bench) > 0
@@ -280,7 +278,7 @@ class TestOutage:
         bench.advance(4000)
         bench.settle(bench.one())
         bench.look()
-        _, took = bench.take(9)
+        took = bench.take(9).grants
         assert [len(grant.raws) for grant in took] == [4, 4, 4, 4, 4]
         assert names([raw for grant in took for raw in grant.raws]) == [f"e{number:02}" for number in range(20)]
 
@@ -290,7 +288,7 @@ class TestInPlace:
 
     @pytest.fixture
     def strict(self, bench: Bench) -> Bench:
-        bench.settings.update(in_place=1, outage_after=3, backoff_ms=2000)
+        bench.settings.update(in_place=True, outage_after=3, backoff_ms=2000)
         events(bench, 4)
         return bench
 
@@ -300,7 +298,7 @@ class TestInPlace:
             grant = strict.one()
             assert names(grant.raws) == ["e00"]
             strict.fail(grant, back_off_ms=back_off_ms)
-            assert strict.take() == (back_off_ms, [])
+            assert strict.paused_ms() == back_off_ms
             strict.advance(back_off_ms)
         grant = strict.one()
         assert state_of(grant.raws[0])["attempts"] == 2
@@ -313,8 +311,9 @@ class TestInPlace:
         self.test_two_seconds_four_seconds_dead_pause(strict)
         for name in ("e01", "e02", "e03", "e01"):
             strict.advance(paused_ms(strict))
-            grant = strict.one()
-            assert (names(grant.raws), strict.flags) == ([name], 1)
+            reply = strict.take()
+            (grant,) = reply.grants
+            assert (names(grant.raws), reply.outage) == ([name], True)
             strict.fail(grant, back_off_ms=2000)
         assert all("attempts" not in state_of(raw) for raw in strict.held())
 
@@ -332,11 +331,11 @@ class TestInPlace:
         strict.advance(2000)
         strict.settle(strict.one())
         assert "paused" not in strict.meta()
-        assert len(strict.take(3)[1]) == 3
+        assert len(strict.take(3).grants) == 3
 
     def test_a_healthy_answer_meanwhile_lifts_the_wait(self, strict: Bench) -> None:
         """The wait of an event in place ends with any healthy answer."""
-        _, took = strict.take(2)
+        took = strict.take(2).grants
         strict.fail(took[0], back_off_ms=2000)
         strict.settle(took[1])
         assert paused_ms(strict) == 0
@@ -354,7 +353,7 @@ class TestQuotaAnswers:
     def test_retry_after_is_kept_to(self, limited: Bench) -> None:
         """A 429 that says how long freezes the account for exactly that, and no attempt is used up."""
         limited.refuse(limited.one(), retry_after_ms=7000)
-        assert limited.take() == (7000, [])
+        assert limited.paused_ms() == 7000
         limited.advance(7000)
         grant = limited.one()
         assert names(grant.raws) == ["e00"]
@@ -381,7 +380,7 @@ class TestQuotaAnswers:
 
     def test_a_burst_escalates_once(self, limited: Bench) -> None:
         """Several 429s to requests that were on the wire together are one answer."""
-        _, took = limited.take(3)
+        took = limited.take(3).grants
         for grant in took:
             limited.advance(5)
             limited.refuse(grant)
@@ -399,13 +398,13 @@ class TestQuotaAnswers:
 
     def test_a_healthy_answer_from_before_does_not(self, limited: Bench) -> None:
         """Answers to requests from before the freeze neither end it, nor open the gate, nor forget how often it froze."""
-        _, took = limited.take(3)
+        took = limited.take(3).grants
         limited.refuse(took[0])
         limited.settle(took[1])
         assert paused_ms(limited) == padded_ms(1.0)
         limited.advance(paused_ms(limited))
         limited.settle(took[2])
-        _, probes = limited.take(3)
+        probes = limited.take(3).grants
         assert len(probes) == 1
         limited.refuse(probes[0])
         assert paused_ms(limited) == padded_ms(3600.0)
@@ -414,18 +413,18 @@ class TestQuotaAnswers:
         """After a freeze the account asks with one request before it opens again."""
         limited.refuse(limited.one())
         limited.advance(5000)
-        assert len(limited.take(3)[1]) == 1
+        assert len(limited.take(3).grants) == 1
 
     def test_a_shorter_retry_after_does_not_shorten(self, limited: Bench) -> None:
         """A longer freeze stays when a shorter one is told."""
-        _, took = limited.take(3)
+        took = limited.take(3).grants
         limited.refuse(took[0], retry_after_ms=60_000)
         limited.refuse(took[1], retry_after_ms=1000)
         assert paused_ms(limited) == 60_000
 
     def test_a_longer_one_lengthens(self, limited: Bench) -> None:
         """A longer one counts from now."""
-        _, took = limited.take(3)
+        took = limited.take(3).grants
         limited.refuse(took[0], retry_after_ms=1000)
         limited.advance(500)
         limited.refuse(took[1], retry_after_ms=60_000)
@@ -439,7 +438,7 @@ class TestQuotaAnswers:
     def test_the_end_of_an_outage_does_not_thaw(self, bench: Bench) -> None:
         """A freeze of a 429 that an outage's pause covered holds on when a healthy answer ends the outage."""
         events(bench, 20)
-        _, took = bench.take(8)
+        took = bench.take(8).grants
         bench.refuse(took[0], retry_after_ms=3000)
         for grant in took[1:6]:
             bench.fail(grant)
@@ -454,14 +453,14 @@ class TestCredentials:
         events(bench, 50)
         bench.refuse(bench.one(), "refused")
         bench.advance(7 * 86_400_000)
-        assert bench.take(8) == (BLOCKED, [])
+        assert bench.paused_ms(8) is None
         assert bench.ids() == [f"e{number:02}" for number in range(50)]
         assert bench.dead() == []
 
     def test_late_answers_do_not_lift_it(self, bench: Bench) -> None:
         """Answers to requests that were on the wire, good or bad, leave it paused."""
         events(bench, 50)
-        _, took = bench.take(8)
+        took = bench.take(8).grants
         bench.refuse(took[0], "refused")
         bench.settle(took[1])
         bench.refuse(took[2], retry_after_ms=1000)
@@ -484,11 +483,11 @@ class TestCredentials:
     def test_a_refusal_outlasts_a_freeze(self, bench: Bench) -> None:
         """A refusal during a freeze is not over when the freeze is."""
         events(bench, 5)
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         bench.refuse(took[0], retry_after_ms=1000)
         bench.refuse(took[1], "refused")
         bench.advance(5000)
-        assert bench.take() == (BLOCKED, [])
+        assert bench.paused_ms() is None
 
 
 def test_counters(bench: Bench) -> None:

@@ -37,6 +37,7 @@ from tests.integration.governor.crew import clean_registry
 from tests.servers import RedisServer
 from tests.unit.tasks.fakes import EVENTS, Server
 from workers import process, transport
+from workers.scripts import State
 
 ME = "987654321"
 #: Provider -> credentials and a task: one that sends singly, one that sends batches, one that has a result.
@@ -93,7 +94,7 @@ class Worker:
             for grant in taken.grants:
                 self.hand_over(grant)
                 assert grant.id not in REGISTRY, "its grant is settled when Celery is done with it"
-            if not taken.grants and taken.wait_ms != 0:
+            if not taken.grants and taken.state is not State.MORE:
                 return
         raise AssertionError("an entry goes round for ever")
 

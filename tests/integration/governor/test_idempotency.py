@@ -22,7 +22,7 @@ class TestOwner:
     def test_the_second_event_is_told_its_owner(self, bench: Bench) -> None:
         """A second event with the key is handed out with the id of the first."""
         bench.push(event("first"), event("second"))
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert [grant.owners for grant in took] == [[b""], [b"first"]]
 
     def test_the_same_event_passes_again(self, bench: Bench) -> None:
@@ -45,7 +45,7 @@ class TestOwner:
         bench.push(event("first"), event("second"))
         bench.take(2)
         bench.advance(30_000)
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert [(id_of(grant.raws[0]), grant.owners[0]) for grant in took] == [("first", b""), ("second", b"first")]
 
     def test_accounts_do_not_share_keys(self, bench: Bench) -> None:
@@ -108,7 +108,7 @@ class TestRelease:
     def test_a_dead_duplicate_releases_nothing(self, bench: Bench) -> None:
         """The death of an event that does not own the key leaves it to its owner."""
         bench.push(event("first"), event("second"))
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         bench.settle(took[1], health="none", messages=[[1, "dead", 0, 0, "{}"]])
         bench.push(event("third"))
         assert bench.one().owners == [b"first"]
@@ -153,7 +153,7 @@ class TestForeign:
         del document["headers"]["id"]
         raw = json.dumps(document).encode()
         bench.push(raw, raw)
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert [grant.owners for grant in took] == [[b""], [b""]]
         assert [grant.raws for grant in took] == [[raw], [raw]]
 
@@ -161,7 +161,7 @@ class TestForeign:
     def test_any_id_can_own_a_key(self, bench: Bench, name: str) -> None:
         """An id may hold anything that JSON does: the same message passes, another one is told its owner."""
         bench.push(raw := event(name), raw, event("other"))
-        _, took = bench.take(3)
+        took = bench.take(3).grants
         assert [grant.owners[0] for grant in took[:2]] == [b"", b""]
         assert took[2].owners[0] == json.dumps(name)[1:-1].encode()
         bench.settle(took[0], health="ok", messages=[[1, "dead", 0, 0, "{}"]])
@@ -177,14 +177,14 @@ class TestForeign:
             return json.dumps(document)
 
         bench.push(traced("first"), traced("second"))
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert [grant.owners for grant in took] == [[b""], [b"first"]]
 
     @pytest.mark.parametrize("key", [None, 5, "", {"a": "b"}, ["k"]])
     def test_a_key_that_is_none(self, bench: Bench, key: object) -> None:
         """What is no text is no key; the empty text is one like any other."""
         bench.push(message("a", postback_key=key), message("b", postback_key=key))
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert [grant.owners[0] for grant in took] == [b"", b"a" if key == "" else b""]
 
     def test_a_corrupt_entry_is_taken_over(self, bench: Bench) -> None:

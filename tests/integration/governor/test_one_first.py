@@ -7,13 +7,17 @@ import pytest
 from tasks.grants import Settlement
 from tests.integration.governor.bench import Bench, message
 from tests.integration.governor.crew import Worker
-from workers import governor
+from tests.servers import RedisServer
+from workers.scripts import State
 
 
-@pytest.fixture(autouse=True)
-def one_first(all_at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in production."""
-    monkeypatch.setattr(governor, "SEND_ONE_FIRST", 2)
+@pytest.fixture
+def worker(server: RedisServer) -> Worker:
+    """As in production; its account is open."""
+    worker = Worker(server, one_first=True)
+    worker.pump()
+    worker.open()
+    return worker
 
 
 def test_one_goes_alone(worker: Worker) -> None:
@@ -21,14 +25,14 @@ def test_one_goes_alone(worker: Worker) -> None:
     worker.push(*(message(f"e{number}") for number in range(5)))
     taken = worker.taken(5)
     assert len(taken.grants) == 1
-    assert taken.wait_ms == governor.BLOCKED
+    assert taken.state is State.BLOCKED
 
 
 def test_nobody_else_takes_a_second(worker: Worker) -> None:
     """Another worker waits for the answer too."""
     worker.push(*(message(f"e{number}") for number in range(5)))
     worker.take(1)
-    other = Worker(worker.server)
+    other = Worker(worker.server, one_first=True)
     other.pump()
     assert other.taken(5).grants == []
 
@@ -54,4 +58,4 @@ def test_without_the_flag_all_go(redis_client: object) -> None:
     bench = Bench(redis_client)  # type: ignore[arg-type]
     bench.healthy()
     bench.push(*(message(f"e{number}") for number in range(5)))
-    assert len(bench.take(5)[1]) == 5
+    assert len(bench.take(5).grants) == 5

@@ -12,7 +12,7 @@ import pytest
 from postback import keys
 from postback.operations.quota import padded_ms
 from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message, state_of
-from workers.governor import BLOCKED, EMPTY, IDLE_UNTIL
+from workers.scripts import State, TakeReply
 
 
 def iso(ms: float, zone: str = "+00:00") -> str:
@@ -29,7 +29,7 @@ class TestOrder:
     def test_one_call_takes_several_in_order(self, bench: Bench) -> None:
         """One call of TAKE gives as many grants as it is asked for, the oldest first, and no more."""
         bench.push(*(message(f"e{number}") for number in range(5)))
-        _, took = bench.take(3)
+        took = bench.take(3).grants
         assert [id_of(grant.raws[0]) for grant in took] == ["e0", "e1", "e2"]
         assert bench.ids() == ["e3", "e4"]
 
@@ -56,14 +56,13 @@ class TestOrder:
 
     def test_an_empty_queue_is_told_as_empty(self, bench: Bench) -> None:
         """Nothing queued and nothing waiting: EMPTY."""
-        assert bench.take() == (EMPTY, [])
+        assert bench.take() == TakeReply(State.EMPTY, [])
 
     def test_idle_until_what_waits_is_due(self, bench: Bench) -> None:
         """Nothing queued and something delayed: idle, with the ms until it is due."""
         bench.push(message("later", eta=iso(START_MS + 5000)))
         bench.take()
-        wait, took = bench.take()
-        assert (IDLE_UNTIL - wait, took) == (5000, [])
+        assert bench.take() == TakeReply(State.EMPTY, [], due_ms=5000)
 
 
 class TestQuota:
@@ -74,11 +73,11 @@ class TestQuota:
         bench.push(message("a"), message("b"))
         bench.settle(bench.one())
         bench.advance(400)
-        wait, took = bench.take()
-        assert (took, bench.ids()) == ([], ["b"])
-        assert wait == padded_ms(spent[1]) - 400
-        bench.advance(wait - 1)
-        assert bench.take()[1] == []
+        wait_ms = padded_ms(spent[1]) - 400
+        assert bench.take() == TakeReply(State.SPENT, [], wait_ms)
+        assert bench.ids() == ["b"]
+        bench.advance(wait_ms - 1)
+        assert bench.take().grants == []
         bench.advance(1)
         assert id_of(bench.one().raws[0]) == "b"
 
@@ -87,16 +86,16 @@ class TestQuota:
         bench.settings["windows"] = [(1, 1.0), (1, 60.0)]
         bench.push(message("a"), message("b"))
         bench.settle(bench.one())
-        assert bench.take()[0] == padded_ms(60.0)
+        assert bench.take().wait_ms == padded_ms(60.0)
 
     def test_requests_on_the_wire_count(self, bench: Bench) -> None:
         """A window is spent by requests without an answer, too."""
         bench.settings["windows"] = [(2, 1.0)]
         bench.push(*(message(f"e{number}") for number in range(5)))
-        _, took = bench.take(5)
+        took = bench.take(5).grants
         assert len(took) == 2
         bench.advance(5000)
-        assert bench.take(5)[1] == []
+        assert bench.take(5).grants == []
 
     def test_a_request_that_was_not_sent_is_not_charged(self, bench: Bench) -> None:
         """What is put back unsent gives its token back."""
@@ -117,7 +116,7 @@ class TestQuota:
         bench.settings["windows"] = [(1, 60.0)]
         bench.push(message("a"))
         bench.settle(bench.one())
-        assert bench.take() == (EMPTY, [])
+        assert bench.take() == TakeReply(State.EMPTY, [])
 
 
 class TestPause:
@@ -125,7 +124,7 @@ class TestPause:
         """A paused account gives nothing and says how long."""
         bench.client.hset(keys.meta(QUEUE), mapping={"paused": START_MS + 700, "reason": "quota"})
         bench.push(message("a"))
-        assert bench.take() == (700, [])
+        assert bench.paused_ms() == 700
         assert bench.ids() == ["a"]
         bench.advance(700)
         assert id_of(bench.one().raws[0]) == "a"
@@ -135,7 +134,7 @@ class TestPause:
         bench.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "credentials"})
         bench.push(message("a"))
         bench.advance(365 * 86_400_000)
-        assert bench.take() == (BLOCKED, [])
+        assert bench.paused_ms() is None
 
     def test_leases_end_and_due_times_come_in_a_pause(self, bench: Bench) -> None:
         """A pause stops the taking, not the recovery."""
@@ -152,11 +151,12 @@ class TestGate:
         """Until its first healthy answer an account has one request on the wire."""
         bench.client.delete(keys.meta(QUEUE))
         bench.push(*(message(f"e{number}") for number in range(5)))
-        wait, took = bench.take(5)
-        assert (wait, len(took)) == (BLOCKED, 1)
-        assert bench.take(5) == (BLOCKED, [])
+        reply = bench.take(5)
+        took = reply.grants
+        assert (reply.state, len(took)) == (State.BLOCKED, 1)
+        assert bench.take(5) == TakeReply(State.BLOCKED, [])
         bench.settle(took[0])
-        assert len(bench.take(5)[1]) == 4
+        assert len(bench.take(5).grants) == 4
 
     @pytest.mark.parametrize("health", ["fail", "quota", "refused"])
     def test_after_a_failure_one_at_a_time(self, bench: Bench, health: str) -> None:
@@ -165,10 +165,10 @@ class TestGate:
         bench.settle(bench.one(), health=health, messages=[[1, "back"]])
         bench.client.hdel(keys.meta(QUEUE), "paused")
         bench.advance(100)
-        _, took = bench.take(5)
+        took = bench.take(5).grants
         assert len(took) == 1
         bench.settle(took[0])
-        assert len(bench.take(5)[1]) == 4
+        assert len(bench.take(5).grants) == 4
 
     @pytest.mark.parametrize("health", ["unknown", "none"])
     def test_what_says_nothing_opens_nothing(self, bench: Bench, health: str) -> None:
@@ -176,15 +176,15 @@ class TestGate:
         bench.client.delete(keys.meta(QUEUE))
         bench.push(*(message(f"e{number}") for number in range(5)))
         bench.settle(bench.one(), health=health, messages=[[1, "back"]])
-        assert len(bench.take(5)[1]) == 1
+        assert len(bench.take(5).grants) == 1
 
 
 class TestReplay:
     def test_a_repeated_call_returns_what_it_took(self, bench: Bench) -> None:
         """The same call id hands out the very same grants and pops nothing more."""
         bench.push(*(message(f"e{number}") for number in range(5)))
-        _, first = bench.take(3, call="postback:call")
-        _, again = bench.take(3, call="postback:call", replay=True)
+        first = bench.take(3, call="postback:call").grants
+        again = bench.take(3, call="postback:call", replay=True).grants
         assert again == first
         assert bench.ids() == ["e3", "e4"]
         assert bench.client.zcard(keys.flight(QUEUE)) == 3
@@ -194,43 +194,41 @@ class TestReplay:
         bench.settings.update(batch_max=4, linger_ms=0)
         bench.push(*(message(f"e{number}", postback_key="k") for number in range(4)))
         bench.settle(bench.one(), messages=[], groups=[[[1, 2], [3, 4]]], health="ok")
-        _, first = bench.take(1, call="postback:call")
+        first = bench.take(1, call="postback:call").grants
         bench.advance(50)
-        _, again = bench.take(1, call="postback:call", replay=True)
+        again = bench.take(1, call="postback:call", replay=True).grants
         assert again == first
         assert (len(first[0].siblings), first[0].owners[1]) == (2, b"e0")
 
     def test_also_after_some_were_settled(self, bench: Bench) -> None:
         """A replay hands out those that are still in flight and takes no new ones in place of the settled."""
         bench.push(*(message(f"e{number}") for number in range(5)))
-        _, first = bench.take(3, call="postback:call")
+        first = bench.take(3, call="postback:call").grants
         bench.settle(first[0])
-        _, again = bench.take(3, call="postback:call", replay=True)
+        again = bench.take(3, call="postback:call", replay=True).grants
         assert again == first[1:]
         assert bench.ids() == ["e3", "e4"]
 
     def test_also_when_nothing_was_taken(self, bench: Bench) -> None:
         """A replay of a call that found nothing is an ordinary call."""
-        assert bench.take(2, call="postback:call")[1] == []
+        assert bench.take(2, call="postback:call").grants == []
         bench.push(message("a"))
-        _, took = bench.take(2, call="postback:call", replay=True)
+        took = bench.take(2, call="postback:call", replay=True).grants
         assert [id_of(grant.raws[0]) for grant in took] == ["a"]
 
     def test_also_while_paused(self, bench: Bench) -> None:
         """What was taken before a pause is handed out in it: it would be lost to everybody until its lease ends."""
         bench.push(message("a"))
-        _, first = bench.take(1, call="postback:call")
+        first = bench.take(1, call="postback:call").grants
         bench.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "operator"})
-        assert bench.take(1, call="postback:call", replay=True)[1] == first
+        assert bench.take(1, call="postback:call", replay=True).grants == first
 
     def test_an_outage_is_told_again(self, bench: Bench) -> None:
         """A probe whose TAKE was repeated is still known as a probe."""
         bench.client.hset(keys.meta(QUEUE), "fails", 5)
         bench.push(message("a"))
-        bench.take(1, call="postback:call")
-        assert bench.flags == 1
-        bench.take(1, call="postback:call", replay=True)
-        assert bench.flags == 1
+        assert bench.take(1, call="postback:call").outage
+        assert bench.take(1, call="postback:call", replay=True).outage
 
 
 class TestEta:
@@ -238,7 +236,7 @@ class TestEta:
     def test_every_way_to_write_utc(self, bench: Bench, zone: str) -> None:
         """A naive time is UTC, as Celery sends it; Z and offsets of zero are the same."""
         bench.push(message("e", eta=iso(START_MS + 60_000, zone)))
-        assert bench.take()[1] == []
+        assert bench.take().grants == []
         assert list(bench.delayed().values()) == [START_MS + 60_000]
 
     @pytest.mark.parametrize(
@@ -259,7 +257,7 @@ class TestEta:
     def test_the_moment_is_exact(self, bench: Bench, text: str, moment: datetime) -> None:
         """Offsets, fractions, leap years and the year's end give the very millisecond that Python reads."""
         bench.push(message("e", eta=text))
-        assert bench.take()[1] == []
+        assert bench.take().grants == []
         assert list(bench.delayed().values()) == [pytest.approx(moment.timestamp() * 1000, abs=1)]
 
     @pytest.mark.parametrize("days", range(0, 1500, 61))
@@ -311,7 +309,7 @@ class TestEta:
             "eta": iso(START_MS + 9000),
         }
         bench.push(json.dumps(document))
-        assert bench.take()[1] == []
+        assert bench.take().grants == []
         assert list(bench.delayed().values()) == [START_MS + 9000]
 
     @pytest.mark.parametrize("batch_max", [1, 20])
@@ -343,10 +341,11 @@ class TestEta:
         bench.settings.update(batch_max=batch_max, linger_ms=0)
         bench.push(*(message(f"t{number}", eta=iso(START_MS + 86_400_000)) for number in range(1000)), message("now"))
         for _ in range(12):
-            wait, took = bench.take()
+            reply = bench.take()
+            took = reply.grants
             if took:
                 break
-            assert wait == 0
+            assert reply.state is State.MORE
         assert [id_of(grant.raws[0]) for grant in took] == ["now"]
 
     @pytest.mark.parametrize("batch_max", [1, 20])
@@ -393,7 +392,7 @@ class TestForeignMessages:
             "reversed": dict(reversed([*rest.items(), *headers.items()])),
         }[order]
         bench.push(json.dumps(document, separators=separators), priority=6)
-        assert bench.take()[1] == []
+        assert bench.take().grants == []
         bench.advance(1000)
         bench.fail(bench.one())
         bench.advance(2000)
@@ -507,27 +506,27 @@ class TestGarbage:
         def taken() -> int:
             return sum(len(grant.raws) for grant in took)
 
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert [one for grant in took for one in grant.raws] == [raw, raw]
         for grant in took:
             bench.put_back(grant)
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert taken() == 2
         for grant in took:
             lines = [[index, "poll", 10, 0] for index in range(1, len(grant.raws) + 1)]
             bench.settle(grant, health="ok", messages=lines)
         bench.advance(100)
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert taken() == 2
         bench.advance(60_000)
-        _, took = bench.take(2)
+        took = bench.take(2).grants
         assert taken() == 2
         for grant in took:
             bench.fail(grant, back_off_ms=10)
         bench.advance(100)
         total = 0
         for _ in range(2):
-            _, took = bench.take(1)
+            took = bench.take(1).grants
             total += taken()
             for grant in took:
                 assert all(one.rstrip() == raw.rstrip() or b"postback" in one for one in grant.raws)

@@ -9,7 +9,8 @@ from postback import keys, tgtrack
 from postback.operations import pause, resume, snapshot
 from tasks.envelopes import open_envelope
 from tasks.grants import REGISTRY, Settlement
-from workers.governor import BLOCKED, Governor
+from workers.governor import Governor
+from workers.scripts import State
 
 QUEUE = "tgtrack.main"
 
@@ -31,7 +32,7 @@ def test_pause_and_resume(desk, governor, command):
     postback.send_many([tgtrack.AddEvent(user_id="1", event_type="sale")] * 3)
     assert command("pause", QUEUE, "--detail", "new key") == 0
     taken = governor.take(QUEUE, 3)
-    assert (taken.grants, taken.wait_ms) == ([], BLOCKED)
+    assert (taken.grants, taken.state, taken.wait_ms) == ([], State.PAUSED, None)
     (account,) = snapshot(desk.client).accounts
     assert (account.paused.reason, account.paused.detail, account.paused.until_ms) == ("operator", "new key", None)
     assert command("resume", QUEUE) == 0
@@ -45,7 +46,7 @@ def test_a_429_does_not_end_it(desk, governor):
     governor.take(QUEUE, 1)
     pause(desk.client, QUEUE)
     settle(governor, Settlement(health="quota", retry_after_s=0.0, messages=[[1, "back"]]))
-    assert governor.take(QUEUE, 1).wait_ms == BLOCKED
+    assert governor.take(QUEUE, 1).state is State.PAUSED
 
 
 def test_events_held_aside(desk, governor):

@@ -252,7 +252,7 @@ class TestDuplicates:
         grant.envelopes[0].duplicate_of = "event-0"
         report = delivery(account("mytracker"), Server(Answer(200, {}, b'{"message": "OK"}'))).deliver(grant)
         assert report.settlement.delivered == 1
-        assert json.loads(report.settlement.encode())["delivered"] == 1
+        assert report.settlement.named()["delivered"] == 1
 
     def test_before_everything_else(self) -> None:
         """A duplicate is dropped even if it is invalid: its twin says so already."""
@@ -312,7 +312,7 @@ class TestVerdicts:
         report = judged(Verdict(Outcome.DELIVERED, status=200))
         assert report.fates == [Fate("delivered", "delivered")]
         assert (report.settlement.health, report.settlement.delivered) == ("ok", 1)
-        assert report.settlement.encode() == ""
+        assert report.settlement.named() == {}
 
     def test_result_of_a_write_is_dropped(self) -> None:
         """What an answer to a write says of a person goes no further."""
@@ -623,7 +623,7 @@ class TestBatches:
         report, server = self.deliver(logins(20))
         assert len(server.requests) == 1
         assert len(json.loads(server.requests[0].body or b"")) == 20
-        assert (report.settlement.delivered, report.settlement.encode()) == (20, "")
+        assert (report.settlement.delivered, report.settlement.named()) == (20, {})
 
     def test_unfit_events_do_not_travel(self) -> None:
         """A dead event in a batch is left out; the others are sent without it."""

@@ -69,7 +69,7 @@ class TestAnything:
         """Whatever lies in a queue comes to an end, and its settlement is JSON that Redis takes."""
         report: Report = delivery(account(), Server()).deliver(grant_of(raw))
         assert report.fates[0].kind in ("delivered", "dead")
-        assert "\n" not in report.settlement.encode()
+        assert "\n" not in json.dumps(report.settlement.named())
 
     @settings(deadline=None, database=None)
     @given(
@@ -188,16 +188,16 @@ class TestState:
 class TestSettlement:
     def test_empty_for_the_common_case(self) -> None:
         """One healthy answer for all needs no words."""
-        assert Settlement(delivered=20).encode() == ""
+        assert Settlement(delivered=20).named() == {}
 
     def test_healthy_but_nothing_recorded(self) -> None:
         """A healthy answer that recorded nothing is not the common case."""
-        assert json.loads(Settlement().encode())["health"] == "ok"
+        assert Settlement().named()["health"] == "ok"
 
     @pytest.mark.parametrize("health", ["fail", "quota", "refused", "unknown", "none"])
     def test_unhealthy(self, health: Any) -> None:
         """Any other answer is told, even if no message is."""
-        assert json.loads(Settlement(health=health).encode())["health"] == health
+        assert Settlement(health=health).named()["health"] == health
 
     def test_put_back(self) -> None:
         """A grant that was not sent goes back as it was, uncharged."""

@@ -1,0 +1,1 @@
+"""What is in Redis, for producers, workers and operators alike."""

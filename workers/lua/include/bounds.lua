@@ -1,0 +1,13 @@
+-- Bounds of one TAKE (ADR 22).
+
+-- Messages that it looks at behind the front, to fill a batch or to sort out what is not due.
+local LOOK_AHEAD = 200
+-- After so many messages it forms no further grant.
+local MOST_LOOKS = 1000
+-- Messages that it rewrites or moves, each up to 40 us: of dead workers, of a run of failures that
+-- is over, not due yet.
+local PART = 100
+-- Keys and tombstones that it clears away.
+local SWEPT = 20
+-- Messages that it has looked at so far.
+local looks = 0

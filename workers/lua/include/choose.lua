@@ -1,0 +1,48 @@
+-- choose(): takes out the messages of the next request: { raws, sibling, group }. A half of a
+-- refused batch goes first, then what is queued, then what is held aside.
+-- Returns nil and an answer as refuse() does if there is nothing. O(LOOK_AHEAD messages).
+-- Settings: batch_max.
+
+-- @include account
+-- @include admit
+-- @include bounds
+-- @include due
+-- @include sorted
+
+-- One message from the front, passing by those that are not due.
+local function pop_one()
+  for i = 1, 4 do
+    for _ = 1, PART do
+      local raw = redis.call('RPOP', KEY.LISTS[i])
+      if not raw then break end
+      looks = looks + 1
+      local at = not_due(raw)
+      if not at then return { raw } end
+      add_to(KEY.DELAYED, at, raw)
+    end
+  end
+end
+
+local function choose()
+  local half = redis.call('RPOP', KEY.GROUPS)
+  if half then
+    local unpacked = cmsgpack.unpack(half)
+    return { raws = unpacked.raws, sibling = unpacked.sibling, group = 1 }
+  end
+  local raws, filling_ms, due_ms
+  if settings.batch_max == 1 then
+    raws = pop_one()
+  else
+    -- @include batch
+    raws, filling_ms = take_batch()
+  end
+  if filling_ms then return nil, { 'state', 'filling', 'wait_ms', math.max(1, math.ceil(filling_ms)) } end
+  if not raws and account.fails > 0 then
+    -- @include held
+    raws, due_ms = take_held()
+  end
+  if raws then return { raws = raws, sibling = {}, group = 0 } end
+  if due_ms then return nil, { 'state', 'empty', 'due_ms', math.max(1, math.ceil(due_ms)) } end
+  -- It may have seen only messages that are not due: there may be others behind.
+  return nil, queued() == 0 and empty() or { 'state', 'more' }
+end

@@ -1,0 +1,50 @@
+-- put_back(grant): its messages go on, flagged: its worker died or was cut off. After the second
+-- crash they travel singly, after the last they are dead letters. O(messages).
+-- Settings: crashed_letter, max_crashes.
+
+-- @include dead
+-- @include flight
+-- @include halves
+
+-- No task runs for an event that killed its last worker: a note for a worker to tell of it.
+local function bury_crashed(raw, state)
+  bury(raw, state, settings.crashed_letter)
+  redis.call('HINCRBY', KEY.META, 'dead', 1)
+  redis.call('HSET', KEY.META, 'buried', (redis.call('HGET', KEY.META, 'buried') or '')
+    .. (header_text(raw, 'id') or '') .. ' ' .. (header_text(raw, 'task') or '') .. '\n')
+end
+
+-- The grant's own messages that go on, and whether they are to travel singly: after a second crash.
+local function survivors(grant)
+  local back, singly = {}, false
+  for i, raw in ipairs(grant.raws) do
+    if raw ~= MISSING then
+      local state = state_of(raw)
+      if state.first == 0 then state.first = grant.at + i - 1 end
+      state.crashes = state.crashes + 1
+      if grant.owners[i] == '' then state.duplicate = 1 end
+      if state.crashes >= settings.max_crashes then
+        bury_crashed(raw, state)
+      else
+        back[#back + 1] = with_state(raw, state)
+        singly = singly or state.crashes >= 2
+      end
+    end
+  end
+  return back, singly
+end
+
+local function put_back(grant)
+  local back, singly = survivors(grant)
+  local sibling = {}
+  for _, raw in ipairs(grant.sibling) do
+    if raw ~= MISSING then sibling[#sibling + 1] = raw end
+  end
+  if grant.group == 1 and #back > 0 and not singly then   -- a half of a batch stays a half
+    push_half(back, sibling)
+  else
+    for _, raw in ipairs(sibling) do back[#back + 1] = raw end
+    for i = #back, 1, -1 do to_front(back[i]) end
+  end
+  forget(grant.id)
+end

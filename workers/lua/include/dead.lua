@@ -1,0 +1,25 @@
+-- bury(raw, state, letter): makes a dead letter of a message. O(bytes).
+-- It carries its reason with it, as JSON text; a raw text that is no message is kept as it is. The
+-- event is over: its key is free, and nobody needs its tombstone.
+
+-- @include idempotency
+-- @include state
+
+local function release_key(raw)
+  local key = plain_header(raw, 'postback_key')
+  if not key then return end
+  local owner = redis.call('HGET', KEY.IDEM, key)
+  local first, tag = string.match(owner or '', '^(.+) %d+ (%S*)$')
+  if first and first == plain_header(raw, 'id') and tag == tag_of(raw) then
+    redis.call('HDEL', KEY.IDEM, key)
+    redis.call('ZREM', KEY.IDEM_ENDS, key)
+  end
+end
+
+local function bury(raw, state, letter)
+  release_key(raw)
+  local dead = with_header(with_state(raw, state), 'postback_dead', letter) or raw
+  redis.call('LPUSH', KEY.DEAD, dead)
+  if KEY.NOTICES then redis.call('LPUSH', KEY.NOTICES, dead) end
+  redis.call('ZREM', KEY.REVOKED, plain_header(raw, 'id') or '')
+end

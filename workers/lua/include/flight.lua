@@ -1,0 +1,20 @@
+-- Grants in flight. A grant is { at: us, raws: own messages, owners: for each the id of the event
+-- that owns its idempotency key or '', sibling: messages of the other half, group: 1 for a half }.
+
+-- @include clock
+-- @include keys
+
+-- Stands in a grant for a message that RECONCILE did not find: SETTLE counts a grant's messages.
+local MISSING = 'postback:missing'
+
+-- The grant of an id that is in flight. One whose messages are gone has none.
+local function grant_of(id)
+  local packed = redis.call('HGET', KEY.UNACKED, id)
+  return packed and cmsgpack.unpack(packed) or { at = now_us, raws = {}, owners = {}, sibling = {} }
+end
+
+-- The last step for a grant: should anything above fail, its lease brings its messages back.
+local function forget(id)
+  redis.call('HDEL', KEY.UNACKED, id)
+  redis.call('ZREM', KEY.FLIGHT, id)
+end
