@@ -22,7 +22,7 @@ ACCOUNTS: Final = "postback.accounts"
 WORKERS: Final = "postback.workers"
 #: zset: id of an event that was revoked -> when (ms); see ADR 23.
 REVOKED: Final = "postback.revoked"
-#: zset: ``keys`` -> format of the keys, recorded by workers; see ``postback/wire.py``.
+#: zset: ``keys`` -> format of the keys, recorded by workers; see ``postback/wire/formats.py``.
 FORMAT: Final = "postback.format"
 
 #: Celery's own keys of results, each followed by the task's id

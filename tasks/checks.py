@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from postback.wire import MESSAGE_FORMAT
+from postback.wire.formats import MESSAGE_FORMAT
 
 #: Longest id or name, longest other text, in characters.
 MAX_SHORT: Final = 255

@@ -14,7 +14,7 @@ import orjson
 
 from postback.compression import inflate
 from postback.payload import MAX_MESSAGE_BYTES
-from postback.wire import MESSAGE_FORMAT_HEADER
+from postback.wire.formats import MESSAGE_FORMAT_HEADER
 from tasks.checks import (
     MAX_SHORT,
     MAX_TEXT,

@@ -9,8 +9,9 @@ import redis
 from celery import bootsteps
 from celery.platforms import EX_FAILURE
 
-from postback import keys, wire
+from postback import keys
 from postback.errors import PostbackError
+from postback.wire import formats
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class NewerKeyFormat(PostbackError):
             recorded: The format that stands in Redis.
         """
         super().__init__(
-            f"the keys in Redis have format {recorded}, and this worker reads format {wire.KEY_FORMAT}: "
+            f"the keys in Redis have format {recorded}, and this worker reads format {formats.KEY_FORMAT}: "
             "start a newer version of Postback"
         )
         self.recorded = recorded
@@ -39,9 +40,9 @@ def record_key_format(client: redis.Redis) -> None:
         redis.RedisError: Redis is away, or refuses it.
     """
     # GT: of two workers that start at once the newer one's number stays.
-    client.zadd(keys.FORMAT, {wire.KEY_FORMAT_MEMBER: wire.KEY_FORMAT}, gt=True)
-    recorded: Any = client.zscore(keys.FORMAT, wire.KEY_FORMAT_MEMBER)
-    if recorded is not None and recorded > wire.KEY_FORMAT:
+    client.zadd(keys.FORMAT, {formats.KEY_FORMAT_MEMBER: formats.KEY_FORMAT}, gt=True)
+    recorded: Any = client.zscore(keys.FORMAT, formats.KEY_FORMAT_MEMBER)
+    if recorded is not None and recorded > formats.KEY_FORMAT:
         raise NewerKeyFormat(int(recorded))
 
 

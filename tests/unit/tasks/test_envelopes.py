@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from postback.payload import MAX_MESSAGE_BYTES
-from postback.wire import MESSAGE_FORMAT
+from postback.wire.formats import MESSAGE_FORMAT
 from tasks.envelopes import MAX_NESTING, open_envelope
 from tasks.signatures import MAX_DEPTH, MAX_SIGNATURES, Followers
 from tests.unit.tasks.fakes import message

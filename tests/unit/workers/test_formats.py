@@ -9,7 +9,8 @@ import fakeredis
 import pytest
 import redis
 
-from postback import keys, wire
+from postback import keys
+from postback.wire import formats
 from workers.formats import NewerKeyFormat, format_step, record_key_format
 
 
@@ -19,7 +20,7 @@ def client() -> redis.Redis:
 
 
 def recorded(client: redis.Redis) -> Any:
-    return client.zscore(keys.FORMAT, wire.KEY_FORMAT_MEMBER)
+    return client.zscore(keys.FORMAT, formats.KEY_FORMAT_MEMBER)
 
 
 class Consumer:
@@ -43,28 +44,28 @@ def start(client: redis.Redis) -> Consumer:
 def test_first_worker(client: redis.Redis) -> None:
     """Where no format is recorded, a worker records its own."""
     record_key_format(client)
-    assert recorded(client) == wire.KEY_FORMAT
+    assert recorded(client) == formats.KEY_FORMAT
 
 
 def test_older_record(client: redis.Redis) -> None:
     """A worker raises the number of an older one."""
-    client.zadd(keys.FORMAT, {wire.KEY_FORMAT_MEMBER: wire.KEY_FORMAT - 1})
+    client.zadd(keys.FORMAT, {formats.KEY_FORMAT_MEMBER: formats.KEY_FORMAT - 1})
     record_key_format(client)
-    assert recorded(client) == wire.KEY_FORMAT
+    assert recorded(client) == formats.KEY_FORMAT
 
 
 def test_newer_record(client: redis.Redis) -> None:
     """A newer format is an error that says both numbers, and stays recorded."""
-    newer = wire.KEY_FORMAT + 1
-    client.zadd(keys.FORMAT, {wire.KEY_FORMAT_MEMBER: newer})
-    with pytest.raises(NewerKeyFormat, match=f"format {newer}, and this worker reads format {wire.KEY_FORMAT}"):
+    newer = formats.KEY_FORMAT + 1
+    client.zadd(keys.FORMAT, {formats.KEY_FORMAT_MEMBER: newer})
+    with pytest.raises(NewerKeyFormat, match=f"format {newer}, and this worker reads format {formats.KEY_FORMAT}"):
         record_key_format(client)
     assert recorded(client) == newer
 
 
 def test_the_worker_ends(client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
     """Then the worker's start ends it with 1 and one sentence, and it consumes no queue any more."""
-    client.zadd(keys.FORMAT, {wire.KEY_FORMAT_MEMBER: wire.KEY_FORMAT + 1})
+    client.zadd(keys.FORMAT, {formats.KEY_FORMAT_MEMBER: formats.KEY_FORMAT + 1})
     consumer = Consumer()
     with pytest.raises(SystemExit) as ended:
         format_step(client).start(None, consumer)  # type: ignore[arg-type]
