@@ -133,6 +133,7 @@ _OTHER_HEADERS: Final[Mapping[str, Rule]] = {
     "argsrepr": is_text,
     "kwargsrepr": is_text,
     "compression": is_short,
+    "postback_key": is_short,
     MESSAGE_FORMAT_HEADER: is_known_format,
 }
 _PROPERTIES: Final[Mapping[str, Rule]] = {

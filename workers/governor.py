@@ -103,7 +103,7 @@ class Taken:
         grants: Each is one request to send.
         state: Why it brought no more.
         wait_ms: How long that lasts: of a pause that ends by itself, of a spent quota, of a batch that fills; else None.
-        due_ms: With :attr:`State.EMPTY`: milliseconds until something that waits becomes due; None if nothing does.
+        due_ms: Where it is empty: milliseconds until something that waits becomes due; None if nothing does.
         pause: What became of the account's pause, if this call is the one that is told.
     """
 

@@ -92,7 +92,7 @@ def _taken_grant(values: dict[str, Any]) -> TakenGrant:
 
 @cache
 def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
-    """KEYS of every account script: the one place in Python that says their order, as ``include/keys.lua`` does in Lua.
+    """KEYS of every account script: the one place in Python that says their order, as ``workers/lua/include/keys.lua`` does in Lua.
 
     Args:
         queue: The account's.

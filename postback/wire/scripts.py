@@ -1,6 +1,6 @@
 """Lua scripts: one file per operation, joined with what it includes, and run by their SHA.
 
-A line ``-- @include name`` stands for the file ``include/name.lua`` beside the script, if that is not in sight already.
+A line ``-- @include name`` stands for the file of that name in the folder ``include`` beside the script, if that is not in sight already.
 A line that is indented stands in a function, and so does what it includes. Redis makes every function anew in each run of
 a script, but those in a rare one only when that one runs.
 """

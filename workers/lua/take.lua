@@ -60,7 +60,7 @@ end
 
 -- The id of the event that owns a message's idempotency key; '' if there is none, or it is its own.
 local function owner_of(raw)
-  if not plain_header(raw, 'postback_key') then return '' end
+  if not key_of(raw) then return '' end
   -- @include idempotency
   return claim_key(raw, settings.dedup_ms)
 end

@@ -6,7 +6,7 @@
 -- @include state
 
 local function release_key(raw)
-  local key = plain_header(raw, 'postback_key')
+  local key = key_of(raw)
   if not key then return end
   local owner = redis.call('HGET', KEY.IDEM, key)
   local first, tag = string.match(owner or '', '^(.+) %d+ (%S*)$')

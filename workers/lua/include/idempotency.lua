@@ -12,7 +12,7 @@ end
 
 -- The id of the event that owns this one's key; '' if this message owns it, or claims it now.
 local function claim_key(raw, dedup_ms)
-  local key = plain_header(raw, 'postback_key')
+  local key = key_of(raw)
   local id = key and plain_header(raw, 'id') or ''
   if id == '' then return '' end
   local tag = tag_of(raw)

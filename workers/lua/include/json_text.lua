@@ -2,14 +2,20 @@
 -- {}: its headers are read and spliced as text. The walk takes no like-named key inside a string or
 -- a nested object for the one that is looked for. O(bytes).
 
--- Position of the closing quote of the string that opens at `from`, or nil.
+-- Position of the closing quote of the string that opens at `from`, or nil. A plain search for quotes
+-- is many times as fast as one for a class; one is escaped if an odd number of backslashes stands
+-- before it.
 local function skip_string(raw, from)
-  local at = from + 1
+  local hit = from
   for _ = 1, #raw do
-    local hit = string.find(raw, '["\\]', at)
+    hit = string.find(raw, '"', hit + 1, true)
     if not hit then return nil end
-    if string.byte(raw, hit) == 34 then return hit end
-    at = hit + 2
+    local escaped = false
+    for at = hit - 1, from + 1, -1 do
+      if string.byte(raw, at) ~= 92 then break end
+      escaped = not escaped
+    end
+    if not escaped then return hit end
   end
 end
 

@@ -28,6 +28,12 @@ local function plain_header(raw, name)
   return string.match(raw, '^%s*:%s*"([^"\\]*)"', from + #quoted) or header_text(raw, name)
 end
 
+-- The idempotency key, or nil. The SDK's have 64 characters.
+local function key_of(raw)
+  local key = plain_header(raw, 'postback_key')
+  return key and key ~= '' and #key <= 255 and key or nil
+end
+
 local function task_of(raw) return plain_header(raw, 'task') or '?' end
 
 local function priority_list(raw)
