@@ -76,23 +76,26 @@ def facts(command: str, taken_s: float) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--only", nargs="*", choices=LINES, default=list(LINES))
+    parser.add_argument("--only", nargs="+", choices=LINES, default=[])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual events, to try a script out")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "RESULTS.md")
+    parser.add_argument("--out", type=Path, help="default: RESULTS.md, if all lines are measured")
     options = parser.parse_args(argv)
     contestants.install()
     begun = time.monotonic()
     table: list[str] = []
-    for name in options.only:
+    for name in options.only or LINES:
         line = LINES[name]
         for row in rows(line, measured(line, options.rounds, options.scale)):
             table.append(row)
             print(row, flush=True)
+    out: Path | None = options.out or (None if options.only else ROOT / "benchmarks" / "RESULTS.md")
+    if not out:
+        return
     command = "python -m benchmarks " + shlex.join(sys.argv[1:] if argv is None else argv)
     text = HEADER.format(rounds=options.rounds, facts="\n".join(facts(command, time.monotonic() - begun)))
-    options.out.write_text(text + "\n".join(table) + "\n")
-    print(f"written to {options.out}")
+    out.write_text(text + "\n".join(table) + "\n")
+    print(f"written to {out}")
 
 
 if __name__ == "__main__":

@@ -85,16 +85,18 @@ def rows(line: Line, samples: Sequence[Sample]) -> Iterator[str]:
         values.setdefault((sample.quantity, sample.who), []).append(sample.value)
     title = line.title
     for (quantity, who), measured in values.items():
-        ours = values.get((quantity, POSTBACK.name))
-        ratio = verdict = ""
-        if ours and not who.startswith(POSTBACK.name):
-            ratios = [our / rival for our, rival in zip(ours, measured, strict=False) if rival]
-            median = statistics.median(ratios)
-            ratio = spread(ratios, " ×")
-            verdict = "ahead" if (median >= 1) == quantity.more_is_better else "**behind**"
         goals = [goal for goal in line.goals if goal.quantity == quantity and (goal.against or goal.who) == who]
+        is_rival = not who.startswith(POSTBACK.name)
+        ratios = []
+        if is_rival or any(goal.against for goal in goals):
+            ours = values.get((quantity, POSTBACK.name), [])
+            ratios = [our / rival for our, rival in zip(ours, measured, strict=False) if rival > 0]
+        ratio = spread(ratios, " ×") if ratios else ""
+        verdict = ""
+        if is_rival and ratios:
+            verdict = "ahead" if (statistics.median(ratios) >= 1) == quantity.more_is_better else "**behind**"
         for goal in goals:
-            value = median if goal.against else statistics.median(measured)
+            value = statistics.median(ratios if goal.against else measured)
             verdict = ", ".join(filter(None, (verdict, "reached" if goal.reached(value) else "**missed**")))
         goal_text = ", ".join(map(str, goals))
         yield f"| {title} | {quantity.name} | {who} | {spread(measured)} | {ratio} | {goal_text} | {verdict} |"

@@ -138,6 +138,16 @@ LINES: Final = (
     Line("latency", "the producer's call to the wire, idle", latency, (Goal(P99_MS, 10),)),
     Line("start", "start, one account unless it says more", start, (Goal(START_S, 3, LARGE.name),)),
     Line("enqueueing", "enqueueing, `send_many` unless it says otherwise", enqueueing),
-    Line("million", f"{WAITING:,} waiting", million, (Goal(ENQUEUED, 20_000), Goal(BYTES, 1_000))),
+    Line(
+        "million",
+        f"{WAITING:,} waiting",
+        million,
+        (
+            Goal(ENQUEUED, 20_000),
+            Goal(BYTES, 1_000),
+            Goal(RATE, 0.95, against=FEW.name),
+            Goal(MEMORY, 1.1, against=FEW.name),
+        ),
+    ),
     Line("crash", f"a killed worker's events, lease of {LEASE_S} s", crash, (Goal(BACK_S, 1),)),
 )
