@@ -9,6 +9,7 @@ import argparse
 import os
 import platform
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual events, to try a script out")
     parser.add_argument("--out", type=Path, help="default: RESULTS.md, if all lines are measured")
     options = parser.parse_args(argv)
+    # Stopped in the middle, it takes its servers and workers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     contestants.install()
     begun = time.monotonic()
     table: list[str] = []

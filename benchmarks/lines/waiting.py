@@ -28,6 +28,8 @@ LARGE: Final = replace(POSTBACK, name="Postback, 10,000 accounts")
 #: Events that wait; ``make bench MILLION=1000000`` for the whole of it.
 WAITING: Final = int(os.environ.get("MILLION") or 100_000)
 FEW: Final = replace(POSTBACK, name="Postback, 5,000 waiting")
+#: How many of them are delivered, to see at which rate.
+DRAINED: Final = 5_000
 DELAY: Final = replace(POSTBACK, name="Postback, `.delay()`", enqueue="enqueue")
 #: Seconds of idleness that are measured, and those before.
 IDLE_S: Final = 10.0
@@ -93,12 +95,12 @@ def enqueueing(scale: float) -> Iterator[Sample]:
 
 def million(scale: float) -> Iterator[Sample]:
     """A long queue: how fast it fills, how large it is, and what it does to a worker."""
-    for contestant, waiting in ((POSTBACK, int(WAITING * scale)), (FEW, 5_000)):
+    for contestant, waiting in ((POSTBACK, max(DRAINED, int(WAITING * scale))), (FEW, DRAINED)):
         with Arena() as arena:
             before = arena.use().memory_bytes
             seconds = arena.enqueue(contestant, waiting)
             bytes_each = (arena.use().memory_bytes - before) / waiting
-            result = arena.drain(contestant, 5_000, of=waiting)
+            result = arena.drain(contestant, DRAINED, of=waiting)
         yield Sample(ENQUEUED, contestant.name, (waiting - 1) / seconds)
         yield Sample(BYTES, contestant.name, bytes_each)
         yield Sample(RATE, contestant.name, result.events_per_s)
