@@ -42,8 +42,8 @@ count. How and why: [ADR 26](../docs/adr/0026-what-is-measured.md).
 """
 
 
-def measured(line: Line, rounds: int, scale: float) -> list[Sample]:
-    """All samples of a line; a void round is repeated."""
+def measured(line: Line, rounds: int, scale: float, voids: list[str]) -> list[Sample]:
+    """All samples of a line; a void round is repeated, and ``voids`` gets its reason."""
     samples: list[Sample] = []
     for number in range(rounds):
         for attempt in range(REPEATS + 1):
@@ -51,14 +51,15 @@ def measured(line: Line, rounds: int, scale: float) -> list[Sample]:
                 samples += list(line.measure(scale))
                 break
             except Void as void:
-                print(f"{line.name}: round {number + 1} is void: {void}", flush=True)
+                voids.append(f"{line.name}, round {number + 1}: {void}")
+                print(f"void: {voids[-1]}", flush=True)
                 if attempt == REPEATS:
                     raise
         print(f"{line.name}: round {number + 1} of {rounds}", flush=True)
     return samples
 
 
-def facts(command: str, taken_s: float) -> Iterator[str]:
+def facts(command: str, taken_s: float, voids: Sequence[str]) -> Iterator[str]:
     """What the figures depend on."""
     with RedisServer() as server:
         redis_version = server.client().info("server")["redis_version"]
@@ -66,6 +67,7 @@ def facts(command: str, taken_s: float) -> Iterator[str]:
     model = next((line.partition(": ")[2] for line in cpuinfo.splitlines() if line.startswith("model name")), "")
     yield f"- Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {taken_s / 60:.0f} minutes"
     yield f"- Command: `{command}`"
+    yield from (f"- Void and repeated: {void}" for void in voids)
     yield f"- Machine: {os.cpu_count()} × {model or platform.machine()}, {platform.system()} {platform.release()}"
     yield f"- Provider: {Provider.name()}; Redis {redis_version}; Python {platform.python_version()}"
     ours = ", ".join(f"{name} {version(name)}" for name in ("celery", "kombu", "redis", "urllib3", "hiredis"))
@@ -87,16 +89,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     contestants.install()
     begun = time.monotonic()
     table: list[str] = []
+    voids: list[str] = []
     for name in options.only or LINES:
         line = LINES[name]
-        for row in rows(line, measured(line, options.rounds, options.scale)):
+        for row in rows(line, measured(line, options.rounds, options.scale, voids)):
             table.append(row)
             print(row, flush=True)
     out: Path | None = options.out or (None if options.only else ROOT / "benchmarks" / "RESULTS.md")
     if not out:
         return
     command = "python -m benchmarks " + shlex.join(sys.argv[1:] if argv is None else argv)
-    text = HEADER.format(rounds=options.rounds, facts="\n".join(facts(command, time.monotonic() - begun)))
+    text = HEADER.format(rounds=options.rounds, facts="\n".join(facts(command, time.monotonic() - begun, voids)))
     out.write_text(text + "\n".join(table) + "\n")
     print(f"written to {out}")
 

@@ -1,7 +1,7 @@
 """Every Redis key that Postback uses, built in this one module.
 
-A *queue* is an account's list of Celery messages, ``<provider>.<account>``. All that an account needs stands beside it under the same name with
-a suffix, so that ``KEYS tgtrack.main*`` in a console shows one account whole.
+A *queue* is an account's list of Celery messages, ``<provider>.<account>``. The account's other keys have the
+same name with a suffix, so that ``KEYS tgtrack.main*`` in a console shows the whole account.
 """
 
 from __future__ import annotations
@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-#: kombu's separator between a queue's name and a priority step (``kombu.transport.redis.Channel.sep``).
+#: kombu's separator between a queue's name and a priority step
+#: (``kombu.transport.redis.Channel.sep``).
 PRIORITY_SEPARATOR: Final = "\x06\x16"
 #: kombu's priority steps, the most urgent first; step 0 is the plain name.
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
 
-#: hash: ``<provider>.<account>`` -> JSON that the provider's workers announce (limits and the time; never a credential).
+#: hash: ``<provider>.<account>`` -> JSON that the provider's workers announce: limits and the
+#: time, never a credential.
 ACCOUNTS: Final = "postback.accounts"
 #: hash: worker node name -> JSON heartbeat.
 WORKERS: Final = "postback.workers"
 #: zset: id of an event that was revoked -> when (ms); see ADR 23.
 REVOKED: Final = "postback.revoked"
+#: zset: ``keys`` -> format of the keys, recorded by workers; see ``postback/wire.py``.
+FORMAT: Final = "postback.format"
 
 #: Celery's own keys of results, each followed by the task's id
 #: (``BaseKeyValueStoreBackend.task_keyprefix``).
@@ -37,7 +41,7 @@ def dead(provider: str) -> str:
 
 
 def dead_notices(provider: str) -> str:
-    """list: dead letters of which the application is still to be told, if there is a hook; the oldest at the right."""
+    """list: dead letters that the hook has not heard of, if there is one; the oldest at the right."""
     return f"{provider}.dead.notices"
 
 
@@ -67,7 +71,7 @@ def delayed(queue_name: str) -> str:
 
 
 def held(queue_name: str) -> str:
-    """zset: message that failed in the current run of failures -> time of its first grant (us, Redis clock)."""
+    """zset: message that failed in the current run of failures -> its first grant (us, Redis clock)."""
     return f"{queue_name}.held"
 
 
@@ -97,7 +101,7 @@ def unacked(queue_name: str) -> str:
 
 
 def idempotency(queue_name: str) -> str:
-    """hash: idempotency key (sha256) -> ``<id> <end ms> <delivery tag>`` of the message that owns it."""
+    """hash: idempotency key (sha256) -> ``<id> <end ms> <delivery tag>`` of its owner, a message."""
     return f"{queue_name}.idem"
 
 

@@ -1,6 +1,7 @@
-"""What a part of a message must be, so that Celery, kombu and we can read it. A rule returns the end of a sentence, or nothing.
+"""What a part of a message must be, so that Celery, kombu and we can read it.
 
-A part that is absent or null always passes: Celery writes most of them as null.
+A rule returns the end of a sentence, or nothing. A part that is absent or null always passes: Celery writes most of
+them as null.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from postback.wire import MESSAGE_FORMAT
 
 #: Longest id or name, longest other text, in characters.
 MAX_SHORT: Final = 255
@@ -45,7 +48,10 @@ def is_utf8(text: str) -> bool:
 
 
 def is_nested(value: Any, most: int) -> bool:
-    """Whether lists and objects lie deeper in one another than ``most`` levels. Without recursion, so that it holds for any depth."""
+    """Whether lists and objects are nested deeper than ``most`` levels.
+
+    It does not recurse, so any depth can be asked about.
+    """
     level = [value]
     for _ in range(most + 1):
         level = [
@@ -73,13 +79,13 @@ def is_moment(value: Any) -> str:
 
 def is_number(value: Any) -> str:
     """Seconds."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
+    fits = value.__class__ in (int, float) and 0 <= value <= MAX_NUMBER
     return "" if fits else "must be a number, 0 or more"
 
 
 def is_count(value: Any) -> str:
     """How many of something."""
-    return "" if isinstance(value, int) and not is_number(value) else "must be a whole number, 0 or more"
+    return "" if value.__class__ is int and 0 <= value <= MAX_NUMBER else "must be a whole number, 0 or more"
 
 
 def is_priority(value: Any) -> str:
@@ -91,7 +97,7 @@ def is_priority(value: Any) -> str:
 
 def is_flag(value: Any) -> str:
     """True or false."""
-    return "" if isinstance(value, bool) else "must be true or false"
+    return "" if value is True or value is False else "must be true or false"
 
 
 def is_object(value: Any) -> str:
@@ -106,8 +112,17 @@ def is_list(value: Any) -> str:
 
 def is_pair_of_seconds(value: Any) -> str:
     """Celery's two time limits, each of which may be null."""
-    fits = isinstance(value, list) and len(value) == 2 and not any(broken(is_number, one) for one in value)
-    return "" if fits else "must be two numbers of seconds"
+    if isinstance(value, list) and len(value) == 2:
+        hard, soft = value
+        if not broken(is_number, hard) and not broken(is_number, soft):
+            return ""
+    return "must be two numbers of seconds"
+
+
+def is_known_format(value: Any) -> str:
+    """A format of messages that this worker reads."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MESSAGE_FORMAT
+    return "" if fits else f"must be from 1 to {MESSAGE_FORMAT}, the newest format that this worker reads"
 
 
 def nothing_but(*allowed: str) -> Rule:
@@ -117,7 +132,10 @@ def nothing_but(*allowed: str) -> Rule:
 
 
 def moment(text: object) -> float | None:
-    """An ISO 8601 time in seconds of the epoch; None if it is none. A time without a zone is UTC, as Celery sends it."""
+    """An ISO 8601 time in seconds of the epoch; None if it is none.
+
+    A time without a zone is UTC, as Celery sends it.
+    """
     if not isinstance(text, str) or len(text) > MAX_SHORT:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reading what lies in a queue, which anybody may have written: a message with its delivery state, or why it is none."""
+"""Reads a queue entry, which anybody may have written: a message and its state, or why it is none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ import orjson
 
 from postback.compression import inflate
 from postback.payload import MAX_MESSAGE_BYTES
+from postback.wire import MESSAGE_FORMAT_HEADER
 from tasks.checks import (
+    MAX_SHORT,
+    MAX_TEXT,
     Rule,
     is_count,
     is_flag,
+    is_known_format,
     is_list,
     is_moment,
     is_nested,
@@ -27,25 +31,28 @@ from tasks.checks import (
     is_short,
     is_text,
     moment,
-    nothing_but,
 )
 from tasks.signatures import Followers, Unfit
 
 #: Milliseconds of the epoch in the year 5138: whatever is later is no time.
 LATEST_MS: Final = 10**14
-#: Longest delivery state, in characters, and most digits of a number in it: microseconds of that year have as many.
+#: Longest delivery state, in characters, and most digits of a number in it. Microseconds of the
+#: year 5138 have so many.
 MAX_STATE: Final = 400
 MAX_DIGITS: Final = 17
-#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``state_of`` in ``workers/lua/common.lua``.
+#: Largest number of requests, crashes, polls of one event; longest age in ms. The scripts'
+#: ``state_of`` in ``workers/lua`` has the same bounds.
 MAX_COUNTED: Final = 100_000
 MAX_AGE_MS: Final = 400 * 86_400_000
 #: A first grant lies at most so far in the future, in microseconds: clocks differ.
 MAX_AHEAD_US: Final = 86_400_000_000
 
-#: How deep lists and objects may lie in one another, in a message and again in its body. An event's own bound is lower.
+#: How deep lists and objects may be nested in a message, and again in its body. An event's own
+#: bound is lower.
 MAX_NESTING: Final = 200
 
-#: So many digits in a row, found after :data:`ANY_DIGIT`, may be an integer beyond 64 bits. A regular expression takes seven times as long.
+#: So many digits in a row may be an integer beyond 64 bits. The text is translated with
+#: :data:`ANY_DIGIT` first; a regular expression takes seven times as long.
 LONG_NUMBER: Final = b"0" * 19
 #: Every digit as a 0.
 ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -53,7 +60,7 @@ ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
-    """What earlier deliveries of a message left in its header ``postback`` (written by the scripts, read here)."""
+    """What earlier deliveries left in a message's header ``postback``. The scripts write it."""
 
     #: Attempts used up so far.
     attempts: int = 0
@@ -74,9 +81,10 @@ class DeliveryState:
 
     @classmethod
     def parse(cls, text: object) -> DeliveryState:
-        """Read ``attempts=2 first=1732240000000000 duplicate=1``; anything else counts as no state, as the scripts have it.
+        """Read ``attempts=2 first=1732240000000000 duplicate=1``.
 
-        Anybody may write it: a number outside its range is dropped.
+        As in the scripts, anything else counts as no state. Anybody may write it, so a number outside its range is
+        dropped.
         """
         if not isinstance(text, str) or not text or len(text) > MAX_STATE:
             return UNTOUCHED
@@ -99,10 +107,13 @@ class DeliveryState:
         )
 
 
-#: Names of a message that the scripts read in its text. Each must stand there once, and plainly: what the scripts do not see, they do not count.
-_READ_BY_SCRIPTS: Final = tuple(
-    f'"{name}"'.encode() for name in ("postback", "postback_key", "id", "task", "eta", "priority", "delivery_tag")
-)
+#: Names of a message that the scripts read in its text. Each must stand there once and without
+#: escapes, since the scripts do not count what they do not see.
+_READ_BY_SCRIPTS: Final = (b'"headers"', b'"id"', b'"task"')
+#: The same of headers that few messages have.
+_READ_IF_THERE: Final = (("postback", b'"postback"'), ("postback_key", b'"postback_key"'))
+#: How a message begins if kombu wrote it.
+_BODY_FIRST: Final = b'{"body": "'
 #: How an ASCII character looks that hides behind an escape.
 _ESCAPED_ASCII: Final = b"\\u00"
 
@@ -123,21 +134,28 @@ _OTHER_HEADERS: Final[Mapping[str, Rule]] = {
     "argsrepr": is_text,
     "kwargsrepr": is_text,
     "compression": is_short,
+    MESSAGE_FORMAT_HEADER: is_known_format,
 }
-_EVERY_HEADER: Final = tuple({**_HEADERS, **_OTHER_HEADERS}.items())
-_PROPERTIES: Final[tuple[tuple[str, Rule], ...]] = (
-    ("correlation_id", is_short),
-    ("reply_to", is_short),
-    ("priority", is_priority),
-    ("delivery_info", is_object),
-    ("body_encoding", nothing_but("", "utf-8", "base64")),
-)
-_ENVELOPE: Final[tuple[tuple[str, Rule], ...]] = (
-    ("content-type", nothing_but("application/json")),
-    ("content-encoding", nothing_but("utf-8", "utf8", "us-ascii", "ascii", "binary")),
-)
+_PROPERTIES: Final[Mapping[str, Rule]] = {
+    "correlation_id": is_short,
+    "reply_to": is_short,
+    "priority": is_priority,
+    "delivery_info": is_object,
+}
+_CONTENT_ENCODINGS: Final = ("utf-8", None, "", "utf8", "us-ascii", "ascii", "binary")
+_BODY_ENCODINGS: Final = ("base64", None, "", "utf-8")
+
+
+def _rules(parts: Mapping[str, Rule]) -> tuple[tuple[str, int, Rule], ...]:
+    """Rules with the length up to which ASCII text keeps them, -1 for no text: most parts are such text, and need no call."""
+    most_chars: dict[Rule, int] = {is_short: MAX_SHORT, is_text: MAX_TEXT}
+    return tuple((name, most_chars.get(rule, -1), rule) for name, rule in parts.items())
+
+
+_HEADER_RULES: Final = _rules({**_HEADERS, **_OTHER_HEADERS})
+_PROPERTY_RULES: Final = _rules(_PROPERTIES)
 #: What hangs on a message, in the third part of its body.
-_EMBEDDED: Final = frozenset({"callbacks", "errbacks", "chain", "chord"})
+_NO_FOLLOWERS: Final = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
 #: Links lead to accounts' queues and Celery's own only.
 FOLLOWERS: Final = Followers()
 
@@ -149,7 +167,8 @@ UNTOUCHED: Final = DeliveryState()
 class Envelope:
     """One message as it left its queue.
 
-    ``defect`` says in a few words why it is no event message; then only ``raw`` and what could be read of ``id`` and ``task`` count.
+    ``defect`` says in a few words why it is no event message. Then only ``raw`` counts, and ``id`` and ``task`` as far
+    as they could be read.
     """
 
     raw: bytes
@@ -175,11 +194,13 @@ class Envelope:
     def for_celery(self) -> dict[str, Any]:
         """The headers that Celery may see: checked ones, and none that it does not know."""
         headers = self.headers
-        shown = {name: headers[name] for name in _HEADERS if name in headers}
-        if self.expires is not None:
+        passed = dict(zip(_HEADERS, map(headers.get, _HEADERS), strict=True))
+        expires = self.expires
+        if expires is not None:
             # Celery's own reader knows fewer forms of a time.
-            shown["expires"] = datetime.fromtimestamp(self.expires, UTC).isoformat()
-        return {**shown, "id": self.id, "task": self.task}
+            passed["expires"] = datetime.fromtimestamp(expires, UTC).isoformat()
+        passed["id"], passed["task"] = self.id, self.task
+        return passed
 
     @property
     def enqueued_ms(self) -> int:
@@ -194,7 +215,7 @@ class Envelope:
 
     @property
     def wanted_ms(self) -> int:
-        """When it was last wanted: enqueued, due (``eta``) or replayed, whichever is latest (ms of the epoch); 0 if unknown."""
+        """When it was enqueued, due (``eta``) or replayed, the latest of these (ms of the epoch); else 0."""
         eta = moment(self.headers.get("eta"))
         replayed = self.headers.get("postback_replayed_at")
         return max(
@@ -211,20 +232,24 @@ class Envelope:
     @property
     def has_followers(self) -> bool:
         """Whether ``link``, ``link_error``, a chain or a chord hangs on it."""
-        return any(map(self.embed.get, ("callbacks", "errbacks", "chain", "chord")))
+        return any(map(self.embed.get, _NO_FOLLOWERS))
 
 
 def _parsed(raw: bytes) -> Any:
-    """A queue entry as JSON. orjson takes a third of the standard library's time, and this is a fifth of a busy worker's."""
+    """A queue entry as JSON. orjson takes a third of the standard library's time."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        # It is stricter: a lone surrogate, NaN. What Celery can read is a message, but only in UTF-8: the scripts read no other.
+        # orjson refuses a lone surrogate and NaN. Celery reads these, so we do. Without UTF-8
+        # it is no message: the scripts read nothing else.
         return json.loads(raw.decode())
 
 
 def _parsed_body(text: bytes) -> Any:
-    """A message's body as JSON: orjson where it reads just what the standard library reads, which is not so for integers beyond 64 bits."""
+    """A message's body as JSON.
+
+    orjson reads it where it reads the same as the standard library. It does not for integers beyond 64 bits.
+    """
     if LONG_NUMBER in text.translate(ANY_DIGIT):
         return json.loads(text)
     try:
@@ -259,13 +284,14 @@ def _open(envelope: Envelope, followers: Followers) -> None:
     if len(envelope.raw) > MAX_MESSAGE_BYTES:
         raise _Unfit(f"it has {len(envelope.raw)} bytes; a message has at most {MAX_MESSAGE_BYTES}")
     document = _parsed(envelope.raw)
-    _check_nesting(envelope.raw, document)
     if (
         not isinstance(document, dict)
         or not isinstance(document.get("headers"), dict)
         or not isinstance(document.get("properties"), dict)
     ):
         raise _Unfit("not a Celery message")
+    around = _around_body(envelope.raw)
+    _check_nesting(around, document)
     envelope.document = document
     headers: dict[str, Any] = document["headers"]
     task_id, task = headers.get("id"), headers.get("task")
@@ -274,28 +300,50 @@ def _open(envelope: Envelope, followers: Followers) -> None:
     if not envelope.id or not envelope.task:
         raise _Unfit("without a task name or an id")
     envelope.state = DeliveryState.parse(headers.get("postback"))
-    _check_names(envelope.raw)
-    for part, kind, rules in (
-        (headers, "header ", _EVERY_HEADER),
-        (document["properties"], "property ", _PROPERTIES),
-        (document, "", _ENVELOPE),
-    ):
-        for name, rule in rules:
-            value = part.get(name)
-            if value is not None and (sentence := rule(value)):
-                raise _Unfit(f"its {kind}`{name}` {sentence}")
+    _check_names(envelope.raw, around, headers)
+    _check_parts(headers, _HEADER_RULES, "header")
+    _check_parts(document["properties"], _PROPERTY_RULES, "property")
+    if document.get("content-type") != "application/json":
+        raise _Unfit("its `content-type` must be application/json")
+    if document.get("content-encoding") not in _CONTENT_ENCODINGS:
+        raise _Unfit("its `content-encoding` must be utf-8")
     _open_body(envelope, document, followers)
+
+
+def _check_parts(holder: dict[str, Any], rules: tuple[tuple[str, int, Rule], ...], kind: str) -> None:
+    get = holder.get
+    for name, most_chars, rule in rules:
+        value = get(name)
+        if value is None or (value.__class__ is str and len(value) <= most_chars and value.isascii()):
+            continue
+        if sentence := rule(value):
+            raise _Unfit(f"its {kind} `{name}` {sentence}")
+
+
+def _around_body(raw: bytes) -> bytes:
+    """The message's text without its body, if that comes first, as kombu writes it: each search in it takes time."""
+    if not raw.startswith(_BODY_FIRST):
+        return raw
+    end = raw.find(b'"', len(_BODY_FIRST))
+    return raw if raw[end - 1 : end] == b"\\" else raw[end:]
 
 
 def _check_nesting(text: bytes, value: Any) -> None:
     """Refuse what is nested deeper than every reader and writer bears; orjson alone reads 1,000 levels."""
-    if text.count(b"[") + text.count(b"{") > MAX_NESTING and is_nested(value, MAX_NESTING):
+    if len(text) <= 2 * MAX_NESTING or text.count(b"[") + text.count(b"{") <= MAX_NESTING:
+        return
+    if is_nested(value, MAX_NESTING):
         raise _Unfit(f"it is nested deeper than {MAX_NESTING} levels")
 
 
-def _check_names(raw: bytes) -> None:
+def _check_names(raw: bytes, around: bytes, headers: dict[str, Any]) -> None:
     """Refuse a message in which the scripts read other values than we do."""
-    if _ESCAPED_ASCII not in raw and not any(raw.count(name) > 1 for name in _READ_BY_SCRIPTS):
+    twice = False
+    for name in _READ_BY_SCRIPTS:
+        twice = twice or around.count(name) > 1
+    for header, name in _READ_IF_THERE:
+        twice = twice or (header in headers and around.count(name) > 1)
+    if not twice and _ESCAPED_ASCII not in around:
         return
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -314,8 +362,10 @@ def _open_body(envelope: Envelope, document: dict[str, Any], followers: Follower
     body: Any = document.get("body")
     if not isinstance(body, str):
         raise _Unfit("its body is no text")
-    encoded = document["properties"].get("body_encoding") == "base64"
-    body = base64.b64decode(body, validate=True) if encoded else body.encode()
+    encoding = document["properties"].get("body_encoding")
+    if encoding not in _BODY_ENCODINGS:
+        raise _Unfit("its property `body_encoding` must be base64 or utf-8")
+    body = base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
     compression = envelope.headers.get("compression")
     if compression:
         try:
@@ -329,9 +379,9 @@ def _open_body(envelope: Envelope, document: dict[str, Any], followers: Follower
     args, kwargs, embed = parts
     if args != [] or not isinstance(args, list):
         raise _Unfit("it has positional arguments")
-    if embed is not None and (not isinstance(embed, dict) or not embed.keys() <= _EMBEDDED):
-        raise _Unfit("what hangs on it is not what Celery writes")
-    if embed and any(part is not None for part in embed.values()):
+    if embed is not None and embed != _NO_FOLLOWERS:
+        if not isinstance(embed, dict) or not embed.keys() <= _NO_FOLLOWERS.keys():
+            raise _Unfit("what hangs on it is not what Celery writes")
         try:
             followers.check(embed)
         except Unfit as unfit:

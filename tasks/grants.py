@@ -78,6 +78,8 @@ class Grant:
     lease_end: float = 0.0
     #: Its request is on the wire, or was: it can no longer be put back as if nothing had been sent.
     sent: bool = False
+    #: What its task has decided. It is the settlement once all that hangs on its events is published (invariant I3).
+    decided: Settlement | None = None
     settlement: Settlement | None = None
 
     @property

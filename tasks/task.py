@@ -52,12 +52,16 @@ class DeliveryTask(Task[Any, Any]):
             raise Retry("the account is gone from the accounts file", exc=Delayed("account removed"))
         delivery = Delivery(account, PROVIDERS[account.provider], running.sender, running.scrub)
         report = delivery.deliver(grant)
-        grant.settlement = report.settlement
+        grant.decided = report.settlement
         if len(grant.envelopes) > 1:
             self._follow_up(grant, report)
         running.observe(grant, report)
+        if all(fate.kind in ("retry", "wait") for fate in report.fates):
+            # Nothing is published for what waits, and Celery calls no `after_return`: the acknowledgement settles it.
+            grant.settlement = grant.decided
         if grant.envelopes[0].duplicate_of == self.request.id and not self.ignore_result:
             # A second copy of a look-up that has its result: a result of its own would replace that.
+            grant.settlement = grant.decided
             raise Ignore
         return _told(report)
 
@@ -78,6 +82,7 @@ class DeliveryTask(Task[Any, Any]):
         if grant is None:
             return
         running = runtime.current()
+        grant.settlement = grant.settlement or grant.decided
         if grant.settlement is None or (status == states.FAILURE and not isinstance(retval, DeadLettered)):
             # The provider may have the event, but what hangs on it was not published: once more, and flagged.
             grant.settlement = unsettled(grant, running.account(grant.queue), ran=True)

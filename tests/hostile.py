@@ -42,6 +42,7 @@ HEADERS: Final = (
     "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "compression",
     "utc", "headers", "properties", "delivery_info", "reply_to", "callbacks", "args", "kwargs", "anything",
     "postback", "postback_at", "postback_key", "postback_size", "postback_dead", "postback_replayed_at",
+    "postback_format",
 )  # fmt: skip
 PROPERTIES: Final = (
     "correlation_id", "reply_to", "delivery_tag", "delivery_mode", "delivery_info", "priority", "body_encoding", "type",

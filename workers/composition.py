@@ -22,13 +22,15 @@ from tasks.grants import REGISTRY, Grant
 from tasks.signatures import Followers
 from workers import logs, process, rows, scripts, writes
 from workers.control import install_control
+from workers.formats import format_step
 from workers.http import RequestsSender
 from workers.inspection import install_active_queues
 from workers.metrics.measurements import Measurements
 from workers.notices import Notices, load_hook, notices_step
 from workers.watch import Watch
 
-#: Seconds to wait for Redis' reply to a script, and for a connection: both block the event loop, so they are short.
+#: Seconds to wait for Redis' reply to a script, and for a connection. Both block the event loop, so
+#: they are short.
 REPLY_S: Final = 3.0
 CONNECT_S: Final = 1.0
 
@@ -82,14 +84,14 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
     app.loader.override_backends = writes.BACKENDS
     app.conf.task_queues = account_queues(accounts.values())
-    # No queue needs an exchange, neither an account's nor a link's: nothing is bound in Redis for it.
+    # Neither an account's queue nor a link's needs an exchange: Redis gets no binding.
     app.amqp.default_exchange = DEFAULT_EXCHANGE  # type: ignore[misc]
     app.amqp.autoexchange = lambda name: DEFAULT_EXCHANGE  # type: ignore[assignment]
     task.register(app)
     install_active_queues()
     install_control(client())
     watch = Watch(settings, environ, provider, client(), closed, measurements.registry if measurements else None)
-    app.steps["consumer"].add(watch_step(watch))
+    app.steps["consumer"].update((format_step(client()), watch_step(watch)))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
         app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))

@@ -123,14 +123,17 @@ def on_closed(told: Callable[[Grant, Report], None]) -> None:
 
 
 def close_grant(grant_id: str) -> None:
-    """Celery is done with a message. Its task has settled the grant, unless Celery never ran it or our own code failed (invariant I3)."""
+    """Celery is done with a message. Its task has settled the grant, unless Celery never ran it, or something failed after it (invariant I3)."""
     grant = REGISTRY.get(grant_id)
     if grant is None or _process is None:
         return
+    if grant.settlement is None and not grant.sent:
+        grant.settlement = grant.decided
     if grant.settlement is not None:
         _process.governor.settle(grant)
     elif grant.sent or ended(grant.envelopes[0]):
-        _close(_process, grant, unsettled(grant, current_accounts().get(grant.queue)))
+        # What was sent may hang on something that could not be published: it is never taken for delivered.
+        _close(_process, grant, unsettled(grant, current_accounts().get(grant.queue), ran=grant.sent))
     else:
         _close(_process, grant, not_handed_over(grant, "it was discarded"))
 

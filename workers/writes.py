@@ -21,7 +21,7 @@ from postback import keys
 FIRST_WRITE: Final = f"redis.call('HDEL', '{keys.WORKERS}', '')\n"
 #: One command. KEYS: its key. ARGV: its name, its other arguments.
 COMMAND: Final = f"{FIRST_WRITE}return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
-#: A transaction. ARGV: how many commands; for each the number of its words, and these. Returns their replies.
+#: A transaction. ARGV: how many commands; for each the number of its words, and these.
 TRANSACTION: Final = f"""{FIRST_WRITE}local replies, at = {{}}, 2
 for number = 1, tonumber(ARGV[1]) do
   local last = at + tonumber(ARGV[at])
@@ -29,7 +29,7 @@ for number = 1, tonumber(ARGV[1]) do
   at = last + 1
 end
 return replies"""
-#: Commands that need memory, of those that kombu, Celery and this room send. In each the first argument is the only key.
+#: Commands that need memory, of those that kombu, Celery and this room send; the key comes first.
 REFUSABLE: Final = frozenset({"HSET", "INCRBY", "LPUSH", "RPUSH", "SADD", "SET", "SETEX", "ZADD"})
 
 

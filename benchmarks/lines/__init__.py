@@ -1,1 +1,1 @@
-"""The lines of the table, each in a module: DESIGN.md's section 6."""
+"""The lines of the table, each in a module."""

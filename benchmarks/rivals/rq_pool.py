@@ -3,7 +3,7 @@
 # ///
 """RQ: a pool of worker processes, one event at a time in each; every job runs in a fork of its own, as RQ recommends.
 
-Documents: docs/workers, "Running Multiple Workers: worker-pool".
+Documents: Workers, "Running Multiple Workers: worker-pool".
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from tests.stack import ROOT, Stack, Worker, until
 FAST: Final = "100000/second"
 SINGLES: Final = 1500
 BATCHED: Final = 1500
-#: Bytes that one retry, or one dead letter with the longest words of a provider, may add. docs/guides/delivery.md states them.
+#: Most bytes that one retry, or one dead letter, may add, as docs/guides/delivery.md states.
 RETRY_BYTES: Final = 500
 DEAD_LETTER_BYTES: Final = 4_000
 
@@ -258,8 +258,13 @@ def test_remote_control_hears(stack: Stack) -> None:
     fill(stack)
     stack.start_workers("tgtrack")
     control = Celery("operator", broker=stack.redis.url, set_as_current=False).control
-    control.broadcast("pause_account", arguments={"target": "tgtrack.main"})
-    until(lambda: stack.client().hget(keys.meta("tgtrack.main"), "paused") == "-1", 10, "paused")
+
+    def paused() -> bool:
+        # A worker subscribes a moment after it is ready, and what is published before is lost.
+        control.broadcast("pause_account", arguments={"target": "tgtrack.main"})
+        return stack.client().hget(keys.meta("tgtrack.main"), "paused") == "-1"
+
+    until(paused, 10, "paused", every_s=0.2)
 
 
 def test_a_worker_killed_at_the_limit(stack: Stack) -> None:

@@ -751,6 +751,13 @@ class TestUnsettled:
         assert (letter["reason"], letter["possible_duplicate"]) == ("revoked", False)
         assert settlement.health == "none"
 
+    @pytest.mark.parametrize("stamp", ["gold", ["silver", "gold"]])
+    def test_revoked_by_a_stamp(self, stamp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Celery dropped it because one of its stamps was revoked."""
+        monkeypatch.setitem(worker_state.revoked_stamps, "customer", ["gold"])
+        raw = message(headers={"stamped_headers": ["customer"], "stamps": {"customer": stamp}})
+        assert letter_of(self.settle(raw))["reason"] == "revoked"
+
     def test_expired(self) -> None:
         """Celery dropped it because it expired: it was not sent."""
         raw = message(headers={"expires": "2020-01-01T00:00:00+00:00"})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from postback.payload import MAX_MESSAGE_BYTES
+from postback.wire import MESSAGE_FORMAT
 from tasks.envelopes import MAX_NESTING, open_envelope
 from tasks.signatures import MAX_DEPTH, MAX_SIGNATURES, Followers
 from tests.unit.tasks.fakes import message
@@ -104,6 +105,20 @@ class TestHeaders:
         }  # fmt: skip
         assert defect(**full) == ""
 
+    @pytest.mark.parametrize("number", [MESSAGE_FORMAT + 1, 0, -1, "1", True, 1.0, {}])
+    def test_newer_format(self, number: Any) -> None:
+        """A message of a format that this worker does not know says so."""
+        words = defect(postback_format=number)
+        assert (
+            words
+            == f"its header `postback_format` must be from 1 to {MESSAGE_FORMAT}, the newest format that this worker reads"
+        )
+
+    @pytest.mark.parametrize("number", [None, *range(1, MESSAGE_FORMAT + 1)])
+    def test_known_format(self, number: Any) -> None:
+        """Without a format a message has the first one."""
+        assert defect(postback_format=number) == ""
+
     def test_unknown_headers_stay_in_redis(self) -> None:
         """A header that Celery does not know passes, and does not reach Celery."""
         envelope = open_envelope(message(headers={"tenant": {"deep": [1]}, "hostname": 5}))
@@ -131,6 +146,13 @@ class TestTwoReaders:
         """Of two `postback` headers the scripts would read the first and Python the last."""
         raw = message(headers={"postback": "attempts=1"}).replace(b'"lang"', b'"postback": "attempts=0", "lang"')
         assert open_envelope(raw).defect == "a name stands in it twice"
+
+    @pytest.mark.parametrize("first", [b"", b'\\"', b"x" * 3000, b'","headers":{"postback":""},"a":"'])
+    @pytest.mark.parametrize("state", [b'"headers": {"postback": "attempts=1"}', b'"properties": {}, "headers": {}'])
+    def test_a_part_twice(self, first: bytes, state: bytes) -> None:
+        """Wherever the body is, and however long."""
+        raw = b'{"body": "' + first + b'", ' + state + b", " + message()[1:]
+        assert "twice" in open_envelope(raw).defect
 
     def test_a_hidden_name(self) -> None:
         r"""`\u0070ostback` is `postback` to Python, and nothing to the scripts."""

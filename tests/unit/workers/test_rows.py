@@ -218,6 +218,26 @@ def test_closed_after_a_run(closed: list[Report]) -> None:
     assert closed == []
 
 
+def test_closed_before_its_links_were_published(closed: list[Report]) -> None:
+    """Delivered, and then something of Celery's failed before its links went out: sent again and flagged, never delivered (I3)."""
+    grant = grant_of(message())
+    grant.sent, grant.decided = True, Settlement(delivered=1)
+    REGISTRY[grant.id] = grant
+    process.close_grant(grant.id)
+    assert grant.settlement is not None
+    assert [line[:2] + line[3:4] for line in grant.settlement.messages] == [[1, "retry", 1]]
+    assert [report.fates[0].kind for report in closed] == ["retry"]
+
+
+def test_closed_with_nothing_sent(closed: list[Report]) -> None:
+    """What was decided without a request stays as it was decided."""
+    grant = grant_of(message())
+    grant.decided = Settlement("none", messages=[[1, "dead", 0, 0, '{"reason": "invalid", "detail": ""}']])
+    REGISTRY[grant.id] = grant
+    process.close_grant(grant.id)
+    assert grant.settlement is grant.decided
+
+
 @pytest.mark.parametrize(
     ("queue", "governed"),
     [("tgtrack.main", True), ("tgtrack.dead", True), ("tgtrack.gone", True), ("celery", False), ("shop.mail", False)],
