@@ -50,7 +50,7 @@ imports: $(STAMP) ## import-linter: workers -> tasks -> config -> postback
 	$(VENV)/bin/lint-imports
 
 bench: $(STAMP) ## Against its rivals, into benchmarks/RESULTS.md; ONLY=singles for one line, MILLION=1000000 for the long queue
-	MILLION=$(MILLION) $(PY) -m benchmarks --rounds $(ROUNDS) $(addprefix --only ,$(ONLY))
+	MILLION=$(MILLION) $(PY) -m benchmarks --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY))
 
 chaos: $(STAMP) ## Kill workers and Redis for MINUTES=10 and count what is lost
 	$(PY) -m tests.chaos --minutes $(MINUTES)

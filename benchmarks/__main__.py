@@ -32,8 +32,9 @@ REPEATS: Final = 2
 HEADER: Final = """# Results of `make bench`
 
 Median (smallest–largest) of {rounds} rounds; contestants take turns in each. A ratio is Postback's figure divided by the rival's, round by round.
-*Behind* is where Postback loses to a rival, *missed* where it is not yet as good as its goal. Every event arrived exactly once, or the round did not
-count. How and why: [ADR 26](../docs/adr/0026-what-is-measured.md).
+*Behind* is where Postback loses to a rival, *missed* where it is not yet as good as its goal. Every event arrived exactly once, or the round is
+void; but *crash* wants second arrivals of what was on the wire, and *million* delivers only a part and looks for doubles alone; *idle* and *start*
+send one event. How and why: [ADR 26](../docs/adr/0026-what-is-measured.md).
 
 {facts}
 
