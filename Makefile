@@ -11,6 +11,8 @@ STAMP   := $(VENV)/.installed
 TESTS   ?= tests
 # Test processes: most of the acceptance tests' time is waiting.
 JOBS    ?= 2
+# Rounds of the benchmarks, in which Postback and its rivals take turns.
+ROUNDS  ?= 3
 # How long the chaos run goes on.
 MINUTES ?= 10
 
@@ -47,9 +49,8 @@ types: $(STAMP) ## mypy, strict
 imports: $(STAMP) ## import-linter: workers -> tasks -> config -> postback
 	$(VENV)/bin/lint-imports
 
-bench: $(STAMP) ## Against stock Celery and celery-batches, interleaved, as ratios
-	$(PY) -m pip install -q --no-deps celery-batches
-	$(PY) -m benchmarks
+bench: $(STAMP) ## Against its rivals, into benchmarks/RESULTS.md; ONLY=singles for one line, MILLION=1000000 for the long queue
+	MILLION=$(MILLION) $(PY) -m benchmarks --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY))
 
 chaos: $(STAMP) ## Kill workers and Redis for MINUTES=10 and count what is lost
 	$(PY) -m tests.chaos --minutes $(MINUTES)

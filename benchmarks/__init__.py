@@ -1,1 +1,1 @@
-"""Measurements behind the figures in the README: each against what it replaces, interleaved, printed as ratios."""
+"""Measurements: ``make bench`` compares (ADR 26), :mod:`benchmarks.promises` shows what happens when things go wrong."""

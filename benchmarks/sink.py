@@ -1,28 +1,30 @@
-"""A provider that answers at once: the least HTTP server that ``requests`` is content with, so that the client's cost is what is measured.
+"""Stands in for nginx where that is not installed: the least HTTP server that answers every POST and logs it.
 
-``python -m benchmarks.sink PORT``. ``GET /count`` tells how many POSTs and items (of JSON arrays) came since the last ``GET /reset``.
+``python -m benchmarks.sink PORT DELAY_S LOG``. The log has nginx's format of :mod:`benchmarks.provider`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import ClassVar, Final
+import time
+from typing import BinaryIO, Final
 
-OK: Final = b'{"status":"OK","mode":"production","message":"ok"}'
-HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+from benchmarks.provider import ANSWER
+
+REPLY: Final = (
+    f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(ANSWER)}\r\n\r\n{ANSWER}"
+).encode()
 
 
 class Sink(asyncio.Protocol):
     """One connection."""
 
-    posts: ClassVar[int] = 0
-    items: ClassVar[int] = 0
-
-    def __init__(self) -> None:
-        """Nothing has come yet."""
+    def __init__(self, delay_s: float, log: BinaryIO) -> None:
+        """Answer after ``delay_s``; write each request into ``log``."""
+        self._delay_s = delay_s
+        self._log = log
         self._buffer = b""
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
@@ -33,33 +35,27 @@ class Sink(asyncio.Protocol):
         """Answer every whole request in the buffer."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = self._buffer[:end]
-            at = head.lower().find(b"content-length:")
-            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-            total = end + 4 + length
+            head = self._buffer[:end].lower()
+            at = head.find(b"content-length:")
+            total = end + 4 + (int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0)
             if len(self._buffer) < total:
                 return
             body, self._buffer = self._buffer[end + 4 : total], self._buffer[total:]
-            self._answer(head, body)
-
-    def _answer(self, head: bytes, body: bytes) -> None:
-        answer = OK
-        if head.startswith(b"POST"):
-            Sink.posts += 1
-            Sink.items += body.count(b'"customUserId"') or 1
-        elif head.startswith(b"GET /count"):
-            answer = b"%d %d" % (Sink.posts, Sink.items)
-        elif head.startswith(b"GET /reset"):
-            Sink.posts = Sink.items = 0
-        assert self._transport is not None
-        self._transport.write(HEAD + str(len(answer)).encode() + b"\r\n\r\n" + answer)
+            self._log.write(b"%.3f 0.000 %s\n" % (time.time(), body))
+            if self._delay_s:
+                asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, REPLY)
+            else:
+                self._transport.write(REPLY)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, delay_s: float, path: str) -> None:
     """Serve until the process ends."""
-    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", port, backlog=256)
-    await server.serve_forever()
+    with open(path, "ab", buffering=0) as log:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Sink(delay_s, log), "127.0.0.1", port, backlog=4096
+        )
+        await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]))

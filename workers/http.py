@@ -1,7 +1,7 @@
 """How requests go out: one ``requests.Session`` per thread, with a time limit to connect and one in all.
 
 ``requests`` works out how to reach a URL (its form, proxies and certificates of the environment, the pool of connections) anew for each request. Here
-it does so once for each URL of a thread, and the request itself is urllib3's: a third of the processor time (``benchmarks/sending.py``).
+it does so once for each URL of a thread, and the request itself is urllib3's: a third of the processor time (ADR 14).
 
 ``requests`` has no limit in all: a server that sends a byte now and then holds a thread, and with it a lease, for ever. A watchdog shuts such a
 connection down, and a silent one.

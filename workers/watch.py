@@ -244,7 +244,7 @@ def _stamp(path: Path) -> Stamp:
 def _calm_collector() -> None:
     """What stands now stands to the end: Celery's and our own modules, some hundred thousand objects that the cyclic collector need not visit.
 
-    A tenth of a busy worker's time (``benchmarks/batching.py``).
+    A tenth of a busy worker's time (``make bench ONLY=batches``).
     """
     gc.collect()
     gc.freeze()
