@@ -24,6 +24,7 @@ __all__ = [
     "check_names",
     "is_account_name",
     "names_in_file",
+    "read_announcement",
 ]
 
 logger = logging.getLogger("postback")
@@ -120,13 +121,14 @@ def names_announced(hash_: Mapping[bytes, bytes]) -> Names:
     for field, announcement in hash_.items():
         provider, _, account = field.decode("utf-8", "replace").partition(".")
         if is_account_name(account):
-            names.setdefault(provider, {})[account] = _cap(_object(announcement))
+            names.setdefault(provider, {})[account] = _cap(read_announcement(announcement))
     return names
 
 
-def _object(announcement: bytes) -> dict[str, Any]:
+def read_announcement(text: bytes) -> dict[str, Any]:
+    """What a worker has announced in a field of a hash; empty if it is no JSON object."""
     try:
-        announced = json.loads(announcement)
+        announced = json.loads(text)
     except ValueError:
         return {}
     return announced if isinstance(announced, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 import redis
 
 from postback import keys
-from postback.accounts import is_account_name
+from postback.accounts import is_account_name, read_announcement
 from postback.errors import PostbackError, UnknownAccount
 from postback.events import EVENTS
 from postback.operations.quota import Window
@@ -101,7 +100,7 @@ def announced(client: redis.Redis, names: Iterable[str]) -> dict[str, Announced]
     for field, text in sorted(_hash(client, keys.ACCOUNTS)):
         provider, _, account = field.partition(".")
         if provider in wanted and is_account_name(account):
-            told = _object(text)
+            told = read_announcement(text)
             windows = tuple(window for given in told.get("windows") or () if (window := _window(given)))
             found[field] = Announced(
                 field,
@@ -121,7 +120,7 @@ def workers(client: redis.Redis, now_ms: float) -> list[Worker]:
     """
     alive = []
     for name, text in sorted(_hash(client, keys.WORKERS)):
-        told = _object(text)
+        told = read_announcement(text)
         at_ms = _number(told.get("at"))
         if now_ms - at_ms <= ALIVE_S * 1000:
             provider, metrics = (str(told.get(field) or "") for field in ("provider", "metrics"))
@@ -177,14 +176,6 @@ def select(client: redis.Redis, target: str) -> list[str]:
 def _hash(client: redis.Redis, key: str) -> list[tuple[str, bytes]]:
     fields: Any = client.hgetall(key)
     return [(field.decode("utf-8", "replace"), text) for field, text in fields.items()]
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    try:
-        told = json.loads(text)
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def _window(given: Any) -> Window | None:
