@@ -32,6 +32,7 @@ from tasks.checks import (
     is_text,
     moment,
 )
+from tasks.rulings import PUT_BACK, Ruling
 from tasks.signatures import Followers, Unfit
 
 #: Milliseconds of the epoch in the year 5138: whatever is later is no time.
@@ -40,7 +41,7 @@ LATEST_MS: Final = 10**14
 #: year 5138 have so many.
 MAX_STATE: Final = 400
 MAX_DIGITS: Final = 17
-#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``workers/lua/include/state.lua``.
+#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``workers/governor/lua/include/state.lua``.
 MAX_COUNTED: Final = 100_000
 MAX_AGE_MS: Final = 400 * 86_400_000
 #: A first grant lies at most so far in the future, in microseconds: clocks differ.
@@ -163,9 +164,9 @@ FOLLOWERS: Final = Followers()
 UNTOUCHED: Final = DeliveryState()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Envelope:
-    """One message as it left its queue.
+    """One message as it left its queue, and what becomes of it.
 
     ``defect`` says in a few words why it is no event message. Then only ``raw`` counts, and ``id`` and ``task`` as far
     as they could be read.
@@ -183,6 +184,8 @@ class Envelope:
     #: Somebody has revoked it.
     revoked: bool = False
     defect: str = ""
+    #: What becomes of it. Until somebody rules on it, it goes back: nothing is lost.
+    ruling: Ruling = PUT_BACK
 
     @property
     def headers(self) -> dict[str, Any]:

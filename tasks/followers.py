@@ -1,7 +1,7 @@
 """What hangs on an event that travels in a batch: its ``link``, ``link_error``, chain and chord.
 
 A batch is one Celery message, so Celery would follow up the batch and not its events. An event that something hangs on is therefore run through
-Celery's own tracer once more, with its own id and its outcome already decided: whatever a Celery user expects of ``link`` happens, because Celery
+Celery's own tracer once more, with its own id and its ruling already made: whatever a Celery user expects of ``link`` happens, because Celery
 does it.
 """
 
@@ -13,28 +13,27 @@ from celery import Celery, Task
 from celery.app.trace import trace_task
 
 from postback.events import EVENTS
-from tasks.delivery import Fate
 from tasks.envelopes import Envelope
+from tasks.rulings import Dead, Delivered, Duplicate
 
-#: Attribute of the task request that carries a decided outcome.
-DECIDED: Final = "postback_fate"
-
-#: Outcomes after which something may follow; a retry is none.
-_FINAL: Final = frozenset({"delivered", "duplicate", "dead"})
+#: Attribute of the task request that carries a ruling.
+RULED: Final = "postback_ruling"
 
 
-def follow_up(app: Celery, envelope: Envelope, fate: Fate) -> bool:
+def follow_up(app: Celery, envelope: Envelope) -> bool:
     """Publish what hangs on one event of a batch.
 
     Args:
         app: The worker's app.
-        envelope: The event.
-        fate: Its outcome.
+        envelope: The event, with its ruling.
 
     Returns:
         False if it could not be published: the event must not settle as delivered (invariant I3).
     """
-    if fate.kind not in _FINAL or not envelope.has_followers or envelope.task not in EVENTS:
+    ruling = envelope.ruling
+    if not envelope.has_followers or envelope.task not in EVENTS:
+        return True
+    if not isinstance(ruling, Delivered | Duplicate | Dead):
         return True
     task: Task[Any, Any] = app.tasks[envelope.task]
     properties = envelope.document["properties"]
@@ -44,8 +43,8 @@ def follow_up(app: Celery, envelope: Envelope, fate: Fate) -> bool:
         "properties": {},
         "delivery_info": {"priority": properties.get("priority"), "redelivered": False},
         "hostname": task.request.hostname,
-        DECIDED: fate,
+        RULED: ruling,
     }
     traced = trace_task(task, envelope.id, (), {}, request, app=app)
-    # An outcome `dead` is a FAILURE to Celery, as it should be; anything else that failed is the publishing.
-    return traced.info is None or fate.kind == "dead"
+    # A dead letter is a FAILURE to Celery, as it should be; anything else that failed is the publishing.
+    return traced.info is None or isinstance(ruling, Dead)

@@ -1,61 +1,44 @@
-"""What TAKE hands over and what SETTLE takes back: grants and settlements.
-
-The governor (``workers.governor``) fills and empties :data:`REGISTRY`; a Celery task finds its grant there by delivery tag.
-"""
+"""What TAKE hands over and what SETTLE takes back: grants and settlements."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from tasks.envelopes import Envelope
+from tasks.rulings import PUT_BACK
 
 #: First characters of every grant id, so that kombu's own delivery tags (UUIDs) are never taken for one.
 GRANT_PREFIX: Final = "postback:"
 
-#: What an answer says of the provider. ``unknown``: there may have been one, it says nothing. ``none``: nothing was sent.
+#: What an answer says of the provider.
+#: ``unknown``: there may have been one, it says nothing. ``none``: nothing was sent.
 Health = Literal["ok", "fail", "quota", "refused", "unknown", "none"]
+
+
+class Half(NamedTuple):
+    """Events of a refused batch that are sent next as one request, and their sibling.
+
+    The sibling waits for what becomes of them. A half says where events go, their rulings say why.
+    """
+
+    own: list[Envelope]
+    sibling: list[Envelope]
 
 
 @dataclass(slots=True)
 class Settlement:
-    """What SETTLE is to do with a grant: see ``workers/lua/settle.lua`` for the verbs."""
+    """What SETTLE is to do with a grant, besides the rulings on its events."""
 
     health: Health = "ok"
     #: A few words for operators.
     detail: str = ""
-    delivered: int = 0
-    #: ``[index from 1, verb, argument, duplicate 0|1, letter]``.
-    messages: list[list[Any]] = field(default_factory=list)
-    groups: list[list[list[int]]] = field(default_factory=list)
+    #: The next to be sent comes first.
+    halves: list[Half] = field(default_factory=list)
     #: Seconds that a 429 asked for, or None.
     retry_after_s: float | None = None
-
-    def named(self) -> dict[str, Any]:
-        """The script's argument by name; nothing for the most common settlement, one healthy answer for all."""
-        if self.health == "ok" and not self.messages and not self.groups:
-            return {} if self.delivered else {"health": "ok"}
-        named: dict[str, Any] = {
-            "health": self.health,
-            "detail": self.detail,
-            "delivered": self.delivered,
-            "messages": self.messages,
-        }
-        if self.groups:
-            named["groups"] = self.groups
-        return named
-
-    @property
-    def leaves_something(self) -> bool:
-        """Whether any of its messages waits for a later time or a later request."""
-        return bool(self.groups) or any(line[1] in ("retry", "poll", "later") for line in self.messages)
-
-    @classmethod
-    def nothing_sent(cls, indices: Iterable[int]) -> Settlement:
-        """Put messages back to the front as they were, uncharged."""
-        return cls(health="none", messages=[[index, "back"] for index in indices])
 
 
 @dataclass(slots=True)
@@ -77,28 +60,49 @@ class Grant:
     lease_end: float = 0.0
     #: Its request is on the wire, or was: it can no longer be put back as if nothing had been sent.
     sent: bool = False
-    #: What its task has decided. It is the settlement once all that hangs on its events is published (invariant I3).
+    #: What its task has decided. It is the settlement once all that hangs on its events is published
+    #: (invariant I3).
     decided: Settlement | None = None
     settlement: Settlement | None = None
 
-    @property
-    def everything(self) -> Sequence[int]:
-        """Indices of all its messages, siblings included, as SETTLE counts them."""
-        return range(1, len(self.envelopes) + len(self.siblings) + 1)
-
     def put_back(self) -> Settlement:
-        """The settlement of a grant whose request was not sent."""
-        if not self.group:
-            return Settlement.nothing_sent(self.everything)
-        own = list(range(1, len(self.envelopes) + 1))
-        return Settlement(
-            health="none", groups=[[own, [index + len(own) for index in range(1, len(self.siblings) + 1)]]]
-        )
+        """Rule that nothing of it was sent: everything goes back to the front as it was, uncharged."""
+        for envelope in self.envelopes:
+            envelope.ruling = PUT_BACK
+        return Settlement("none", halves=[Half(self.envelopes, self.siblings)] if self.group else [])
 
     def lease_left_s(self) -> float:
         """Seconds until the lease runs out."""
         return self.lease_end - time.monotonic()
 
 
-#: Grants in this process, by id.
-REGISTRY: Final[dict[str, Grant]] = {}
+class Grants:
+    """The grants that this process holds, by id. Any thread."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._held: dict[str, Grant] = {}
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Grant]:
+        """All of them, as of now."""
+        return iter(list(self._held.values()))
+
+    def __contains__(self, grant_id: str) -> bool:
+        """Whether it is held here."""
+        return grant_id in self._held
+
+    def get(self, grant_id: str) -> Grant | None:
+        """The grant of this id, if it is held here."""
+        return self._held.get(grant_id)
+
+    def add(self, grant: Grant) -> None:
+        """Hold it from now on."""
+        self._held[grant.id] = grant
+
+    def pop(self, grant_id: str) -> Grant | None:
+        """Hold it no longer. Of several threads that ask for one grant, one gets it."""
+        return self._held.pop(grant_id, None)

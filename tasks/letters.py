@@ -1,4 +1,4 @@
-"""What a dead letter says of itself: the JSON of its header ``postback_dead``."""
+"""Dead letters: what they say of themselves, in the JSON of the header ``postback_dead``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from postback.payload import MAX_MESSAGE_BYTES
 from tasks.envelopes import Envelope
+from tasks.outcomes import Verdict
+from tasks.rulings import Dead
 
 #: Longest detail kept with a dead letter, in characters.
 MAX_DETAIL: Final = 500
@@ -17,6 +20,33 @@ MAX_DETAIL: Final = 500
 def iso(epoch_ms: float) -> str:
     """A moment as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def buried(
+    envelope: Envelope, queue: str, reason: str, verdict: Verdict, *, sent: bool = False, duplicate: bool = False
+) -> Dead:
+    """The ruling that makes an event a dead letter.
+
+    Args:
+        envelope: The event.
+        queue: Its account's queue.
+        reason: One of the reasons of the README.
+        verdict: The answer, or the words of a decision of ours; scrubbed of secrets.
+        sent: A request was made for it just now, which counts as an attempt.
+        duplicate: That request may have been recorded.
+    """
+    state = envelope.state
+    duplicate = duplicate or state.duplicate
+    text = letter(
+        envelope,
+        reason,
+        verdict.detail,
+        status=verdict.status,
+        attempts=state.attempts + int(sent),
+        duplicate=duplicate,
+    )
+    instead = wrapped(envelope, text, queue) if _is_no_message(envelope) else None
+    return Dead(f"{reason} {verdict.words}".rstrip(), text, duplicate, instead)
 
 
 def letter(
@@ -50,6 +80,14 @@ def letter(
             "possible_duplicate": duplicate,
         }
     )
+
+
+def _is_no_message(envelope: Envelope) -> bool:
+    """Whether the entry is no message.
+
+    A large one that may be a message is not wrapped: the script writes its reason into it, and reads it once.
+    """
+    return not envelope.document and (len(envelope.raw) <= MAX_MESSAGE_BYTES or envelope.raw[:1] != b"{")
 
 
 def wrapped(envelope: Envelope, header: str, queue: str) -> str:

@@ -1,48 +1,34 @@
-"""What the tasks need of the process they run in. The composition root (``workers.app``) installs it; imports go one way only."""
+"""What the tasks need of the worker that they run in. Imports go one way: ``workers.worker`` is one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 from config.accounts import Account
 from tasks.delivery import Report
-from tasks.exchange import Sender
-from tasks.grants import Grant
+from tasks.grants import Grant, Grants
+from tasks.request import Sender
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """The process's parts that a task uses."""
+class Runtime(Protocol):
+    """A worker, as its tasks see it."""
 
-    #: Queue name -> account, or None if the accounts file no longer has it.
-    account: Callable[[str], Account | None]
-    sender: Sender
-    #: Applies a grant's settlement in Redis; keeps it and tries again if Redis is away. Never raises.
-    settle: Callable[[Grant], None]
-    #: Masks every known credential in a text.
-    scrub: Callable[[str], str]
-    #: Told of each report, for logs and metrics.
-    observe: Callable[[Grant, Report], None]
+    @property
+    def grants(self) -> Grants:
+        """The grants that it holds."""
 
+    @property
+    def sender(self) -> Sender:
+        """How requests go out."""
 
-_installed: Runtime | None = None
+    def account(self, queue: str) -> Account | None:
+        """The account of a queue; None if the accounts file no longer has it."""
 
+    def settle(self, grant: Grant) -> None:
+        """Apply a grant's settlement in Redis; keep it and try again if Redis is away. Never raises."""
 
-def install(runtime: Runtime) -> None:
-    """Make ``runtime`` the one that tasks use."""
-    global _installed
-    _installed = runtime
+    def scrub(self, text: str, /) -> str:
+        """The text with every known credential masked."""
 
-
-def current() -> Runtime:
-    """The installed runtime.
-
-    Raises:
-        RuntimeError: A task runs outside a Postback worker.
-    """
-    if _installed is None:
-        raise RuntimeError(
-            "Postback's tasks run in Postback's workers only: start one with `python -m workers PROVIDER`"
-        )
-    return _installed
+    def observe(self, report: Report) -> None:
+        """Tell logs, metrics and Flower of a report."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, signals
 
 from config.accounts import Accounts, load_accounts
 from config.celeryconfig import FOREIGN_VARIABLES, celery_config
@@ -16,18 +17,24 @@ from config.settings import Settings
 from config.topology import DEFAULT_EXCHANGE, account_queues
 from postback.broker import connect
 from postback.errors import ConfigurationError
-from tasks import runtime, task
-from tasks.delivery import Report
-from tasks.grants import REGISTRY, Grant
+from tasks import task
 from tasks.signatures import Followers
-from workers import logs, process, rows, writes
-from workers.control import install_control
-from workers.formats import format_step
-from workers.http import RequestsSender
-from workers.inspection import install_active_queues
-from workers.metrics.measurements import Measurements
-from workers.notices import Notices, load_hook, notices_step
-from workers.watch import Watch
+from workers import writes
+from workers.http.requests import RequestsSender
+from workers.observe import logs
+from workers.observe.endpoint import Endpoint
+from workers.observe.masking import Masker
+from workers.observe.measurements import Measurements
+from workers.observe.outcomes import log_outcomes
+from workers.observe.rows import Rows
+from workers.remote_control import install_control
+from workers.rounds.transport import transport_of
+from workers.upkeep.accounts_file import AccountsFile
+from workers.upkeep.formats import format_step
+from workers.upkeep.heartbeat import Heartbeat
+from workers.upkeep.notices import Notices, load_hook, notices_step
+from workers.upkeep.watch import Watch, watch_step
+from workers.worker import Worker
 
 #: Seconds to wait for Redis' reply to a script, and for a connection. Both block the event loop, so
 #: they are short.
@@ -49,7 +56,10 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     accounts = served(settings, environ, provider)
     # Foreign code: our logging and our app come after it, so that theirs do not take their place.
     hook = load_hook(settings.on_dead, settings, provider) if settings.on_dead else None
-    logs.configure(settings, accounts)
+    masker = Masker()
+    masker.learn(accounts)
+    masker.learn_broker(settings)
+    logs.configure(settings, masker)
     client = partial(
         connect,
         settings.broker_of(provider),
@@ -57,54 +67,45 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
         connect_timeout_s=CONNECT_S,
         client_class=writes.Client,
     )
-    measurements: Measurements | None = None
+    measurements = endpoint = None
     if settings.metrics_port is not None:
-        measurements = Measurements(process.current_accounts, lambda: list(REGISTRY.values()), lambda: governor.unsent)
-    governor = process.install(
+        measurements = Measurements()
+        endpoint = Endpoint(measurements.registry, settings.metrics_address, settings.metrics_port)
+    worker = Worker(
         partial(client, single=True),
         accounts,
-        Followers(settings.link_queues),
+        RequestsSender(),
+        scrub=masker.scrub,
+        followers=Followers(settings.link_queues),
         notices=hook is not None,
-        observe=measurements.ran if measurements else None,
+        on_script=measurements.ran if measurements else None,
     )
-    observers = [logs.observe, *([measurements.observe] if measurements else [])]
-    closed = partial(tell, [*observers, rows.observe_closed])
-    process.on_closed(closed)
-    runtime.install(
-        runtime.Runtime(
-            account=lambda queue: process.current_accounts().get(queue),
-            sender=RequestsSender(),
-            settle=governor.settle,
-            scrub=logs.scrub,
-            observe=partial(tell, [*observers, rows.observe]),
-        )
-    )
+    rows = Rows()
+    worker.observers += [log_outcomes, rows.observe]
+    if measurements:
+        measurements.watch(worker)
+    atexit.register(worker.governor.release_all)
     for name in FOREIGN_VARIABLES:
         os.environ.pop(name, None)
     app = Celery("postback.worker")
     app.config_from_object(celery_config(settings, provider))
-    sentinel = settings.broker_url_of(provider).startswith("sentinel:")
-    app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
+    sentinels = settings.broker_url_of(provider).startswith("sentinel:")
+    app.conf.broker_transport = transport_of(worker, sentinels=sentinels)
     app.loader.override_backends = writes.BACKENDS
     app.conf.task_queues = account_queues(accounts.values())
     # Neither an account's queue nor a link's needs an exchange: Redis gets no binding.
     app.amqp.default_exchange = DEFAULT_EXCHANGE  # type: ignore[misc]
     app.amqp.autoexchange = lambda name: DEFAULT_EXCHANGE  # type: ignore[assignment]
-    task.register(app)
-    install_active_queues()
-    install_control(client())
-    watch = Watch(settings, environ, provider, client(), closed, measurements.registry if measurements else None)
+    task.register(app, worker)
+    install_control(worker, client())
+    heartbeat = Heartbeat(worker, client(), provider)
+    accounts_file = AccountsFile(worker, settings, environ, provider, masker, heartbeat)
+    watch = Watch(heartbeat, accounts_file, rows, client(), endpoint)
     app.steps["consumer"].update((format_step(client()), watch_step(watch)))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
         app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))
     return app
-
-
-def tell(observers: Sequence[Callable[[Grant, Report], None]], grant: Grant, report: Report) -> None:
-    """Tell everyone who wants to know of outcomes."""
-    for observer in observers:
-        observer(grant, report)
 
 
 def served(settings: Settings, environ: Mapping[str, str], provider: str | None) -> Accounts:
@@ -119,22 +120,6 @@ def served(settings: Settings, environ: Mapping[str, str], provider: str | None)
             f"{settings.accounts_path}: names no {provider} account; add a table such as [{provider}.main]"
         )
     return accounts
-
-
-def watch_step(watch: Watch) -> type[bootsteps.StartStopStep]:
-    """Starts the process's periodic work with each connection's consumer."""
-
-    class WatchStep(bootsteps.StartStopStep):
-        requires = ("celery.worker.consumer.tasks:Tasks",)
-        name = "postback.watch"
-
-        def start(self, c: Any) -> None:
-            watch.start(c)
-
-        def stop(self, c: Any) -> None:
-            watch.stop()
-
-    return WatchStep
 
 
 @signals.worker_init.connect

@@ -86,7 +86,7 @@ class Message:
             return None
 
     def priority_list(self, queue: str) -> str:
-        """The list of ``queue`` that it belongs into; the same rule as in ``workers/lua/include/message.lua``."""
+        """The list of ``queue`` that it belongs into; the same rule as in ``workers/governor/lua/include/message.lua``."""
         priority = self.properties.get("priority")
         number = priority if isinstance(priority, int) and priority >= 0 else 0
         return keys.priority_list(queue, max(step for step in keys.PRIORITY_STEPS if step <= number))

@@ -24,18 +24,17 @@ from celery.worker.request import Request
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import workers.worker
 from postback import cli, keys, operations
 from postback.operations.letters import Filter
-from tasks import runtime, task
-from tasks.exchange import Answer
-from tasks.grants import REGISTRY
+from tasks import task
 from tasks.outcomes import Outcome, Verdict
+from tasks.request import Answer
 from tests.integration.governor.crew import Worker
 from tests.servers import RedisServer
 from tests.stack import Stack, until
 from tests.unit.tasks.fakes import EVENTS, Server
-from workers import process
-from workers.transport import message_of
+from workers.rounds.transport import message_of
 
 QUEUE = "tgtrack.main"
 ENTRY = "9f0f1ac8-3a0c-4f2e-9d57-0d6f6b6d7c11"
@@ -150,22 +149,15 @@ class Bed:
         self.verdict = Verdict(Outcome.DELIVERED, status=200)
         self.app = Celery("fuzz", broker=server.url, backend=server.url, set_as_current=False)
         self.app.conf.update(accept_content=["json"], task_ignore_result=True, task_acks_late=True)
-        task.register(self.app)
+        sender = Server(Answer(200, {}, b'{"status": "OK"}'))
+        self.runtime = workers.worker.Worker(lambda: self.worker.client, self.worker.accounts, sender, one_first=False)
+        self.runtime.governor = self.worker.governor
+        task.register(self.app, self.runtime)
         self.app.finalize()
         for one in self.app.tasks.values():
             one.__trace__ = None
-        self.process = process.Process(self.worker.governor, self.worker.accounts)
         self.connection = self.app.connection_for_read()
         self.channel: Any = self.connection.default_channel
-        runtime.install(
-            runtime.Runtime(
-                account=self.worker.accounts.get,
-                sender=Server(Answer(200, {}, b'{"status": "OK"}')),
-                settle=self.worker.governor.settle,
-                scrub=str,
-                observe=lambda grant, report: None,
-            )
-        )
 
     def run(self, raw: bytes) -> None:
         """One entry, from its queue to its end."""
@@ -178,7 +170,7 @@ class Bed:
                 break
             for grant in grants:
                 self.celery(grant)
-            assert not REGISTRY, "its grant was not settled"
+            assert not len(self.runtime.grants), "its grant was not settled"
         assert self.worker.governor.unsent == 0
 
     def celery(self, grant: Any) -> None:
@@ -186,8 +178,8 @@ class Bed:
         message = self.channel.Message(message_of(grant), channel=self.channel)
         request = Request(
             message,
-            on_ack=lambda *_: process.close_grant(grant.id),
-            on_reject=lambda *_: process.close_grant(grant.id),
+            on_ack=lambda *_: self.runtime.close(grant.id),
+            on_reject=lambda *_: self.runtime.close(grant.id),
             hostname="fuzz",
             app=self.app,
             task=self.app.tasks[message.headers["task"]],
@@ -213,12 +205,8 @@ class Bed:
 @pytest.fixture(scope="module")
 def bed() -> Iterator[Bed]:
     """One for all examples: making one takes a second."""
-    REGISTRY.clear()
-    with RedisServer() as server, pytest.MonkeyPatch.context() as patch:
-        bed = Bed(server)
-        patch.setattr(process, "_process", bed.process)
-        yield bed
-    REGISTRY.clear()
+    with RedisServer() as server:
+        yield Bed(server)
     worker_state.reset_state()
 
 

@@ -20,7 +20,6 @@ import postback
 from config.accounts import build_account
 from postback import keys, mytracker, tgtrack
 from postback.broker import connect
-from tasks.grants import REGISTRY
 from tests.servers import free_port
 from tests.stack import ROOT, SECRETS, Stack, Worker, until
 from workers.governor import Governor
@@ -267,7 +266,7 @@ def test_row_of_a_crashed_event(fresh: Watched) -> None:
     )
     client.lpush("tgtrack.late", raw(id="killer-1", postback="crashes=2"))
     (grant,) = governor.take("tgtrack.late", 1).grants
-    REGISTRY.pop(grant.id)
+    governor.grants.pop(grant.id)
     fresh.account("tgtrack.late", limits="1000/second")
     row = failed(fresh, "killer-1")
     assert (row["name"], row["exception"][:21]) == ("tgtrack.add_event", "DeadLettered('crashed")

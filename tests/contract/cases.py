@@ -11,8 +11,8 @@ from typing import Any, Protocol, cast
 
 from config.accounts import Account, build_account
 from postback.events import Event
-from tasks.exchange import Answer, Asked
 from tasks.outcomes import Outcome
+from tasks.request import Answer, Asked
 
 #: Time of events that leave theirs out: 2020-01-28 12:26:48 UTC, as in myTracker's example.
 NOW_S = 1_580_213_208.5

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from config.policies import PROVIDERS as KNOWN
 from postback.events import EVENTS
 from postback.payload import compact
-from tasks.exchange import Answer, HttpRequest
 from tasks.outcomes import Outcome, Verdict
-from tasks.provider import Provider
-from tasks.registry import PROVIDERS
+from tasks.providers import PROVIDERS
+from tasks.providers.base import Provider
+from tasks.request import Answer, HttpRequest
 from tests.contract.cases import NOW_S, AnswerCase, Cases, RequestCase, account_of, all_cases, asked_of
 
 ALL = all_cases()

@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from config.settings import load_settings
 from postback.cli.connections import sites
 from postback.errors import ConfigurationError
-from workers import logs
 from workers.metrics.exporter import Exporter
 from workers.metrics.server import Server, metrics_page, reached_at
+from workers.observe import logs
+from workers.observe.masking import Masker
 
 logger = logging.getLogger("postback.metrics")
 
@@ -25,7 +26,9 @@ def main() -> int:
     try:
         settings = load_settings(os.environ)
         exporter = Exporter(sites(os.environ))
-        logs.configure(settings, {})
+        masker = Masker()
+        masker.learn_broker(settings)
+        logs.configure(settings, masker)
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(exporter)

@@ -17,7 +17,7 @@ import redis
 from postback import keys
 from postback.operations.quota import padded_ms
 from postback.wire.scripts import Script, named
-from workers.scripts import State, TakenGrant, TakeReply, account_keys, take_reply
+from workers.governor.scripts import State, TakenGrant, TakeReply, account_keys, take_reply
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"
@@ -54,11 +54,32 @@ def _with_test_clock(source: str) -> str:
     )  # fmt: skip
 
 
+def again(at: int, after_ms: float, *, duplicate: bool = False, few: bool = False) -> dict[str, Any]:
+    """What SETTLE is told of one event: it is tried again."""
+    return {"at": at, "verb": "retry", "after_ms": after_ms, "duplicate": duplicate, "few": few}
+
+
+def poll(at: int, after_ms: float) -> dict[str, Any]:
+    """It is looked at again later."""
+    return {"at": at, "verb": "poll", "after_ms": after_ms}
+
+
+def back(at: int, *, keeps_time: bool = False) -> dict[str, Any]:
+    """It goes back to the front."""
+    return {"at": at, "verb": "back", "keeps_time": keeps_time}
+
+
+def bury(at: int, letter: str, *, duplicate: bool = False, wrapped: str | None = None) -> dict[str, Any]:
+    """It is a dead letter."""
+    line = {"at": at, "verb": "dead", "letter": letter, "duplicate": duplicate}
+    return line if wrapped is None else {**line, "wrapped": wrapped}
+
+
 class ClockedScript(Script):
     """A script of the governor's under the test's clock."""
 
     def __init__(self, name: str) -> None:
-        super().__init__("workers", name)
+        super().__init__("workers.governor", name)
         self.source = _with_test_clock(self.source)
 
 
@@ -148,18 +169,18 @@ class Bench:
                 left += grant.raws
                 self.settle(grant)
 
-    def fail(self, grant: TakenGrant, *, back_off_ms: int = 1000, duplicate: int = 0) -> dict[str, Any]:
+    def fail(self, grant: TakenGrant, *, back_off_ms: int = 1000, duplicate: bool = False) -> dict[str, Any]:
         """As after a 5xx: every message of the grant is to be tried again."""
-        lines = [[index, "retry", back_off_ms, duplicate] for index in range(1, len(grant.raws) + 1)]
+        lines = [again(index, back_off_ms, duplicate=duplicate) for index in range(1, len(grant.raws) + 1)]
         return self.settle(grant, health="fail", detail="503", messages=lines)
 
     def put_back(self, grant: TakenGrant) -> dict[str, Any]:
         """As a worker does with what it has not sent."""
-        return self.settle(grant, health="none", messages=[[index, "back"] for index in range(1, len(grant.raws) + 1)])
+        return self.settle(grant, health="none", messages=[back(index) for index in range(1, len(grant.raws) + 1)])
 
     def refuse(self, grant: TakenGrant, health: str = "quota", *, retry_after_ms: int | None = None) -> dict[str, Any]:
         """As after a 429 (``quota``) or a 401 (``refused``)."""
-        lines = [[index, "back"] for index in range(1, len(grant.raws) + 1)]
+        lines = [back(index) for index in range(1, len(grant.raws) + 1)]
         return self.settle(grant, retry_after_ms=retry_after_ms, health=health, detail=health, messages=lines)
 
     def look(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.integration.governor.bench import Bench
-from tests.integration.governor.crew import Memory, Worker, clean_registry
+from tests.integration.governor.crew import Memory, Worker
 from tests.servers import RedisServer
 
 
@@ -22,13 +22,7 @@ def bench(redis_client: redis.Redis) -> Bench:
 
 
 @pytest.fixture
-def registry() -> Iterator[None]:
-    """No grants of other tests."""
-    yield from clean_registry()
-
-
-@pytest.fixture
-def server(registry: None) -> Iterator[RedisServer]:
+def server() -> Iterator[RedisServer]:
     """A server of one's own, with an append-only file."""
     with RedisServer(appendonly=True) as server:
         yield server

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +17,8 @@ from redis.retry import Retry
 
 from config.accounts import Account, build_account
 from postback import keys
-from tasks.grants import REGISTRY, Grant, Settlement
+from tasks.grants import Grant, Half, Health, Settlement
+from tasks.rulings import Delivered, Ruling
 from tests.integration.governor.bench import Bench, id_of
 from tests.servers import RedisServer
 from workers.governor import Governor, Taken
@@ -77,8 +80,8 @@ class Worker:
         (grant,) = self.take()
         return grant
 
-    def settle(self, grant: Grant, settlement: Settlement | None = None) -> None:
-        grant.settlement = settlement or Settlement(delivered=len(grant.envelopes))
+    def settle(self, grant: Grant, given: Given | None = None) -> None:
+        grant.settlement = (given or answer()).to(grant)
         self.governor.settle(grant)
 
     def restart(self) -> None:
@@ -170,8 +173,25 @@ class Memory:
         self.server.start()
 
 
-def clean_registry() -> Iterator[None]:
-    """Grants of one test are not another's."""
-    REGISTRY.clear()
-    yield
-    REGISTRY.clear()
+@dataclass(frozen=True)
+class Given:
+    """An answer in short: rulings on a grant's own events in their order, delivered if there is none, and its settlement."""
+
+    rulings: tuple[Ruling, ...]
+    health: Health = "ok"
+    detail: str = ""
+    retry_after_s: float | None = None
+    halves: Sequence[tuple[Sequence[int], Sequence[int]]] = ()
+
+    def to(self, grant: Grant) -> Settlement:
+        """Rule on the grant's events. Halves are numbers of events, from 1, the siblings after the grant's own."""
+        events = [*grant.envelopes, *grant.siblings]
+        for envelope, ruling in zip_longest(grant.envelopes, self.rulings, fillvalue=Delivered()):
+            envelope.ruling = ruling
+        halves = [Half(*([events[number - 1] for number in part] for part in half)) for half in self.halves]
+        return Settlement(self.health, self.detail, halves, self.retry_after_s)
+
+
+def answer(*rulings: Ruling, **more: Any) -> Given:
+    """An answer with these rulings."""
+    return Given(rulings, **more)

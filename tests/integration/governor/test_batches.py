@@ -8,8 +8,8 @@ import json
 import pytest
 
 from postback import keys
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message
-from workers.scripts import State, TakenGrant, TakeReply
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, back, bury, id_of, message
+from workers.governor.scripts import State, TakenGrant, TakeReply
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ class TestHalves:
     def test_a_sibling_can_be_disposed_of_too(self, batching: Bench) -> None:
         """A settlement reaches siblings behind the grant's own messages."""
         batching.settle(self.refused(batching, 4), health="ok", groups=[[[1, 2], [3, 4]]])
-        batching.settle(batching.one(), health="ok", messages=[[3, "back"], [4, "dead", 0, 0, "{}"]])
+        batching.settle(batching.one(), health="ok", messages=[back(3), bury(4, "{}")])
         assert batching.ids() == ["e2"]
         assert [letter["headers"]["id"] for letter in batching.dead()] == ["e3"]
 

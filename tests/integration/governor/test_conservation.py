@@ -21,12 +21,31 @@ from hypothesis.stateful import (
 
 from postback import keys
 from postback.wire.scripts import named
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, ClockedScript, id_of, message, state_of
+from tests.integration.governor.bench import (
+    QUEUE,
+    START_MS,
+    Bench,
+    ClockedScript,
+    again,
+    back,
+    bury,
+    id_of,
+    message,
+    poll,
+    state_of,
+)
 from tests.integration.governor.test_take import iso
-from workers.scripts import State, TakenGrant, account_keys
+from workers.governor.scripts import State, TakenGrant, account_keys
 
 LEASE_MS = 30_000
-VERBS = ("done", "retry", "poll", "back", "later", "dead")
+#: What SETTLE is told of an event; None of one that is done with.
+VERBS: dict[str, Any] = {
+    "done": lambda at, ms: None,
+    "retry": lambda at, ms: again(at, ms, duplicate=ms % 3 == 1),
+    "poll": poll,
+    "back": lambda at, ms: back(at),
+    "dead": lambda at, ms: bury(at, '{"reason": "x"}', duplicate=ms % 3 == 1),
+}
 
 
 class Account(RuleBasedStateMachine):
@@ -131,11 +150,10 @@ class Account(RuleBasedStateMachine):
     def answer_well(self, which: int) -> None:
         grant = self.open.pop(which % len(self.open))
         names = [id_of(raw) for raw in grant.raws]
-        lines = [[index, "done"] for index, owner in enumerate(grant.owners, 1) if owner]
         known = {*self.bench.everything(), *self.recorded}
         for name, owner in zip(names, grant.owners, strict=True):
             assert not owner or owner.decode() in known, f"{name} would be dropped for {owner!r}, which is gone"
-        spec: dict[str, Any] = {"health": "ok", "delivered": len(names) - len(lines), "messages": lines}
+        spec: dict[str, Any] = {"health": "ok", "delivered": sum(not owner for owner in grant.owners)}
         if grant.siblings:
             spec["groups"] = [[list(range(len(names) + 1, len(names) + len(grant.siblings) + 1)), []]]
         if self.settle(grant, spec):
@@ -146,25 +164,22 @@ class Account(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 99),
         health=st.sampled_from(["ok", "fail", "fail", "fail", "quota", "refused", "unknown", "none"]),
-        verbs=st.lists(st.sampled_from(VERBS), min_size=8, max_size=8),
+        verbs=st.lists(st.sampled_from(sorted(VERBS)), min_size=8, max_size=8),
         ms=st.sampled_from([0, 40, 3000]),
         retry_after_ms=st.sampled_from([None, 1500]),
     )
     def answer_anyhow(self, which: int, health: str, verbs: list[str], ms: int, retry_after_ms: int | None) -> None:
         grant = self.open.pop(which % len(self.open))
         every = [*grant.raws, *grant.siblings]
-        lines: list[list[Any]] = []
+        lines: list[dict[str, Any]] = []
         done, retried = [], []
         for index, (raw, verb) in enumerate(zip(every, verbs, strict=False), 1):
-            argument: Any = ms
-            if verb == "later":
-                argument = self.bench.now_ms + ms
             if verb == "done":
                 done.append(id_of(raw))
             if verb == "retry":
                 retried.append(id_of(raw))
-            lines.append([index, verb, 0 if verb in ("back", "dead", "done") else argument, ms % 3, '{"reason": "x"}'])
-        spec = {"health": health, "detail": "d", "messages": lines}
+            lines.append(VERBS[verb](index, ms))
+        spec = {"health": health, "detail": "d", "messages": [line for line in lines if line]}
         if self.settle(grant, spec, retry_after_ms):
             self.recorded.update(done)
             self.done.update(done)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import redis
 
-import workers.feeder
+import workers.rounds.feeder
 from tasks.envelopes import Envelope
 from tasks.grants import Grant
-from workers.feeder import AWAY_S, FILLING_S, IDLE_S, LONGEST_WAIT_S, UNLIMITED, Feeder
 from workers.governor import Taken
-from workers.scripts import State
+from workers.governor.scripts import State
+from workers.rounds.feeder import AWAY_S, FILLING_S, IDLE_S, LONGEST_WAIT_S, UNLIMITED, Feeder
 
 QUEUE = "tgtrack.main"
 
@@ -169,7 +169,7 @@ class Stage:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     loop, governor = FakeLoop(), FakeGovernor()
-    monkeypatch.setattr(workers.feeder, "time", SimpleNamespace(monotonic=lambda: loop.now))
+    monkeypatch.setattr(workers.rounds.feeder, "time", SimpleNamespace(monotonic=lambda: loop.now))
     stage = Stage(loop, governor, Feeder(governor, governor.refuse), {})  # type: ignore[arg-type]
     stage.feeder.start(loop)
     yield stage

@@ -13,21 +13,19 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-import workers.governor
 from postback import keys
-from tasks.grants import REGISTRY, Grant, Settlement
+from tasks.grants import Grant
+from tasks.rulings import PUT_BACK, Again, Dead
 from tests.integration.governor.bench import message
-from tests.integration.governor.crew import LETTER, Worker
+from tests.integration.governor.crew import LETTER, Given, Worker, answer
 from tests.servers import RedisServer
-from workers.scripts import State
-
-pytestmark = pytest.mark.usefixtures("registry")
+from workers.governor import Governor, State, Taken
+from workers.governor.settle import REMEMBERED_S, encoded
 
 
 @pytest.fixture
 def crew(redis_server: RedisServer, redis_client: redis.Redis) -> Worker:
     """A worker on the shared server; its account is open."""
-    REGISTRY.clear()
     worker = Worker(redis_server)
     worker.pump()
     worker.open()
@@ -87,49 +85,47 @@ class TestLostReplies:
         crew.push(message("a"))
         assert crew.one().envelopes[0].id == "a"
 
-    def test_the_lease_counts_from_the_first_call(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_lease_counts_from_the_first_call(self, crew: Worker) -> None:
         """What a repeated call brings is held no longer than Redis holds it."""
         crew.push(message("a"))
         crew.client.lose = ["after"]
         with pytest.raises(redis.ConnectionError):
             crew.taken()
-        ahead = SimpleNamespace(monotonic=lambda: time.monotonic() + 20, time=time.time)
-        monkeypatch.setattr(workers.governor, "time", ahead)
+        crew.governor.server.clock = lambda: time.monotonic() + 20
         (grant,) = crew.taken().grants
         assert grant.lease_end - time.monotonic() < crew.account.lease_s
 
     @pytest.mark.parametrize("lost", ["before", "after"])
     @pytest.mark.parametrize(
-        "settlement",
+        "given",
         [
-            Settlement(delivered=1), Settlement(health="fail", messages=[[1, "retry", 0, 1]]),
-            Settlement(health="ok", messages=[[1, "dead", 0, 0, LETTER]]), Settlement(health="none", messages=[[1, "back"]]),
+            answer(), answer(Again(0, "", ambiguous=True), health="fail"),
+            answer(Dead("", LETTER)), answer(PUT_BACK, health="none"),
         ],
     )  # fmt: skip
-    def test_of_settle(self, crew: Worker, lost: str, settlement: Settlement) -> None:
+    def test_of_settle(self, crew: Worker, lost: str, given: Given) -> None:
         """A settlement whose way was lost is repeated and applied once."""
         crew.push(message("a"))
         grant = crew.one()
         crew.client.lose = [lost]
-        crew.settle(grant, settlement)
+        crew.settle(grant, given)
         assert crew.governor.unsent == 1
         crew.pump()
         crew.pump()
         assert crew.governor.unsent == 0
         meta = crew.look.meta()
-        assert meta.get("seq", "0") == ("0" if settlement.health == "none" else "1")
-        assert (meta.get("delivered", "0"), meta.get("dead", "0"), meta.get("fails", "0")) == (
-            str(settlement.delivered), "1" if settlement.health == "ok" and settlement.messages else "0",
-            "1" if settlement.health == "fail" else "0",
-        )  # fmt: skip
-        assert sum(crew.look.everything().values()) == 1 - settlement.delivered
+        assert meta.get("seq", "0") == ("0" if given.health == "none" else "1")
+        kind = grant.envelopes[0].ruling.kind
+        counted = [name for name in ("delivered", "dead", "fails") if meta.get(name, "0") == "1"]
+        assert counted == ["fails"] * (given.health == "fail") + [kind] * (kind in ("delivered", "dead"))
+        assert sum(crew.look.everything().values()) == (kind != "delivered")
 
     def test_a_repeated_settle_does_not_reach_the_next_grant(self, crew: Worker) -> None:
         """The event was put back and taken again: the repetition of its first settlement does not touch the second grant."""
         crew.push(message("a"))
         grant = crew.one()
         crew.client.lose = ["after"]
-        crew.settle(grant, Settlement(health="none", messages=[[1, "back"]]))
+        crew.settle(grant, answer(PUT_BACK, health="none"))
         (again,) = crew.taken().grants
         crew.governor.replay()
         assert crew.look.flying() == ["a"]
@@ -178,8 +174,8 @@ class TestRefusals:
         worker.pump()
         left: list[str] = []
         for _ in range(9):
-            for grant in [*REGISTRY.values(), *worker.taken(2).grants]:
-                if grant.id in REGISTRY:
+            for grant in [*worker.governor.grants, *worker.taken(2).grants]:
+                if grant.id in worker.governor.grants:
                     left += [envelope.id for envelope in grant.envelopes]
                     worker.settle(grant)
         assert sorted(left) == ["due", "e0", "e1", "e2"]
@@ -194,8 +190,8 @@ class TestRefusals:
         worker.push(*(message(f"e{number}") for number in range(4)))
         grants = worker.take(4)
         settlements = [
-            Settlement(delivered=1), Settlement(health="unknown", messages=[[1, "retry", 60_000, 1]]),
-            Settlement(health="ok", messages=[[1, "dead", 0, 0, LETTER]]), Settlement(health="none", messages=[[1, "back"]]),
+            answer(), answer(Again(60, "", ambiguous=True), health="unknown"),
+            answer(Dead("", LETTER)), answer(PUT_BACK, health="none"),
         ]  # fmt: skip
         with state(server):  # type: ignore[operator]
             for grant, settlement in zip(grants, settlements, strict=True):
@@ -217,7 +213,7 @@ class TestRefusals:
                 worker.governor.replay()
             assert worker.governor.unsent == 1
 
-    def test_one_bad_settlement_does_not_hold_up_others(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_bad_settlement_does_not_hold_up_others(self, crew: Worker) -> None:
         """Something else stands under one account's key: its settlement is kept, the other account's goes through."""
         other = Worker(crew.server, "tgtrack.other")
         crew.accounts.update(other.accounts)
@@ -226,7 +222,7 @@ class TestRefusals:
         grant = crew.one()
         (theirs,) = crew.governor.take("tgtrack.other", 1).grants
         crew.look.client.set(keys.delayed(crew.queue), "not a zset")
-        crew.settle(grant, Settlement(health="unknown", messages=[[1, "retry", 1000, 0]]))
+        crew.settle(grant, answer(Again(1, ""), health="unknown"))
         crew.client.lose = ["before"]
         crew.settle(theirs)
         assert crew.governor.unsent == 2
@@ -235,15 +231,14 @@ class TestRefusals:
         assert other.look.everything() == {}
         crew.look.client.delete(keys.delayed(crew.queue))
         assert crew.look.flying() == ["a"]
-        monkeypatch.setattr(crew.governor, "_replay_at", 0.0)
-        crew.governor.replay()
+        crew.governor.settler.replay_last()
         assert crew.governor.unsent == 0
         assert crew.look.everything() == {"a": 1}
 
     def test_a_provider_that_sends_half_a_character(self, crew: Worker) -> None:
         """A lone surrogate in the provider's words does not lose the event: Redis' JSON reader would refuse it."""
         crew.push(message("a"))
-        settlement = Settlement(health="fail", detail="503 \ud83d", messages=[[1, "retry", 60_000, 0, ""]])
+        settlement = answer(Again(60, ""), health="fail", detail="503 \ud83d")
         crew.settle(crew.one(), settlement)
         assert crew.governor.unsent == 0
         assert len(crew.look.bench.held()) == 1
@@ -262,14 +257,14 @@ class TestSettle:
         crew.push(message("a"))
         grant = crew.one()
         crew.settle(grant)
-        crew.settle(grant, Settlement(health="fail", messages=[[1, "retry", 0, 0]]))
+        crew.settle(grant, answer(Again(0, ""), health="fail"))
         assert crew.look.meta()["delivered"] == "1"
         assert "fails" not in crew.look.meta()
 
     def test_others_are_told(self, crew: Worker) -> None:
         """Whoever waits for a free place hears of each settle, also while Redis is away."""
         heard: list[int] = []
-        crew.governor.on_released = lambda: heard.append(len(REGISTRY))
+        crew.governor.settler.on_released = lambda: heard.append(len(crew.governor.grants))
         crew.push(message("a"), message("b"))
         first, second = crew.take(2)
         crew.settle(first)
@@ -282,19 +277,19 @@ class TestSettle:
         crew.push(message("a"))
         grant = crew.one()
         crew.accounts.clear()
-        crew.settle(grant, Settlement(health="unknown", messages=[[1, "retry", 1000, 0]]))
+        crew.settle(grant, answer(Again(1, ""), health="unknown"))
         assert len(crew.look.bench.delayed()) == 1
         assert crew.governor.take(crew.queue, 1).state is State.EMPTY
 
     def test_from_many_threads(self, crew: Worker, redis_server: RedisServer) -> None:
         """Threads settle at once, each through a connection of its own."""
         crew.push(*(message(f"e{number}") for number in range(64)))
-        governor = workers.governor.Governor(redis_server.client, lambda: crew.accounts, one_first=False)
+        governor = Governor(redis_server.client, lambda: crew.accounts, one_first=False)
         grants = governor.take(crew.queue, 64).grants
 
         def settle(mine: list[Grant]) -> None:
             for grant in mine:
-                grant.settlement = Settlement(delivered=1)
+                grant.settlement = answer().to(grant)
                 governor.settle(grant)
 
         threads = [threading.Thread(target=settle, args=(grants[number::8],)) for number in range(8)]
@@ -303,19 +298,19 @@ class TestSettle:
         for thread in threads:
             thread.join()
         assert crew.look.meta()["delivered"] == "64"
-        assert (crew.look.requests(), governor.unsent, len(REGISTRY)) == (0, 0, 0)
+        assert (crew.look.requests(), governor.unsent, len(governor.grants)) == (0, 0, 0)
 
-    def test_settled_grants_do_not_pile_up(self, crew: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_settled_grants_do_not_pile_up(self, crew: Worker) -> None:
         """A busy worker keeps the grants of the last seconds and no more."""
         clock = SimpleNamespace(now=time.monotonic())
-        monkeypatch.setattr(workers.governor, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
+        crew.governor.server.clock = lambda: clock.now
         for number in range(30):
             crew.push(message(f"e{number}"))
             (grant,) = crew.taken().grants
             crew.settle(grant)
             clock.now += 1.0
         gc.collect()
-        assert len(crew.governor._recent) <= workers.governor.REMEMBERED_S + 1
+        assert len(crew.governor.settler.settled_since(0)) <= REMEMBERED_S + 1
 
 
 class TestEnd:
@@ -326,13 +321,13 @@ class TestEnd:
             crew.take(2)
         crew.governor.release_all()
         assert crew.look.ids() == [f"e{number}" for number in range(6)]
-        assert (crew.look.requests(), crew.look.meta().get("seq", "0"), len(REGISTRY)) == (0, "0", 0)
+        assert (crew.look.requests(), crew.look.meta().get("seq", "0"), len(crew.governor.grants)) == (0, "0", 0)
 
     def test_release_all_applies_what_is_decided(self, crew: Worker) -> None:
         """A grant whose task had decided is settled, not put back."""
         crew.push(message("a"), message("b"))
         first, _ = crew.take(2)
-        first.settlement = Settlement(delivered=1)
+        first.settlement = answer().to(first)
         crew.governor.release_all()
         assert crew.look.ids() == ["b"]
         assert crew.look.meta()["delivered"] == "1"
@@ -379,7 +374,7 @@ class TestEnd:
         old, young = crew.take(2)
         old.lease_end = time.monotonic() - 1.5
         assert crew.governor.forget_expired() == 1
-        assert list(REGISTRY) == [young.id]
+        assert list(crew.governor.grants) == [young]
         crew.settle(old)
         assert crew.look.flying() == ["a", "b"]
 
@@ -393,7 +388,7 @@ class TestEnd:
 class TestTake:
     def test_an_unknown_queue(self, crew: Worker) -> None:
         """A queue that is no account here gives nothing."""
-        assert crew.governor.take("tgtrack.nobody", 1) == workers.governor.Taken([], State.EMPTY)
+        assert crew.governor.take("tgtrack.nobody", 1) == Taken([], State.EMPTY)
 
     def test_an_owner_that_is_no_text(self, crew: Worker) -> None:
         """Bytes that are no UTF-8 in the owner's id break nothing."""
@@ -407,7 +402,7 @@ class TestTake:
         """The scripts' own letter carries the time of the death, not of the worker's start."""
         crew.taken()
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 90, time=lambda: time.time() + 90)
-        monkeypatch.setattr(workers.governor, "time", later)
+        crew.governor.server.clock = later.monotonic
         monkeypatch.setattr("tasks.letters.time", later)
         crew.push(message("a", postback="crashes=2"))
         (grant,) = crew.taken().grants
@@ -433,7 +428,6 @@ class TestTake:
         """In an outage a grant knows that it is the probe."""
         crew.push(message("a"))
         assert crew.one().outage is False
-        REGISTRY.clear()
         crew.look.client.hset(keys.meta(crew.queue), mapping={"fails": 9, "healthy": 0})
         crew.look.client.delete(keys.flight(crew.queue))
         crew.push(message("b"))
@@ -469,13 +463,15 @@ class TestScan:
         assert crew.governor.scan(queues, timed=True) == [queues[busy]]
 
 
-def test_the_most_common_settlement_says_nothing() -> None:
+def test_the_most_common_settlement_says_nothing(crew: Worker) -> None:
     """One healthy answer that delivered everything adds nothing to SETTLE's argument."""
-    assert Settlement(delivered=3).named() == {}
+    crew.push(message("a"))
+    grant = crew.one()
+    assert encoded(grant, answer().to(grant)) == {}
 
 
 def test_words_of_a_provider_arrive(crew: Worker) -> None:
     """A provider's words reach Redis as they are, whatever their alphabet."""
     crew.push(message("a"))
-    crew.settle(crew.one(), Settlement(health="fail", detail="\u0441\u0431\u043e\u0439", messages=[[1, "back"]]))
+    crew.settle(crew.one(), answer(PUT_BACK, health="fail", detail="\u0441\u0431\u043e\u0439"))
     assert crew.look.meta()["fail_text"] == "\u0441\u0431\u043e\u0439"

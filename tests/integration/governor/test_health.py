@@ -6,8 +6,8 @@ import pytest
 
 from postback import keys
 from postback.operations.quota import padded_ms
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message, state_of
-from workers.scripts import State, TakenGrant, TakeReply
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, again, back, bury, id_of, message, poll, state_of
+from workers.governor.scripts import State, TakenGrant, TakeReply
 
 
 def names(raws: list[bytes]) -> list[str]:
@@ -115,7 +115,7 @@ class TestRun:
         """An answer that is not final is a healthy one."""
         events(bench, 3)
         fail_in_a_row(bench, 1, back_off_ms=0)
-        bench.settle(bench.one(), health="ok", messages=[[1, "poll", 50]])
+        bench.settle(bench.one(), health="ok", messages=[poll(1, 50)])
         bench.look()
         assert bench.held() == []
 
@@ -124,7 +124,7 @@ class TestRun:
         """A 429, no verdict, or a request that was not sent leave the run as it is."""
         events(bench, 3)
         fail_in_a_row(bench, 2)
-        bench.settle(bench.one(), health=health, messages=[[1, "back"]])
+        bench.settle(bench.one(), health=health, messages=[back(1)])
         assert len(bench.held()) == 2
         assert bench.meta()["fails"] == "2"
 
@@ -171,7 +171,7 @@ class TestOutage:
     def test_an_attempt_from_outside_the_run_is_not_given_back(self, bench: Bench) -> None:
         """An attempt that was used up while the provider was healthy stays used up."""
         events(bench, 1)
-        bench.settle(bench.one(), health="unknown", messages=[[1, "retry", 0, 1]])
+        bench.settle(bench.one(), health="unknown", messages=[again(1, 0, duplicate=True)])
         fail_in_a_row(bench, 1)
         events(bench, 10)
         fail_in_a_row(bench, 4)
@@ -302,7 +302,7 @@ class TestInPlace:
             strict.advance(back_off_ms)
         grant = strict.one()
         assert state_of(grant.raws[0])["attempts"] == 2
-        strict.settle(grant, health="fail", messages=[[1, "dead", 0, 0, '{"reason": "exhausted"}']])
+        strict.settle(grant, health="fail", messages=[bury(1, '{"reason": "exhausted"}')])
         assert len(strict.dead()) == 1
         assert (paused_ms(strict), strict.meta()["reason"]) == (8000, "outage")
 
@@ -477,7 +477,7 @@ class TestCredentials:
         events(bench, 5)
         grant = bench.one()
         bench.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "operator", "since": START_MS})
-        bench.settle(grant, health=answer, messages=[[1, "back"]])
+        bench.settle(grant, health=answer, messages=[back(1)])
         assert (paused_ms(bench), bench.meta()["reason"]) == (-1, "operator")
 
     def test_a_refusal_outlasts_a_freeze(self, bench: Bench) -> None:
@@ -499,6 +499,6 @@ def test_counters(bench: Bench) -> None:
         return bench.one()
 
     bench.settle(took())
-    bench.settle(took(), health="ok", delivered=4, messages=[[1, "dead", 0, 0, "{}"]])
+    bench.settle(took(), health="ok", delivered=4, messages=[bury(1, "{}")])
     meta = bench.meta()
     assert (meta["delivered"], meta["dead"], meta.get("quota_answers")) == ("9", "1", None)

@@ -23,6 +23,7 @@ from kombu.transport.virtual import Base64, Message
 from kombu.utils import json as kombu_json
 
 import postback
+import workers.worker
 from config.accounts import Account, build_account
 from config.celeryconfig import celery_config
 from config.settings import load_settings
@@ -31,15 +32,14 @@ from postback.cli import main
 from postback.operations import deadletters
 from postback.operations.letters import Filter
 from postback.operations.messages import read_message
-from tasks import runtime, task
-from tasks.exchange import Answer
-from tasks.grants import REGISTRY, Grant
+from tasks import task
+from tasks.grants import Grant
+from tasks.request import Answer
 from tests import hostile
-from tests.integration.governor.crew import clean_registry
 from tests.servers import RedisServer
 from tests.unit.tasks.fakes import EVENTS, Server
-from workers import process, transport
-from workers.scripts import State
+from workers.governor.scripts import State
+from workers.rounds import transport
 
 ME = "987654321"
 #: Provider -> credentials and a task: one that sends singly, one that sends batches, one that has a result.
@@ -58,21 +58,18 @@ class Worker:
         self.accounts: dict[str, Account] = {
             f"{name}.main": build_account(name, "main", table) for name, (table, _) in PROVIDERS.items()
         }
-        self.provider = Server(
+        self.server = Server(
             Answer(200, {}, b'{"status": "OK", "message": "OK", "event_id": "1", "in_progress": false, "actions": []}')
         )
         self.app = Celery("postback.test")
         self.app.config_from_object(celery_config(load_settings({"POSTBACK_BROKER_URL": server.url})))
-        task.register(self.app)
-        self.governor = process.install(server.client, self.accounts)
-        runtime.install(
-            runtime.Runtime(self.accounts.get, self.provider, self.governor.settle, str, lambda grant, report: None)
-        )
+        self.worker = workers.worker.Worker(server.client, self.accounts, self.server)
+        task.register(self.app, self.worker)
         self.channel = SimpleNamespace(
             decode_body=lambda body, encoding=None: Base64().decode(body) if encoding == "base64" else body,
             no_ack_consumers=None,
-            basic_ack=lambda tag, multiple=False: process.close_grant(tag),
-            basic_reject=lambda tag, requeue=False: process.close_grant(tag),
+            basic_ack=lambda tag, multiple=False: self.worker.close(tag),
+            basic_reject=lambda tag, requeue=False: self.worker.close(tag),
         )
         pool = TaskPool()
         pool.start()
@@ -90,12 +87,12 @@ class Worker:
 
     def run(self, queue: str) -> None:
         """Take and run until nothing is left to take."""
-        self.governor.recover_if_restarted()
+        self.worker.governor.recover_if_restarted()
         for _ in range(3 * len(self.entries(queue)) + 10):
-            taken = self.governor.take(queue, 16)
+            taken = self.worker.governor.take(queue, 16)
             for grant in taken.grants:
                 self.hand_over(grant)
-                assert grant.id not in REGISTRY, "its grant is settled when Celery is done with it"
+                assert grant.id not in self.worker.grants, "its grant is settled when Celery is done with it"
             if not taken.grants and taken.state is not State.MORE:
                 return
         raise AssertionError("an entry goes round for ever")
@@ -127,18 +124,8 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def worker(server: RedisServer) -> Iterator[Worker]:
-    yield from _worker(server)
-
-
-def _worker(server: RedisServer) -> Iterator[Worker]:
-    cleaning = clean_registry()
-    next(cleaning)
-    before = process._process
-    worker = Worker(server)
-    yield worker
-    process._process = before
-    next(cleaning, None)
+def worker(server: RedisServer) -> Worker:
+    return Worker(server)
 
 
 @pytest.fixture
@@ -184,20 +171,20 @@ def sharing_a_key(raws: list[bytes]) -> int:
 
 def check(worker: Worker, queue: str, raws: list[bytes]) -> None:
     """Run the worker over these entries: each is delivered, or still there with all that was in it; nothing is unsettled."""
-    requests = len(worker.provider.requests)
+    requests = len(worker.server.requests)
     worker.client.hset(keys.meta(queue), "healthy", 1)
     for raw in raws:
         worker.client.lpush(queue, raw)
     worker.run(queue)
     assert worker.client.zcard(keys.flight(queue)) == 0
     assert worker.client.hlen(keys.unacked(queue)) == 0
-    assert REGISTRY == {}
+    assert len(worker.worker.grants) == 0
     left = [told(raw) for raw in worker.entries(queue)]
     lost = [raw for raw in raws if told(raw) not in left]
     delivered = int(worker.client.hget(keys.meta(queue), "delivered") or 0)
     repeated = len(raws) - len({told(raw) for raw in raws}) + sharing_a_key(raws)
     assert len(lost) <= delivered + repeated, [raw[:300] for raw in lost]
-    assert (delivered > 0) == (len(worker.provider.requests) > requests)
+    assert (delivered > 0) == (len(worker.server.requests) > requests)
 
 
 class TestEveryPart:
@@ -410,7 +397,7 @@ class TestCommands:
         assert deadletters.replay(full.client, "tgtrack", Filter()).total == before
         full.run("tgtrack.main")
         assert full.client.zcard(keys.flight("tgtrack.main")) == 0
-        assert REGISTRY == {}
+        assert len(full.worker.grants) == 0
 
     def test_erased(self, full: Worker) -> None:
         """The person's events are gone, wherever they could be read."""

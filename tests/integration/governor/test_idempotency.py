@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from postback import keys
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, bury, id_of, message
 
 KEY = "9f86d081884c7d65"
 HORIZON_MS = 604_800_000
@@ -81,7 +81,7 @@ class TestOwner:
         """A copy that becomes a dead letter leaves the owner its key."""
         bench.push(event("a"), event("a"))
         bench.take()
-        bench.settle(bench.one(), health="none", messages=[[1, "dead", 0, 0, "{}"]])
+        bench.settle(bench.one(), health="none", messages=[bury(1, "{}")])
         bench.push(event("b"))
         assert bench.one().owners == [b"a"]
 
@@ -91,7 +91,7 @@ class TestRelease:
     def test_a_dead_letter_releases_it(self, bench: Bench, reason: str) -> None:
         """When the owner dies its key is free."""
         bench.push(event("first"))
-        bench.settle(bench.one(), health="ok", messages=[[1, "dead", 0, 0, json.dumps({"reason": reason})]])
+        bench.settle(bench.one(), health="ok", messages=[bury(1, json.dumps({"reason": reason}))])
         bench.push(event("second"))
         assert bench.one().owners == [b""]
 
@@ -109,14 +109,14 @@ class TestRelease:
         """The death of an event that does not own the key leaves it to its owner."""
         bench.push(event("first"), event("second"))
         took = bench.take(2).grants
-        bench.settle(took[1], health="none", messages=[[1, "dead", 0, 0, "{}"]])
+        bench.settle(took[1], health="none", messages=[bury(1, "{}")])
         bench.push(event("third"))
         assert bench.one().owners == [b"first"]
 
     def test_a_replayed_owner_claims_it_again(self, bench: Bench) -> None:
         """A dead owner that is replayed passes, if nobody has taken the key meanwhile, and is a duplicate otherwise."""
         bench.push(event("first"))
-        bench.settle(bench.one(), health="ok", messages=[[1, "dead", 0, 0, "{}"]])
+        bench.settle(bench.one(), health="ok", messages=[bury(1, "{}")])
         bench.push(event("first"))
         assert bench.one().owners == [b""]
         bench.push(event("second"))
@@ -164,7 +164,7 @@ class TestForeign:
         took = bench.take(3).grants
         assert [grant.owners[0] for grant in took[:2]] == [b"", b""]
         assert took[2].owners[0] == json.dumps(name)[1:-1].encode()
-        bench.settle(took[0], health="ok", messages=[[1, "dead", 0, 0, "{}"]])
+        bench.settle(took[0], health="ok", messages=[bury(1, "{}")])
         bench.push(event("third"))
         assert bench.one().owners == [b""]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.grants import Settlement
+from tasks.rulings import Again
 from tests.integration.governor.bench import Bench, message
-from tests.integration.governor.crew import Worker
+from tests.integration.governor.crew import Worker, answer
 from tests.servers import RedisServer
-from workers.scripts import State
+from workers.governor.scripts import State
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_an_unhealthy_answer_does_not(worker: Worker) -> None:
     """After a failure it goes on with one."""
     worker.push(*(message(f"e{number}") for number in range(9)))
     (first,) = worker.taken(5).grants
-    worker.settle(first, Settlement(health="fail", messages=[[1, "retry", 60_000]]))
+    worker.settle(first, answer(Again(60, ""), health="fail"))
     assert len(worker.taken(5).grants) == 1
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from postback.operations.quota import padded_ms
 from tests.integration.governor.bench import Bench, message
-from workers.scripts import State, TakenGrant
+from workers.governor.scripts import State, TakenGrant
 
 LEASE_MS = 5_000
 WINDOWS = st.lists(

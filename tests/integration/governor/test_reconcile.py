@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from types import SimpleNamespace
 
 import pytest
 import redis
 
-import workers.governor
 from postback import keys
-from tasks.grants import REGISTRY, Settlement
+from tasks.rulings import PUT_BACK, Again, Dead, Duplicate, Poll
 from tests.integration.governor.bench import message
-from tests.integration.governor.crew import LETTER, Memory, Worker, wait_until_written
+from tests.integration.governor.crew import LETTER, Memory, Worker, answer, wait_until_written
 from tests.servers import RedisServer
 
 SETTLEMENTS = {
-    "delivered": Settlement(delivered=1),
-    "retry": Settlement(health="fail", messages=[[1, "retry", 60_000, 1]]),
-    "poll": Settlement(health="ok", messages=[[1, "poll", 60_000]]),
-    "dead": Settlement(health="ok", messages=[[1, "dead", 0, 0, LETTER]]),
-    "back": Settlement(health="quota", retry_after_s=60.0, messages=[[1, "back"]]),
-    "later": Settlement(health="none", messages=[[1, "later", 4_000_000_000_000]]),
+    "delivered": answer(),
+    "retry": answer(Again(60, "", ambiguous=True), health="fail"),
+    "poll": answer(Poll(60, "")),
+    "dead": answer(Dead("", LETTER)),
+    "back": answer(PUT_BACK, health="quota", retry_after_s=60.0),
 }
 
 
@@ -47,7 +44,7 @@ class TestRestart:
         assert worker.governor.unsent == 0
         assert worker.look.everything() == ({} if verb == "delivered" else {"a": 1})
         assert worker.look.requests() == 0
-        assert worker.look.meta().get("seq", "0") == ("0" if verb == "later" else "1")
+        assert worker.look.meta().get("seq", "0") == "1"
 
     def test_after_settle(self, worker: Worker) -> None:
         """A settled grant stays settled; it may be charged twice, never less than once."""
@@ -139,7 +136,7 @@ class TestForgotten:
         worker.pump()
         assert worker.look.everything() == ({} if verb == "delivered" else {"a": 1})
         assert (worker.look.requests(), worker.governor.unsent) == (0, 0)
-        if verb in ("retry", "poll", "dead", "later"):
+        if verb in ("retry", "poll", "dead"):
             assert worker.look.ids() == []
 
     @pytest.mark.parametrize("verb", SETTLEMENTS)
@@ -159,13 +156,13 @@ class TestForgotten:
         worker.pump()
         assert without_times(worker.look.places()) == before
         assert worker.look.requests() == 0
-        assert int(worker.look.meta().get("seq", 0)) >= (0 if verb == "later" else 1)
+        assert int(worker.look.meta().get("seq", 0)) >= 1
 
     def test_several_answers_of_one_event(self, worker: Worker, memory: Memory) -> None:
         """Put back by one answer and delivered by the next: both are applied again, in their order."""
         worker.push(message("a"))
         memory.remember()
-        worker.settle(worker.one(), Settlement(health="none", messages=[[1, "back"]]))
+        worker.settle(worker.one(), answer(PUT_BACK, health="none"))
         worker.settle(worker.one())
         memory.forget()
         with pytest.raises(redis.ConnectionError):
@@ -189,7 +186,7 @@ class TestForgotten:
         assert worker.take(9) == []
         assert worker.look.ids() == [f"e{number}" for number in range(4, 9)]
 
-    def test_a_server_that_forgot_everything(self, registry: None) -> None:
+    def test_a_server_that_forgot_everything(self) -> None:
         """Without persistence the events are gone, but the requests on their way and those of the last seconds still count."""
         with RedisServer() as server:
             worker = Worker(server, limits="3/minute")
@@ -208,7 +205,7 @@ class TestForgotten:
             assert worker.look.everything() == {"new": 1}
             assert worker.take() == []
 
-    def test_however_long_it_was_away(self, worker: Worker, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_however_long_it_was_away(self, worker: Worker, memory: Memory) -> None:
         """What was settled shortly before Redis went away is told also if it comes back a minute later."""
         worker.push(message("a"))
         memory.remember()
@@ -216,17 +213,15 @@ class TestForgotten:
         memory.forget()
         with pytest.raises(redis.ConnectionError):
             worker.taken()
-        late = SimpleNamespace(monotonic=lambda: time.monotonic() + 60, time=time.time)
-        monkeypatch.setattr(workers.governor, "time", late)
+        worker.governor.server.clock = lambda: time.monotonic() + 60
         worker.pump()
         assert worker.look.everything() == {}
 
-    def test_what_was_settled_long_before_is_not_told(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_was_settled_long_before_is_not_told(self, worker: Worker) -> None:
         """Older answers are forgotten here: they are on Redis' disk, and charging them again would cost quota."""
         worker.push(message("a"), message("b"))
         worker.settle(worker.one())
-        now = SimpleNamespace(monotonic=lambda: time.monotonic() + 60, time=time.time)
-        monkeypatch.setattr(workers.governor, "time", now)
+        worker.governor.server.clock = lambda: time.monotonic() + 60
         worker.settle(worker.one())
         worker.restart()
         with pytest.raises(redis.ConnectionError):
@@ -270,17 +265,13 @@ class TestForgotten:
         memory.forget()
         other = Worker(worker.server)
         other.pump()
-        REGISTRY.clear()
         (theirs,) = other.taken().grants
-        REGISTRY.clear()
-        REGISTRY[grant.id] = grant
         with pytest.raises(redis.ConnectionError):
             worker.taken()
         worker.pump()
         assert (worker.look.flying(), worker.look.requests()) == (["a"], 2)
         worker.settle(grant, SETTLEMENTS["retry"])
         assert worker.look.everything() == {"a": 1}
-        REGISTRY[theirs.id] = theirs
         other.settle(theirs)
         assert worker.look.everything() == {}
 
@@ -304,9 +295,7 @@ class TestBatches:
         with pytest.raises(redis.ConnectionError):
             batching.taken()
         batching.pump()
-        settlement = Settlement(
-            health="ok", delivered=1, messages=[[1, "dead", 0, 0, LETTER], [2, "back"], [3, "dead", 0, 0, LETTER]]
-        )
+        settlement = answer(Dead("", LETTER), PUT_BACK, Dead("", LETTER))
         batching.settle(grant, settlement)
         assert batching.look.ids() == ["e1"]
         assert [letter["headers"]["id"] for letter in batching.look.bench.dead()] == ["e2"]
@@ -331,14 +320,14 @@ class TestBatches:
     def test_a_half_is_found_as_a_half(self, batching: Worker, memory: Memory, settled: bool) -> None:
         """A forgotten TAKE of a half is found among the halves, with its sibling."""
         batching.push(*(message(f"e{number}", task="mytracker.login") for number in range(4)))
-        batching.settle(batching.one(), Settlement(health="ok", groups=[[[1, 2], [3, 4]]]))
+        batching.settle(batching.one(), answer(halves=[([1, 2], [3, 4])]))
         # Let this be on its disk, and no more.
         memory.remember()
-        batching.governor._recent.clear()
+        batching.governor.settler._recent.clear()
         half = batching.one()
         assert half.group
         if settled:
-            batching.settle(half, Settlement(health="ok", delivered=2, groups=[[[3], [4]]]))
+            batching.settle(half, answer(halves=[([3], [4])]))
         memory.forget()
         with pytest.raises(redis.ConnectionError):
             batching.taken()
@@ -346,7 +335,7 @@ class TestBatches:
         if not settled:
             assert batching.look.flying() == ["e0", "e1", "e2", "e3"]
             assert batching.look.bench.groups() == []
-            batching.settle(half, Settlement(health="ok", delivered=2, groups=[[[3], [4]]]))
+            batching.settle(half, answer(halves=[([3], [4])]))
         ((own, sibling),) = batching.look.bench.groups()
         assert ([json.loads(raw)["headers"]["id"] for raw in (*own, *sibling)], len(own)) == (["e2", "e3"], 1)
 
@@ -354,11 +343,9 @@ class TestBatches:
         """A refused batch, its half and the half's half, all forgotten: afterwards everything stands where it stood."""
         batching.push(*(message(f"e{number}", task="mytracker.login") for number in range(4)))
         memory.remember()
-        batching.settle(batching.one(), Settlement(health="ok", groups=[[[1, 2], [3, 4]]]))
-        batching.settle(batching.one(), Settlement(health="ok", delivered=2, groups=[[[3], [4]]]))
-        batching.settle(
-            batching.one(), Settlement(health="ok", messages=[[1, "dead", 0, 0, LETTER]], groups=[[[2], []]])
-        )
+        batching.settle(batching.one(), answer(halves=[([1, 2], [3, 4])]))
+        batching.settle(batching.one(), answer(halves=[([3], [4])]))
+        batching.settle(batching.one(), answer(Dead("", LETTER), halves=[([2], [])]))
         before = without_times(batching.look.places())
         memory.forget()
         with pytest.raises(redis.ConnectionError):
@@ -384,9 +371,9 @@ class TestKeys:
         worker.push(message("first", postback_key="k"), message("second", postback_key="k"))
         memory.remember()
         first, second = worker.take(2)
-        worker.settle(second, Settlement(health="none", messages=[[1, "done"]]))
+        worker.settle(second, answer(Duplicate("first"), health="none"))
         # The owner's worker died with the server: nobody speaks for it.
-        REGISTRY.pop(first.id)
+        worker.governor.grants.pop(first.id)
         memory.forget()
         with pytest.raises(redis.ConnectionError):
             worker.taken()

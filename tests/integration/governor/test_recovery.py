@@ -6,7 +6,7 @@ import pytest
 
 from postback import keys
 from tests.integration.governor.bench import QUEUE, Bench, id_of, message, state_of
-from workers.scripts import State
+from workers.governor.scripts import State
 
 LEASE_MS = 30_000
 

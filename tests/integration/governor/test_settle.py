@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import redis
 
 from postback import keys
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message, state_of
-from workers.scripts import TakenGrant
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, again, back, bury, id_of, message, poll, state_of
+from workers.governor.scripts import TakenGrant
 
 LETTER = json.dumps({"reason": "rejected", "detail": 'it said "no" \u00e4'})
 
@@ -30,7 +31,7 @@ class TestVerbs:
 
     def test_what_is_not_named_is_done_with(self, bench: Bench) -> None:
         """A message that the settlement does not name is gone, and not counted unless told."""
-        bench.settle(batch_of(bench, "a", "b"), health="ok", delivered=1, messages=[[1, "done"]])
+        bench.settle(batch_of(bench, "a", "b"), health="ok", delivered=1)
         assert bench.everything() == {}
         assert bench.meta()["delivered"] == "1"
 
@@ -46,19 +47,19 @@ class TestVerbs:
         """What was on the wire and is put back (a 429) remembers its first grant; nothing else of it changes."""
         bench.push(message("a"))
         grant = bench.one()
-        bench.settle(grant, health="quota", messages=[[1, "back", 1]])
+        bench.settle(grant, health="quota", messages=[back(1, keeps_time=True)])
         assert state_of(bench.queued()[0]) == {"first": grant.granted_us}
 
     def test_back_in_any_order_of_lines(self, bench: Bench) -> None:
         """The order of the settlement's lines does not matter."""
-        bench.settle(batch_of(bench, "a", "b", "c"), health="none", messages=[[3, "back"], [1, "back"], [2, "back"]])
+        bench.settle(batch_of(bench, "a", "b", "c"), health="none", messages=[back(3), back(1), back(2)])
         assert bench.ids() == ["a", "b", "c"]
 
     def test_retry_counts_an_attempt(self, bench: Bench) -> None:
         """A retry outside a run of failures waits in the delayed set and has used up an attempt."""
         bench.push(message("a"))
         grant = bench.one()
-        bench.settle(grant, health="unknown", messages=[[1, "retry", 1500, 1]])
+        bench.settle(grant, health="unknown", messages=[again(1, 1500, duplicate=True)])
         ((raw, due),) = bench.delayed().items()
         assert due == START_MS + 1500
         assert state_of(raw) == {"attempts": 1, "first": grant.granted_us, "duplicate": 1, "age": 1500}
@@ -76,25 +77,18 @@ class TestVerbs:
     def test_poll_counts_none(self, bench: Bench) -> None:
         """A look at what is not final uses up no attempt."""
         bench.push(message("a"))
-        bench.settle(bench.one(), health="ok", messages=[[1, "poll", 2000]])
+        bench.settle(bench.one(), health="ok", messages=[poll(1, 2000)])
         bench.advance(2000)
-        bench.settle(bench.one(), health="ok", messages=[[1, "poll", 4000]])
+        bench.settle(bench.one(), health="ok", messages=[poll(1, 4000)])
         ((raw, due),) = bench.delayed().items()
         assert due == START_MS + 6000
         words = state_of(raw)
         assert (words["polls"], words.get("attempts", 0)) == (2, 0)
 
-    def test_later(self, bench: Bench) -> None:
-        """A message that asks for a time of its own waits until then, unchanged."""
-        raw = message("a")
-        bench.push(raw)
-        bench.settle(bench.one(), health="none", messages=[[1, "later", START_MS + 777]])
-        assert bench.delayed() == {raw: START_MS + 777}
-
     def test_dead(self, bench: Bench) -> None:
         """A dead letter carries its letter, byte for byte, and its state; it is counted."""
         bench.push(message("a"))
-        bench.settle(bench.one(), health="ok", messages=[[1, "dead", 0, 1, LETTER]])
+        bench.settle(bench.one(), health="ok", messages=[bury(1, LETTER, duplicate=True)])
         (dead,) = bench.dead()
         assert dead["headers"]["postback_dead"] == json.loads(LETTER)
         assert dead["headers"]["postback"] == "duplicate=1"
@@ -103,7 +97,7 @@ class TestVerbs:
     def test_a_dead_letter_that_dies_again_has_one_letter(self, bench: Bench) -> None:
         """A replayed dead letter's old letter is replaced, not doubled."""
         bench.push(message("a", postback_dead={"reason": "crashed", "x": [{}, "}"]}))
-        bench.settle(bench.one(), health="ok", messages=[[1, "dead", 0, 0, LETTER]])
+        bench.settle(bench.one(), health="ok", messages=[bury(1, LETTER)])
         raw = bench.client.lindex(keys.dead("tgtrack"), 0)
         assert raw.count(b"postback_dead") == 1
         assert json.loads(raw)["headers"]["postback_dead"]["reason"] == "rejected"
@@ -112,33 +106,32 @@ class TestVerbs:
         """What is no message is buried inside one."""
         bench.push(b"\xff no message")
         wrapped = json.dumps({"headers": {}, "body": "x"})
-        bench.settle(bench.one(), health="none", messages=[[1, "dead", 0, 0, LETTER, wrapped]])
+        bench.settle(bench.one(), health="none", messages=[bury(1, LETTER, wrapped=wrapped)])
         (dead,) = bench.dead()
         assert (dead["headers"]["postback_dead"]["reason"], dead["body"]) == ("rejected", "x")
 
     def test_all_verbs_in_one(self, bench: Bench) -> None:
         """One settlement disposes of each message of a batch in its own way."""
-        grant = batch_of(bench, "a", "b", "c", "d", "e", "f")
+        grant = batch_of(bench, "a", "b", "c", "d", "e")
         bench.settle(
             grant,
             health="ok",
             delivered=1,
             messages=[
-                [2, "dead", 0, 0, LETTER], [3, "back"], [4, "poll", 10], [5, "retry", 20, 0], [6, "later", START_MS + 30],
+                bury(2, LETTER), back(3), poll(4, 10), again(5, 20),
             ],
         )  # fmt: skip
-        assert bench.everything() == dict.fromkeys("bcdef", 1)
+        assert bench.everything() == dict.fromkeys("bcde", 1)
         assert bench.ids() == ["c"]
-        assert [id_of(raw) for raw in bench.delayed()] == ["d", "e", "f"]
+        assert [id_of(raw) for raw in bench.delayed()] == ["d", "e"]
 
-    @pytest.mark.parametrize("verb", ["retry", "poll", "later"])
-    def test_equal_messages_do_not_fall_together(self, bench: Bench, verb: str) -> None:
+    @pytest.mark.parametrize("verb", [again, poll])
+    def test_equal_messages_do_not_fall_together(self, bench: Bench, verb: Any) -> None:
         """Byte-identical messages that wait at the same time are still as many as they were."""
         raw = message("twin")
         bench.settings.update(batch_max=20, linger_ms=0)
         bench.push(raw, raw, raw)
-        argument = START_MS + 50 if verb == "later" else 50
-        bench.settle(bench.one(), health="ok", messages=[[index, verb, argument, 0] for index in (1, 2, 3)])
+        bench.settle(bench.one(), health="ok", messages=[verb(index, 50) for index in (1, 2, 3)])
         assert sum(bench.everything().values()) == 3
         bench.advance(50)
         assert [id_of(raw) for raw in bench.one().raws] == ["twin"] * 3
@@ -216,7 +209,7 @@ class TestCharge:
         """Whatever the answer was, the request counts."""
         bench.settings["windows"] = [(1, 60.0)]
         bench.push(message("a"))
-        bench.settle(bench.one(), health=health, messages=[[1, "back"]])
+        bench.settle(bench.one(), health=health, messages=[back(1)])
         assert bench.meta()["seq"] == "1"
 
     def test_it_counts_from_the_answer(self, bench: Bench) -> None:

@@ -13,9 +13,9 @@ from postback import keys
 from postback.operations import pause, resume, snapshot
 from postback.operations.deadletters import Filter, drop, replay
 from postback.operations.erasure import erase
-from tasks.grants import Settlement
+from tasks.rulings import Again, Dead
 from tests.integration.governor.bench import message
-from tests.integration.governor.crew import LETTER, Worker
+from tests.integration.governor.crew import LETTER, Worker, answer
 from tests.servers import RedisServer
 
 #: Longest time of one call, microseconds.
@@ -67,8 +67,8 @@ class Depths:
     def fail(self, times: int) -> None:
         for _ in range(times):
             grant = self.one()
-            lines = [[index, "retry", 0, 0] for index in range(1, len(grant.envelopes) + 1)]
-            self.worker.settle(grant, Settlement(health="fail", detail="503", messages=lines))
+            rulings = [Again(0, "")] * len(grant.envelopes)
+            self.worker.settle(grant, answer(*rulings, health="fail", detail="503"))
 
     def takes(self, times: int = 5, count: int = 64) -> None:
         for _ in range(times):
@@ -107,7 +107,7 @@ def nothing_is_slow(server: RedisServer, fill: Callable[[], None], act: Callable
     assert not always
 
 
-def test_equal_messages_with_a_future_eta(fresh: RedisServer, registry: None) -> None:
+def test_equal_messages_with_a_future_eta(fresh: RedisServer) -> None:
     """10,000 copies of one message that is due tomorrow: none is lost, and none costs more than the one before."""
     depths = Depths(fresh, "tgtrack.main")
     raw = message("same", eta="2100-01-01T00:00:00+00:00")
@@ -121,7 +121,7 @@ def test_equal_messages_with_a_future_eta(fresh: RedisServer, registry: None) ->
 
 
 @pytest.mark.parametrize("queue", ["tgtrack.main", "mytracker.game"])
-def test_everything_is_deep(fresh: RedisServer, registry: None, queue: str) -> None:
+def test_everything_is_deep(fresh: RedisServer, queue: str) -> None:
     """A hundred thousand events in each list and set of an account: taking, settling, recovering and reading stay short."""
     depths = Depths(fresh, queue, limits="1000000/second")
     tasks = ("mytracker.login", "mytracker.registration") if queue.startswith("my") else ("tgtrack.add_event",)
@@ -138,12 +138,12 @@ def test_everything_is_deep(fresh: RedisServer, registry: None, queue: str) -> N
         depths.takes(80)
         snapshot(depths.client)
         grant = depths.one()
-        depths.worker.settle(grant, Settlement(health="none", messages=[[1, "dead", 0, 0, LETTER]]))
+        depths.worker.settle(grant, answer(Dead("", LETTER), health="none"))
 
     nothing_is_slow(fresh, fill, act)
 
 
-def test_telling_another_redis(fresh: RedisServer, registry: None) -> None:
+def test_telling_another_redis(fresh: RedisServer) -> None:
     """A Redis that has forgotten hears of 64 requests that it does not know, in front of a deep queue."""
     depths = Depths(fresh, "tgtrack.main", limits="1000000/second")
 
@@ -155,7 +155,8 @@ def test_telling_another_redis(fresh: RedisServer, registry: None) -> None:
     def act() -> None:
         grants = depths.worker.take(64)
         depths.client.delete(keys.flight(depths.queue), keys.unacked(depths.queue))
-        depths.worker.governor._run_id, depths.worker.governor._suspicious = "another", True
+        server = depths.worker.governor.server
+        server.run_id, server.suspicious = "another", True
         depths.worker.pump()
         for grant in grants:
             depths.worker.settle(grant)
@@ -164,7 +165,7 @@ def test_telling_another_redis(fresh: RedisServer, registry: None) -> None:
 
 
 @pytest.mark.parametrize("end", ["healed", "resumed"])
-def test_a_long_outage_ends(fresh: RedisServer, registry: None, end: str) -> None:
+def test_a_long_outage_ends(fresh: RedisServer, end: str) -> None:
     """20,000 events held aside with one and the same first grant: holding one more, and releasing all, stay short."""
     depths = Depths(fresh, "tgtrack.main", outage_after=3)
     state = "attempts=2 tries=2 first=1700000000000000"
@@ -193,7 +194,7 @@ def test_a_long_outage_ends(fresh: RedisServer, registry: None, end: str) -> Non
     assert "attempts" not in oldest["headers"]["postback"]
 
 
-def test_a_larger_limit(fresh: RedisServer, registry: None) -> None:
+def test_a_larger_limit(fresh: RedisServer) -> None:
     """The quota log of an account grows from 100,000 to a million entries in one short step."""
     queue = "tgtrack.main"
 
@@ -209,7 +210,7 @@ def test_a_larger_limit(fresh: RedisServer, registry: None) -> None:
     assert fresh.client().hget(keys.meta(queue), "size") == b"1000000"
 
 
-def test_operators_commands(fresh: RedisServer, registry: None) -> None:
+def test_operators_commands(fresh: RedisServer) -> None:
     """Pausing, erasing a person, replaying and dropping dead letters."""
     depths = Depths(fresh, "tgtrack.main")
 
@@ -241,7 +242,7 @@ def test_redis_is_what_is_looked_at(fresh: RedisServer) -> None:
         nothing_is_slow(fresh, lambda: None, act)
 
 
-def test_forged_state_stops_nobody(fresh: RedisServer, registry: None) -> None:
+def test_forged_state_stops_nobody(fresh: RedisServer) -> None:
     """A first grant above 2^53, where the next number is the same: two failures settle, and Redis answers (found in the first edition)."""
     depths = Depths(fresh, "tgtrack.main")
     forged = "first=99999999999999999 attempts=99999999999999999 due=99999999999999999 age=-1 crashes=9.9 duplicate=7"

@@ -11,8 +11,8 @@ import pytest
 
 from postback import keys
 from postback.operations.quota import padded_ms
-from tests.integration.governor.bench import QUEUE, START_MS, Bench, id_of, message, state_of
-from workers.scripts import State, TakeReply
+from tests.integration.governor.bench import QUEUE, START_MS, Bench, back, bury, id_of, message, poll, state_of
+from workers.governor.scripts import State, TakeReply
 
 
 def iso(ms: float, zone: str = "+00:00") -> str:
@@ -162,7 +162,7 @@ class TestGate:
     def test_after_a_failure_one_at_a_time(self, bench: Bench, health: str) -> None:
         """After a failure, a 429 or a refusal one request goes, whatever has been answered before."""
         bench.push(*(message(f"e{number}") for number in range(5)))
-        bench.settle(bench.one(), health=health, messages=[[1, "back"]])
+        bench.settle(bench.one(), health=health, messages=[back(1)])
         bench.client.hdel(keys.meta(QUEUE), "paused")
         bench.advance(100)
         took = bench.take(5).grants
@@ -175,7 +175,7 @@ class TestGate:
         """An answer that says nothing about the provider leaves a fresh account at one request."""
         bench.client.delete(keys.meta(QUEUE))
         bench.push(*(message(f"e{number}") for number in range(5)))
-        bench.settle(bench.one(), health=health, messages=[[1, "back"]])
+        bench.settle(bench.one(), health=health, messages=[back(1)])
         assert len(bench.take(5).grants) == 1
 
 
@@ -513,7 +513,7 @@ class TestGarbage:
         took = bench.take(2).grants
         assert taken() == 2
         for grant in took:
-            lines = [[index, "poll", 10, 0] for index in range(1, len(grant.raws) + 1)]
+            lines = [poll(index, 10) for index in range(1, len(grant.raws) + 1)]
             bench.settle(grant, health="ok", messages=lines)
         bench.advance(100)
         took = bench.take(2).grants
@@ -530,7 +530,7 @@ class TestGarbage:
             total += taken()
             for grant in took:
                 assert all(one.rstrip() == raw.rstrip() or b"postback" in one for one in grant.raws)
-                lines = [[index, "dead", 0, 0, '{"reason": "malformed"}'] for index in range(1, len(grant.raws) + 1)]
+                lines = [bury(index, '{"reason": "malformed"}') for index in range(1, len(grant.raws) + 1)]
                 bench.settle(grant, health="none", messages=lines)
         assert total == 2
         assert bench.client.llen(keys.dead("tgtrack")) == 2

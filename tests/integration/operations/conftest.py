@@ -15,7 +15,6 @@ from config.accounts import build_account
 from postback import Event, keys, tgtrack
 from postback.cli import main
 from postback.operations.messages import iso
-from tasks.grants import REGISTRY
 from tests.servers import RedisServer
 from workers.governor import Governor
 
@@ -119,9 +118,7 @@ def govern(redis_server: RedisServer, desk: Desk) -> Iterator[Callable[..., Gove
         account = build_account(provider, name, {**credentials[provider], **table})
         return Governor(connect, lambda: {queue: account})
 
-    REGISTRY.clear()
     yield made
-    REGISTRY.clear()
     for client in clients:
         client.close()
 

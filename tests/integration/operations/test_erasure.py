@@ -13,7 +13,8 @@ import postback
 from postback import keys, mytracker, tganalytics, tgtrack, tonai, tonapi
 from postback.operations import erase
 from postback.operations.erasure import Person
-from tasks.grants import REGISTRY, Settlement
+from tasks.rulings import PUT_BACK
+from tests.integration.governor.crew import answer
 
 ME, OTHER = "987654321", "123456789"
 QUEUE = "tgtrack.main"
@@ -253,8 +254,8 @@ def test_everywhere(desk, command, govern):
     assert "6 events erased" in command.out
     assert "1 event on the wire just now not included" in command.out
     assert ME not in command.out
-    (grant,) = REGISTRY.values()
-    grant.settlement = Settlement(health="none", messages=[[1, "back"]])
+    (grant,) = governor.grants
+    grant.settlement = answer(PUT_BACK, health="none").to(grant)
     governor.settle(grant)
     assert command("erase", "--user", ME) == 0
     assert "1 event erased" in command.out
@@ -278,9 +279,9 @@ def test_halves_of_a_batch(desk, govern):
     governor = govern(queue, linger_s=0)
     postback.send_many([mytracker.Login(custom_user_id=user) for user in (ME, OTHER, ME, OTHER)])
     governor.take(queue, 1)
-    (grant,) = REGISTRY.values()
+    (grant,) = governor.grants
     assert len(grant.envelopes) == 4
-    grant.settlement = Settlement(health="ok", groups=[[[1, 2], [3, 4]], [[1], []]])
+    grant.settlement = answer(halves=[([1, 2], [3, 4]), ([1], [])]).to(grant)
     governor.settle(grant)
     assert erase(desk.client, ME).by_place == {queue: 3}
     (left,) = governor.take(queue, 1).grants

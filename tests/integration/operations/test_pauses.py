@@ -8,9 +8,9 @@ import postback
 from postback import keys, tgtrack
 from postback.operations import pause, resume, snapshot
 from tasks.envelopes import open_envelope
-from tasks.grants import REGISTRY, Settlement
-from workers.governor import Governor
-from workers.scripts import State
+from tasks.rulings import PUT_BACK, Again
+from tests.integration.governor.crew import Given, answer
+from workers.governor import Governor, State
 
 QUEUE = "tgtrack.main"
 
@@ -20,9 +20,9 @@ def governor(govern):
     return govern(QUEUE)
 
 
-def settle(governor: Governor, settlement: Settlement) -> None:
-    (grant,) = REGISTRY.values()
-    grant.settlement = settlement
+def settle(governor: Governor, given: Given) -> None:
+    (grant,) = governor.grants
+    grant.settlement = given.to(grant)
     governor.settle(grant)
 
 
@@ -45,7 +45,7 @@ def test_a_429_does_not_end_it(desk, governor):
     postback.send_many([tgtrack.AddEvent(user_id="1", event_type="sale")] * 3)
     governor.take(QUEUE, 1)
     pause(desk.client, QUEUE)
-    settle(governor, Settlement(health="quota", retry_after_s=0.0, messages=[[1, "back"]]))
+    settle(governor, answer(PUT_BACK, health="quota", retry_after_s=0.0))
     assert governor.take(QUEUE, 1).state is State.PAUSED
 
 
@@ -54,7 +54,7 @@ def test_events_held_aside(desk, governor):
     ids = [tgtrack.AddEvent(user_id="1", event_type="sale").delay().id for _ in range(4)]
     for _ in range(2):
         governor.take(QUEUE, 1)
-        settle(governor, Settlement(health="fail", detail="503", messages=[[1, "retry", 60_000]]))
+        settle(governor, answer(Again(60, ""), health="fail", detail="503"))
     assert desk.client.zcard(keys.held(QUEUE)) == 2
     done = resume(desk.client, QUEUE)
     assert (done.was_paused, done.released) == (False, 2)
@@ -70,7 +70,7 @@ def test_refused_credentials(desk, governor, command):
     desk.announce(QUEUE)
     tgtrack.AddEvent(user_id="1", event_type="sale").delay()
     governor.take(QUEUE, 1)
-    settle(governor, Settlement(health="refused", detail="401", messages=[[1, "back"]]))
+    settle(governor, answer(PUT_BACK, health="refused", detail="401"))
     assert command("pause", QUEUE) == 0
     assert "was already paused (credentials)" in command.out
     assert snapshot(desk.client).of(QUEUE).paused.reason == "credentials"

@@ -12,7 +12,8 @@ import pytest
 import postback
 from postback import keys, mytracker, tgtrack
 from postback.operations import snapshot
-from tasks.grants import REGISTRY, Settlement
+from tasks.rulings import Poll
+from tests.integration.governor.crew import answer
 
 QUEUE = "tgtrack.main"
 STEP = keys.priority_list(QUEUE, 3)
@@ -43,12 +44,12 @@ def test_counts(desk, governor):
     postback.send_many([tgtrack.AddEvent(user_id="1", event_type="sale")] * 3)
     tgtrack.GetUserInfo(user_id="1").delay()
     governor.take(QUEUE, 1)
-    (grant,) = REGISTRY.values()
-    grant.settlement = Settlement(health="ok", delivered=0, messages=[[1, "poll", 60_000]])
+    (grant,) = governor.grants
+    grant.settlement = answer(Poll(60, "")).to(grant)
     governor.settle(grant)
     governor.take(QUEUE, 1)
-    (grant,) = REGISTRY.values()
-    grant.settlement = Settlement(health="none", groups=[[[1], []]])
+    (grant,) = governor.grants
+    grant.settlement = answer(health="none", halves=[([1], [])]).to(grant)
     governor.settle(grant)
     governor.take(QUEUE, 1)
     (account,) = snapshot(desk.client).accounts

@@ -71,10 +71,10 @@ def test_a_reply_by_name() -> None:
 @pytest.mark.parametrize("name", ["take", "settle", "reconcile"])
 def test_what_a_file_keeps_is_kept_once(name: str) -> None:
     """A file with a counter or a list stands in a script once: a second copy would count anew."""
-    text = Script("workers", name).source
+    text = Script("workers.governor", name).source
     kept = [
         line
-        for path in (ROOT / "workers/lua/include").glob("*.lua")
+        for path in (ROOT / "workers/governor/lua/include").glob("*.lua")
         for line in re.findall(r"^local \w+ = (?:0|\{\}|\{)$", path.read_text(), re.MULTILINE)
         if path.stem not in ("dispose", "unhealthy", "crashed")
     ]
@@ -84,10 +84,10 @@ def test_what_a_file_keeps_is_kept_once(name: str) -> None:
 
 def test_every_file_is_included() -> None:
     """No file is left that no script needs."""
-    names = {path.stem for path in (ROOT / "workers/lua/include").glob("*.lua")}
+    names = {path.stem for path in (ROOT / "workers/governor/lua/include").glob("*.lua")}
     wanted = {
         name
-        for path in (ROOT / "workers/lua").rglob("*.lua")
+        for path in (ROOT / "workers/governor/lua").rglob("*.lua")
         for name in re.findall(r"-- @include (\w+)", path.read_text())
     }
     assert names == wanted

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from config.accounts import Account, build_account
-from tasks.delivery import Delivery
+from tasks.delivery import Delivery, Report
 from tasks.envelopes import open_envelope
-from tasks.exchange import Answer, Asked, HttpRequest
-from tasks.grants import GRANT_PREFIX, Grant, Settlement
+from tasks.grants import GRANT_PREFIX, Grant
 from tasks.outcomes import Verdict
-from tasks.provider import Provider
-from tasks.registry import PROVIDERS
+from tasks.providers import PROVIDERS
+from tasks.providers.base import Provider
+from tasks.request import Answer, Asked, HttpRequest
+from tasks.rulings import Dead, Ruling
 
 #: What one account of each provider needs.
 TABLES: dict[str, dict[str, object]] = {
@@ -79,6 +80,13 @@ def grant_of(*raws: bytes, queue: str = "tgtrack.main", siblings: Sequence[bytes
     )
 
 
+def ruled(grant: Grant, *rulings: Ruling) -> Grant:
+    """The grant with these rulings on its events."""
+    for envelope, ruling in zip(grant.envelopes, rulings, strict=True):
+        envelope.ruling = ruling
+    return grant
+
+
 class Server:
     """A sender that answers by itself and remembers what it was asked."""
 
@@ -88,7 +96,7 @@ class Server:
         self.requests: list[HttpRequest] = []
 
     def send(self, request: HttpRequest, account: Account) -> Answer:
-        """See :class:`tasks.exchange.Sender`."""
+        """See :class:`tasks.request.Sender`."""
         self.requests.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -123,14 +131,19 @@ def delivery(
     return Delivery(to, provider or PROVIDERS[to.provider], server, scrub)
 
 
-def line_of(settlement: Settlement, index: int = 1) -> list[Any]:
-    """What the settlement says of one message; empty if it does not name it."""
-    return next((line for line in settlement.messages if line[0] == index), [])
+def dead_of(grant: Grant, index: int = 0) -> Dead:
+    """The ruling on one event, which must be a dead letter."""
+    ruling = grant.envelopes[index].ruling
+    assert isinstance(ruling, Dead), ruling
+    return ruling
 
 
-def letter_of(settlement: Settlement, index: int = 1) -> dict[str, Any]:
-    """The dead letter of one message."""
-    line = line_of(settlement, index)
-    assert line[1] == "dead"
-    letter: dict[str, Any] = json.loads(line[4])
+def letter_of(grant: Grant, index: int = 0) -> dict[str, Any]:
+    """The dead letter of one event."""
+    letter: dict[str, Any] = json.loads(dead_of(grant, index).letter)
     return letter
+
+
+def halves_of(report: Report) -> list[list[list[str]]]:
+    """Ids of the events in each half, and in its sibling."""
+    return [[[envelope.id for envelope in part] for part in half] for half in report.settlement.halves]

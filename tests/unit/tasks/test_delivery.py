@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from celery.worker import state as worker_state
 
-from tasks.delivery import Fate, Report, unsettled
-from tasks.exchange import Answer, NotSent, Unanswered
+from tasks.delivery import Report
+from tasks.grants import Settlement
+from tasks.judge import judge_undecided
 from tasks.outcomes import Outcome, Verdict
-from tests.unit.tasks.fakes import OK, Says, Server, account, delivery, grant_of, letter_of, line_of, message
+from tasks.request import Answer, NotSent, Unanswered
+from tasks.rulings import PUT_BACK, Again, Back, Delivered, Duplicate, Poll
+from tests.unit.tasks.fakes import OK, Says, Server, account, dead_of, delivery, grant_of, halves_of, letter_of, message
 
 DAY_MS = 86_400_000
 
@@ -35,7 +38,7 @@ def refused(raw: bytes, **changes: object) -> tuple[dict[str, Any], Server, Repo
     """Deliver a message that is not fit to be sent; its letter, the server, the report."""
     server = Server()
     report = delivery(account(**changes), server).deliver(grant_of(raw))  # type: ignore[arg-type]
-    return letter_of(report.settlement), server, report
+    return letter_of(report.grant), server, report
 
 
 MALFORMED = {
@@ -85,8 +88,8 @@ class TestNotFitToBeSent:
         assert letter["reason"] == "malformed"
         assert letter["detail"]
         assert (letter["attempts"], letter["status"], letter["possible_duplicate"]) == (0, None, False)
-        assert report.fates[0].kind == "dead"
-        assert report.fates[0].text.startswith("malformed ")
+        assert report.rulings[0].kind == "dead"
+        assert report.rulings[0].text.startswith("malformed ")
         assert server.requests == []
 
     @pytest.mark.parametrize(("event", "field"), INVALID.values(), ids=INVALID.keys())
@@ -100,32 +103,32 @@ class TestNotFitToBeSent:
     def test_invalid_names_no_value(self) -> None:
         """The letter of an invalid event does not repeat what stood in it."""
         letter, _, report = refused(message(event={"user_id": 987654321, "event_type": "sale", "date": "Ivanov"}))
-        assert "987654321" not in letter["detail"] + report.fates[0].text
-        assert "Ivanov" not in letter["detail"] + report.fates[0].text
+        assert "987654321" not in letter["detail"] + report.rulings[0].text
+        assert "Ivanov" not in letter["detail"] + report.rulings[0].text
 
     def test_invalid_is_told_in_short(self) -> None:
         """A thousand wrong fields do not make a thousand words."""
         _, _, report = refused(message(event={f"field_{number}": 1 for number in range(1000)}))
-        assert len(report.fates[0].text) < 600
+        assert len(report.rulings[0].text) < 600
 
     @pytest.mark.parametrize("name", ["shop", "", None, 17, ["main"], {"a": 1}, "x" * 1000])
     def test_unknown_account(self, name: Any) -> None:
         """A message for another account than its queue's is not sent with this one's key."""
         letter, server, report = refused(message(account=name))
         assert letter["reason"] == "unknown_account"
-        assert len(report.fates[0].text) < 200
+        assert len(report.rulings[0].text) < 200
         assert server.requests == []
 
     def test_no_account_is_the_queue_s(self) -> None:
         """A raw client that names no account means the one whose queue it used."""
         server = Server()
         raw = message(body=[[], {"event": {"user_id": "1", "event_type": "sale"}}, {}])
-        assert delivery(account(), server).deliver(grant_of(raw)).fates[0].kind == "delivered"
+        assert delivery(account(), server).deliver(grant_of(raw)).rulings[0].kind == "delivered"
 
     def test_revoked(self, revoked: str) -> None:
         """A revoked event is not sent, also in the midst of a batch."""
         letter, server, report = refused(message(id=revoked))
-        assert (letter["reason"], report.fates[0].text) == ("revoked", "revoked")
+        assert (letter["reason"], report.rulings[0].text) == ("revoked", "revoked")
         assert server.requests == []
 
     @pytest.mark.parametrize("zone", [UTC, None])
@@ -148,13 +151,13 @@ class TestNotFitToBeSent:
         """An ``expires`` that lies ahead, or is none, expires nothing."""
         server = Server()
         raw = message(headers={"expires": expires} if expires is not None else None)
-        assert delivery(account(), server).deliver(grant_of(raw)).fates[0].kind == "delivered"
+        assert delivery(account(), server).deliver(grant_of(raw)).rulings[0].kind == "delivered"
 
     def test_possible_duplicate_stays(self) -> None:
         """An event that may have been recorded before is a possible duplicate in whatever letter it ends."""
         letter, _, report = refused(message(event={}, headers={"postback": "attempts=2 duplicate=1"}))
         assert (letter["reason"], letter["attempts"], letter["possible_duplicate"]) == ("invalid", 2, True)
-        assert line_of(report.settlement)[3] == 1
+        assert dead_of(report.grant).possible_duplicate
 
     def test_nothing_sent_is_not_charged(self) -> None:
         """A grant of which nothing was sent neither uses the quota nor says anything of the provider."""
@@ -165,12 +168,12 @@ class TestNotFitToBeSent:
     def test_no_message_is_wrapped(self) -> None:
         """What is no Celery message gets one around it, so that the dead-letter list holds nothing else."""
         _, _, report = refused(b"hello")
-        assert json.loads(line_of(report.settlement)[5])["headers"]["postback_dead"]["reason"] == "malformed"
+        assert json.loads(dead_of(report.grant).wrapped or "")["headers"]["postback_dead"]["reason"] == "malformed"
 
     def test_a_message_is_not_wrapped(self) -> None:
         """A message that can be read is buried as it is."""
         _, _, report = refused(message(event={}))
-        assert len(line_of(report.settlement)) == 5
+        assert dead_of(report.grant).wrapped is None
 
     @pytest.mark.parametrize("at", [10**18, 10**400, -5, 0, True, "now", 1.5, None])
     def test_any_enqueue_time(self, at: Any) -> None:
@@ -191,12 +194,12 @@ class TestGoals:
     def test_is_a_setting(self, days: int, kind: str) -> None:
         """``goal_days`` says how long a goal counts."""
         raw = message("tgtrack.send_reach_goal", headers={"postback_at": ago_ms(22 * DAY_MS)})
-        assert delivery(account(goal_days=days), Server()).deliver(grant_of(raw)).fates[0].kind == kind
+        assert delivery(account(goal_days=days), Server()).deliver(grant_of(raw)).rulings[0].kind == kind
 
     def test_within(self) -> None:
         """A goal a minute before its three weeks are over is sent."""
         raw = message("tgtrack.send_reach_goal", headers={"postback_at": ago_ms(21 * DAY_MS - 60_000)})
-        assert delivery(account(), Server()).deliver(grant_of(raw)).fates[0].kind == "delivered"
+        assert delivery(account(), Server()).deliver(grant_of(raw)).rulings[0].kind == "delivered"
 
     def test_first_grant_counts_where_the_producer_says_nothing(self) -> None:
         """A raw client's goal is as old as its first grant."""
@@ -208,7 +211,7 @@ class TestGoals:
         """``add_event`` with a conversion target is still recorded after 21 days."""
         event = {"user_id": "1", "event_type": "sale", "conversion_target": "lead"}
         raw = message(event=event, headers={"postback_at": ago_ms(60 * DAY_MS)})
-        assert delivery(account(), Server()).deliver(grant_of(raw)).fates[0].kind == "delivered"
+        assert delivery(account(), Server()).deliver(grant_of(raw)).rulings[0].kind == "delivered"
 
 
 TIMELESS = {"user_id": "1", "event_type": "sale"}
@@ -242,8 +245,8 @@ class TestDuplicates:
         grant, server = grant_of(message()), Server()
         grant.envelopes[0].duplicate_of = "event-0"
         report = delivery(account(), server).deliver(grant)
-        assert report.fates == [Fate("duplicate", "duplicate of event-0")]
-        assert report.settlement.messages == [[1, "done"]]
+        assert report.rulings == [Duplicate("event-0")]
+        assert report.rulings[0].text == "duplicate of event-0"
         assert server.requests == []
 
     def test_not_counted_as_delivered(self) -> None:
@@ -251,14 +254,13 @@ class TestDuplicates:
         grant = grant_of(*(message("mytracker.login", id=str(number)) for number in range(2)), queue="mytracker.main")
         grant.envelopes[0].duplicate_of = "event-0"
         report = delivery(account("mytracker"), Server(Answer(200, {}, b'{"message": "OK"}'))).deliver(grant)
-        assert report.settlement.delivered == 1
-        assert report.settlement.named()["delivered"] == 1
+        assert [ruling.kind for ruling in report.rulings] == ["duplicate", "delivered"]
 
     def test_before_everything_else(self) -> None:
         """A duplicate is dropped even if it is invalid: its twin says so already."""
         grant = grant_of(message(event={}))
         grant.envelopes[0].duplicate_of = "event-0"
-        assert delivery(account(), Server()).deliver(grant).fates[0].kind == "duplicate"
+        assert delivery(account(), Server()).deliver(grant).rulings[0].kind == "duplicate"
 
 
 class TestLease:
@@ -269,29 +271,29 @@ class TestLease:
         grant = grant_of(message(), lease_end=time.monotonic() + left_s)
         report = delivery(account(timeout_s=10), server).deliver(grant)
         assert server.requests == []
-        assert (report.settlement.health, report.settlement.messages) == ("none", [[1, "back"]])
-        assert report.fates[0].kind == "wait"
+        assert (report.settlement.health, report.rulings) == ("none", [PUT_BACK])
+        assert report.rulings[0].kind == "wait"
 
     def test_long_enough(self) -> None:
         """With the time limit and a reserve left, it is sent."""
         server = Server()
         grant = grant_of(message(), lease_end=time.monotonic() + 12)
-        assert delivery(account(timeout_s=10), server).deliver(grant).fates[0].kind == "delivered"
+        assert delivery(account(timeout_s=10), server).deliver(grant).rulings[0].kind == "delivered"
 
     def test_the_dead_stay_dead(self) -> None:
         """Beside events that are put back, an invalid one is buried all the same."""
         raws = [message("mytracker.login", id="1"), message("mytracker.login", id="2", event={})]
         grant = grant_of(*raws, queue="mytracker.main", lease_end=time.monotonic())
         report = delivery(account("mytracker"), Server()).deliver(grant)
-        assert line_of(report.settlement, 1) == [1, "back"]
-        assert letter_of(report.settlement, 2)["reason"] == "invalid"
+        assert report.rulings[0] == PUT_BACK
+        assert letter_of(report.grant, 1)["reason"] == "invalid"
 
     def test_a_half_stays_together(self) -> None:
         """A half of a refused batch goes back as a half, its sibling with it."""
         raws = [message("mytracker.login", id=str(number)) for number in range(4)]
         grant = grant_of(*raws[:2], siblings=raws[2:], queue="mytracker.main", group=True, lease_end=time.monotonic())
         report = delivery(account("mytracker"), Server()).deliver(grant)
-        assert report.settlement.groups == [[[1, 2], [3, 4]]]
+        assert halves_of(report) == [[["0", "1"], ["2", "3"]]]
 
 
 RETRY, AMBIGUOUS = Verdict(Outcome.RETRY, "Internal error", 500), Verdict(Outcome.AMBIGUOUS, "no answer in time")
@@ -310,19 +312,19 @@ class TestVerdicts:
     def test_delivered(self) -> None:
         """A healthy answer for a single event needs no words: the message is done with."""
         report = judged(Verdict(Outcome.DELIVERED, status=200))
-        assert report.fates == [Fate("delivered", "delivered")]
-        assert (report.settlement.health, report.settlement.delivered) == ("ok", 1)
-        assert report.settlement.named() == {}
+        assert report.rulings == [Delivered()]
+        assert report.rulings[0].text == "delivered"
+        assert report.settlement == Settlement("ok")
 
     def test_result_of_a_write_is_dropped(self) -> None:
         """What an answer to a write says of a person goes no further."""
-        assert judged(Verdict(Outcome.DELIVERED, data={"first_name": "Jane"})).fates[0].result is None
+        assert judged(Verdict(Outcome.DELIVERED, data={"first_name": "Jane"})).rulings == [Delivered(None)]
 
     def test_result_of_a_read_is_kept(self) -> None:
         """A look-up's data is its result."""
         provider = Says(Verdict(Outcome.DELIVERED, data={"user_id": "1"}))
         report = delivery(account(), Server(), provider).deliver(grant_of(message("tgtrack.get_user_info")))
-        assert report.fates[0].result == {"user_id": "1"}
+        assert report.rulings == [Delivered({"user_id": "1"})]
 
     @pytest.mark.parametrize(
         ("verdict", "health"),
@@ -348,9 +350,9 @@ class TestVerdicts:
     def test_dead_at_once(self, verdict: Verdict, reason: str) -> None:
         """A refusal for good is a dead letter with the provider's words; the request counts as an attempt."""
         report = judged(verdict, "attempts=2")
-        letter = letter_of(report.settlement)
+        letter = letter_of(report.grant)
         assert (letter["reason"], letter["status"], letter["attempts"]) == (reason, 400, 3)
-        assert report.fates[0].text == f"{reason} 400 {verdict.detail}"
+        assert report.rulings[0].text == f"{reason} 400 {verdict.detail}"
         assert not letter["possible_duplicate"]
 
     @pytest.mark.parametrize("verdict", [QUOTA, REFUSED])
@@ -358,108 +360,110 @@ class TestVerdicts:
     def test_waiting_uses_no_attempt(self, verdict: Verdict, state: str) -> None:
         """A 429 and a refused key put the event back as it was, however many attempts it has behind it."""
         report = judged(verdict, state, max_attempts=8, max_age_s=1, age_ms=DAY_MS)
-        assert report.settlement.messages == [[1, "back", 1]]
-        assert report.fates[0].kind == "wait"
+        assert report.rulings == [Back(report.rulings[0].text, verdict.retry_after_s, keeps_time=True)]
+        assert report.rulings[0].kind == "wait"
 
     def test_quota_says_for_how_long(self) -> None:
         """The provider's ``Retry-After`` reaches the account and the event's own line."""
         report = judged(QUOTA)
-        assert (report.settlement.retry_after_s, report.fates[0].again_in_s) == (7.0, 7.0)
-        assert report.fates[0].text == "quota 429 Too many"
+        assert report.settlement.retry_after_s == 7.0
+        assert report.rulings == [Back("quota 429 Too many", 7.0, keeps_time=True)]
 
-    @pytest.mark.parametrize(("verdict", "flag"), [(RETRY, 0), (AMBIGUOUS, 1)])
-    def test_again(self, verdict: Verdict, flag: int) -> None:
+    @pytest.mark.parametrize(("verdict", "flag"), [(RETRY, False), (AMBIGUOUS, True)])
+    def test_again(self, verdict: Verdict, flag: bool) -> None:
         """A failure backs off; only one that may have been recorded is flagged."""
         report = judged(verdict, backoff_s=4)
-        index, verb, pause_ms, duplicate = report.settlement.messages[0]
-        assert (index, verb, duplicate) == (1, "retry", flag)
-        assert 0 <= pause_ms <= 4000
-        assert report.fates[0].kind == "retry"
+        (again,) = report.rulings
+        assert isinstance(again, Again)
+        assert (again.kind, again.ambiguous) == ("retry", flag)
+        assert 0 <= again.after_s <= 4
 
     @pytest.mark.parametrize(("attempts", "ceiling_s"), [(0, 1), (1, 2), (3, 8), (6, 64), (30, 100), (998, 100)])
     def test_back_off_doubles(self, attempts: int, ceiling_s: float) -> None:
         """The back-off doubles with each attempt up to its longest, with full jitter below it."""
         report = judged(RETRY, f"attempts={attempts}", max_attempts=1000, backoff_s=1, backoff_max_s=100)
-        assert 0 <= report.settlement.messages[0][2] <= ceiling_s * 1000
+        assert isinstance(report.rulings[0], Again)
+        assert 0 <= report.rulings[0].after_s <= ceiling_s
 
     @pytest.mark.parametrize("verdict", [RETRY, AMBIGUOUS])
     def test_exhausted(self, verdict: Verdict) -> None:
         """The last attempt's failure is a dead letter."""
         report = judged(verdict, "attempts=7", max_attempts=8)
-        letter = letter_of(report.settlement)
+        letter = letter_of(report.grant)
         assert (letter["reason"], letter["attempts"]) == ("exhausted", 8)
         assert letter["possible_duplicate"] is (verdict is AMBIGUOUS)
 
     def test_one_attempt_left(self) -> None:
         """Before the last attempt it is tried again."""
-        assert judged(RETRY, "attempts=6", max_attempts=8).fates[0].kind == "retry"
+        assert judged(RETRY, "attempts=6", max_attempts=8).rulings[0].kind == "retry"
 
     def test_fewer_attempts_for_some_answers(self) -> None:
         """An answer that will hardly change is asked for fewer times than others."""
         challenge = Verdict(Outcome.AMBIGUOUS, "203", 203, most_attempts=3)
         report = judged(challenge, "odd=1")
-        assert (report.fates[0].kind, report.settlement.messages[0][4]) == ("retry", 1)
-        assert letter_of(judged(challenge, "odd=2").settlement)["reason"] == "exhausted"
+        assert isinstance(report.rulings[0], Again)
+        assert report.rulings[0].few
+        assert letter_of(judged(challenge, "odd=2").grant)["reason"] == "exhausted"
 
     def test_fewer_attempts_count_their_own(self) -> None:
         """Server faults before it do not count as answers of that kind."""
         challenge = Verdict(Outcome.AMBIGUOUS, "203", 203, most_attempts=3)
-        assert judged(challenge, "attempts=5").fates[0].kind == "retry"
+        assert judged(challenge, "attempts=5").rulings[0].kind == "retry"
 
     def test_never_more_attempts_than_the_account_s(self) -> None:
         """An answer cannot grant more attempts than the account has."""
         patient = Verdict(Outcome.AMBIGUOUS, "203", 203, most_attempts=50)
-        assert judged(patient, "attempts=1", max_attempts=2).fates[0].kind == "dead"
+        assert judged(patient, "attempts=1", max_attempts=2).rulings[0].kind == "dead"
 
     @pytest.mark.parametrize("verdict", [RETRY, AMBIGUOUS])
     def test_outage_exhausts_nothing(self, verdict: Verdict) -> None:
         """The probe of an outage is not the event's fault, whatever its attempts."""
-        assert judged(verdict, "attempts=50", outage=True, max_attempts=8).fates[0].kind == "retry"
+        assert judged(verdict, "attempts=50", outage=True, max_attempts=8).rulings[0].kind == "retry"
 
     @pytest.mark.parametrize("outage", [True, False])
     def test_too_old(self, outage: bool) -> None:
         """An event whose back-offs come to more than ``max_age_s`` is given up when it fails; the probe of an outage is not."""
         report = judged(RETRY, "age=3600001", outage=outage, max_age_s=3600)
-        assert report.fates[0].kind == ("retry" if outage else "dead")
+        assert report.rulings[0].kind == ("retry" if outage else "dead")
 
     @pytest.mark.parametrize("verdict", [RETRY, AMBIGUOUS])
     def test_waiting_does_not_age(self, verdict: Verdict) -> None:
         """An event that has waited in its queue for eight days fails once: it is tried again (I7)."""
-        assert judged(verdict, age_ms=8 * DAY_MS).fates[0].kind == "retry"
+        assert judged(verdict, age_ms=8 * DAY_MS).rulings[0].kind == "retry"
 
     def test_old_and_delivered(self) -> None:
         """An old event that gets through is delivered."""
         report = judged(Verdict(Outcome.DELIVERED), "age=86400000", max_age_s=3600, age_ms=DAY_MS)
-        assert report.fates[0].kind == "delivered"
+        assert report.rulings[0].kind == "delivered"
 
     @pytest.mark.parametrize(("age_ms", "kind"), [(3_590_000, "delivered"), (3_610_000, "dead")])
     def test_longest_wait(self, age_ms: float, kind: str) -> None:
         """Where somebody bounds it, an event that was enqueued longer ago is ``expired`` and no request is made."""
         report = judged(Verdict(Outcome.DELIVERED), max_wait_s=3600, age_ms=age_ms)
-        assert report.fates[0].kind == kind
+        assert report.rulings[0].kind == kind
         assert report.settlement.health == ("ok" if kind == "delivered" else "none")
 
     def test_a_long_wait_by_default(self) -> None:
         """Nobody bounds it by default."""
-        assert judged(Verdict(Outcome.DELIVERED), age_ms=300 * DAY_MS).fates[0].kind == "delivered"
+        assert judged(Verdict(Outcome.DELIVERED), age_ms=300 * DAY_MS).rulings[0].kind == "delivered"
 
     def test_at_most_once(self) -> None:
         """An account that would rather lose an event than send it twice buries what is ambiguous."""
-        letter = letter_of(judged(AMBIGUOUS, on_ambiguous="dead").settlement)
+        letter = letter_of(judged(AMBIGUOUS, on_ambiguous="dead").grant)
         assert (letter["reason"], letter["possible_duplicate"]) == ("ambiguous", True)
 
     def test_at_most_once_in_an_outage(self) -> None:
         """Also the probe of an outage is not repeated if it may have been recorded."""
-        assert judged(AMBIGUOUS, outage=True, on_ambiguous="dead").fates[0].kind == "dead"
+        assert judged(AMBIGUOUS, outage=True, on_ambiguous="dead").rulings[0].kind == "dead"
 
     def test_at_most_once_retries_what_was_not_sent(self) -> None:
         """A failure that recorded nothing is tried again under either policy."""
-        assert judged(RETRY, on_ambiguous="dead").fates[0].kind == "retry"
+        assert judged(RETRY, on_ambiguous="dead").rulings[0].kind == "retry"
 
     def test_once_a_possible_duplicate(self) -> None:
         """The flag of an earlier attempt stands in the letter of a later refusal."""
         report = judged(Verdict(Outcome.REJECTED, "Bad", 400), "attempts=1 duplicate=1")
-        assert letter_of(report.settlement)["possible_duplicate"] is True
+        assert letter_of(report.grant)["possible_duplicate"] is True
 
     @pytest.mark.parametrize(("state", "flag"), [("", False), ("attempts=1", False), ("duplicate=1", True)])
     def test_classifier_knows_of_earlier_attempts(self, state: str, flag: bool) -> None:
@@ -472,7 +476,7 @@ class TestVerdicts:
         """TGTrack's 409 after a lost answer means that the event is there."""
         server = Server(Answer(409, {}, b'{"status": "error", "error_code": 409}'))
         report = delivery(account(), server).deliver(grant_of(message(headers={"postback": "attempts=1 duplicate=1"})))
-        assert report.fates[0].kind == "delivered"
+        assert report.rulings[0].kind == "delivered"
 
 
 class TestPolling:
@@ -487,28 +491,28 @@ class TestPolling:
     def test_grows(self, polls: int, seconds: float) -> None:
         """Two seconds first, doubling to half a minute."""
         report = self.poll(f"polls={polls}", waited_s=1)
-        assert report.settlement.messages == [[1, "poll", seconds * 1000]]
-        assert (report.fates[0].kind, report.fates[0].again_in_s) == ("wait", seconds)
+        assert report.rulings == [Poll(seconds, "pending 200 not final")]
+        assert report.rulings[0].kind == "wait"
 
     def test_last_look_is_at_the_deadline(self) -> None:
         """It does not wait beyond the deadline to look once more."""
-        assert self.poll("polls=9", waited_s=595).settlement.messages == [[1, "poll", 5000]]
+        assert self.poll("polls=9", waited_s=595).rulings == [Poll(5, "pending 200 not final")]
 
     @pytest.mark.parametrize("waited_s", [600, 600.5, 10**6])
     def test_not_final(self, waited_s: float) -> None:
         """What is not final at the deadline is given up."""
-        letter = letter_of(self.poll(waited_s=waited_s).settlement)
+        letter = letter_of(self.poll(waited_s=waited_s).grant)
         assert (letter["reason"], letter["possible_duplicate"]) == ("not_final", False)
 
     def test_uses_no_attempt(self) -> None:
         """Polling goes on whatever the attempts."""
-        assert self.poll("attempts=500", waited_s=1).fates[0].kind == "wait"
+        assert self.poll("attempts=500", waited_s=1).rulings[0].kind == "wait"
 
     def test_first_look(self) -> None:
         """Before anybody noted a first grant, it has not waited."""
         grant = grant_of(message("tonapi.get_event"), queue="tonapi.main")
         report = delivery(account("tonapi"), Server(), Says(PENDING)).deliver(grant)
-        assert report.settlement.messages == [[1, "poll", 2000]]
+        assert report.rulings == [Poll(2, "pending 200 not final")]
 
 
 class TestTonAI:
@@ -519,14 +523,14 @@ class TestTonAI:
         server = Server(Answer(500, {}, b""))
         return delivery(account("tonai"), server).deliver(grant_of(raw, queue="tonai.main", outage=outage))
 
-    @pytest.mark.parametrize(("attempts", "pause_ms"), [(0, 2000), (1, 4000)])
-    def test_retries(self, attempts: int, pause_ms: int) -> None:
+    @pytest.mark.parametrize(("attempts", "pause_s"), [(0, 2), (1, 4)])
+    def test_retries(self, attempts: int, pause_s: int) -> None:
         """Exactly 2 s after the first failure and exactly 4 s after the second."""
-        assert self.attempt(attempts).settlement.messages == [[1, "retry", pause_ms, 0]]
+        assert self.attempt(attempts).rulings == [Again(pause_s, "retry 500")]
 
     def test_third_failure(self) -> None:
         """The third failure is the last."""
-        letter = letter_of(self.attempt(2).settlement)
+        letter = letter_of(self.attempt(2).grant)
         assert (letter["reason"], letter["attempts"]) == ("exhausted", 3)
 
     def test_outage_begins_with_it(self) -> None:
@@ -535,21 +539,21 @@ class TestTonAI:
 
     def test_probe(self) -> None:
         """In an outage no event dies of its attempts."""
-        assert self.attempt(2, outage=True).fates[0].kind == "retry"
+        assert self.attempt(2, outage=True).rulings[0].kind == "retry"
 
 
 class TestNoAnswer:
     def test_not_sent(self) -> None:
         """A refused connection is a plain retry: nothing was recorded."""
         report = delivery(account(), Server(NotSent("connection refused"))).deliver(grant_of(message()))
-        assert report.settlement.messages[0][3] == 0
-        assert report.fates[0].text == "retry connection refused"
+        assert isinstance(report.rulings[0], Again)
+        assert (report.rulings[0].text, report.rulings[0].ambiguous) == ("retry connection refused", False)
 
     def test_unanswered(self) -> None:
         """A lost answer is ambiguous: the event is a possible duplicate from now on."""
         report = delivery(account(), Server(Unanswered("no answer in time"))).deliver(grant_of(message()))
-        assert report.settlement.messages[0][3] == 1
-        assert report.fates[0].text == "ambiguous no answer in time"
+        assert isinstance(report.rulings[0], Again)
+        assert (report.rulings[0].text, report.rulings[0].ambiguous) == ("ambiguous no answer in time", True)
 
 
 class TestWords:
@@ -558,13 +562,11 @@ class TestWords:
     def said(self, body: bytes, scrub: Any = str, status: int = 400) -> str:
         server = Server(Answer(status, {}, body))
         report = delivery(account(), server, scrub=scrub).deliver(grant_of(message()))
-        told = [report.fates[0].text, report.settlement.detail]
-        told += [str(line) for line in report.settlement.messages]
-        return " ".join(told)
+        return f"{report.rulings[0].text} {report.settlement.detail} {report.rulings}"
 
     @pytest.mark.parametrize("status", [400, 401, 429, 500, 502])
     def test_no_secret(self, status: int) -> None:
-        """A key that a provider repeats is masked in letters, fates and the account's own line."""
+        """A key that a provider repeats is masked in letters, rulings and the account's own line."""
         body = b'{"status": "error", "error_description": "no such key bot-key-1", "error_details": "/v1/bot-key-1/x"}'
         assert "bot-key-1" not in self.said(body, lambda text: text.replace("bot-key-1", "***"), status)
 
@@ -623,17 +625,16 @@ class TestBatches:
         report, server = self.deliver(logins(20))
         assert len(server.requests) == 1
         assert len(json.loads(server.requests[0].body or b"")) == 20
-        assert (report.settlement.delivered, report.settlement.named()) == (20, {})
+        assert report.rulings == [Delivered()] * 20
 
     def test_unfit_events_do_not_travel(self) -> None:
         """A dead event in a batch is left out; the others are sent without it."""
         raws = [b"hello", *logins(2), message("mytracker.login", id="9", event={})]
         report, server = self.deliver(raws)
         assert len(json.loads(server.requests[0].body or b"")) == 2
-        assert [fate.kind for fate in report.fates] == ["dead", "delivered", "delivered", "dead"]
-        assert letter_of(report.settlement, 1)["reason"] == "malformed"
-        assert letter_of(report.settlement, 4)["reason"] == "invalid"
-        assert report.settlement.delivered == 2
+        assert [ruling.kind for ruling in report.rulings] == ["dead", "delivered", "delivered", "dead"]
+        assert letter_of(report.grant, 0)["reason"] == "malformed"
+        assert letter_of(report.grant, 3)["reason"] == "invalid"
 
     def test_one_left_travels_alone(self) -> None:
         """A batch of which one event is left goes to the address for one."""
@@ -647,8 +648,7 @@ class TestBatches:
         body = server.requests[0].body or b""
         sent = len(json.loads(body))
         assert len(body) <= 10_000 < len(body) + len(body) // sent
-        assert report.settlement.messages == [[index, "back"] for index in range(sent + 1, 21)]
-        assert [fate.kind for fate in report.fates] == ["delivered"] * sent + ["wait"] * (20 - sent)
+        assert report.rulings == [Delivered()] * sent + [PUT_BACK] * (20 - sent)
 
     def test_cap_is_exact(self) -> None:
         """A body of exactly the cap is sent whole, of one byte less it is not."""
@@ -669,19 +669,19 @@ class TestBatches:
         """The cap is for batches: one event goes out whatever its size."""
         report, server = self.deliver(logins(2), changes={"max_bytes": 100})
         assert len(server.requests) == 1
-        assert [fate.kind for fate in report.fates] == ["delivered", "wait"]
+        assert [ruling.kind for ruling in report.rulings] == ["delivered", "wait"]
 
     @pytest.mark.parametrize("status", [429, 403])
     def test_waits_whole(self, status: int) -> None:
         """A throttled or refused batch goes back in its order, each event with the time of its first grant."""
         report, _ = self.deliver(logins(3), Answer(status, {}, b""))
-        assert report.settlement.messages == [[1, "back", 1], [2, "back", 1], [3, "back", 1]]
+        assert report.rulings == [Back(report.rulings[0].text, keeps_time=True)] * 3
 
     def test_a_throttled_half_stays_a_half(self) -> None:
         """A 429 for a half of a refused batch does not lose its sibling."""
         raws = logins(4)
         report, _ = self.deliver(raws[:2], Answer(429, {}, b""), siblings=raws[2:], group=True)
-        assert report.settlement.groups == [[[1, 2], [3, 4]]]
+        assert halves_of(report) == [[["0", "1"], ["2", "3"]]]
 
     def test_each_event_has_its_own_attempts(self) -> None:
         """Of a batch that failed, only the events without attempts left die."""
@@ -690,96 +690,98 @@ class TestBatches:
             message("mytracker.login", id="2"),
         ]
         report, _ = self.deliver(raws, Answer(500, {}, b""))
-        assert [fate.kind for fate in report.fates] == ["dead", "retry"]
+        assert [ruling.kind for ruling in report.rulings] == ["dead", "retry"]
 
     def test_refused_whole(self) -> None:
         """Nobody dies for a refused batch: it is halved."""
         report, _ = self.deliver(logins(5), BAD_REQUEST)
-        assert report.settlement.groups == [[[1, 2, 3], [4, 5]]]
-        assert report.settlement.messages == []
-        assert {fate.kind for fate in report.fates} == {"wait"}
+        assert halves_of(report) == [[["0", "1", "2"], ["3", "4"]]]
+        assert {ruling.kind for ruling in report.rulings} == {"wait"}
 
     def test_refused_alone(self) -> None:
         """An event refused by itself is the guilty one."""
         report, _ = self.deliver(logins(1), BAD_REQUEST)
-        assert letter_of(report.settlement)["reason"] == "rejected"
+        assert letter_of(report.grant)["reason"] == "rejected"
 
     def test_sibling_of_an_unfit_half(self) -> None:
         """If nothing of a half is left to send, its sibling still is."""
         report, server = self.deliver([b"hello"], siblings=logins(2), group=True)
         assert server.requests == []
-        assert report.settlement.groups == [[[2, 3], []]]
+        assert halves_of(report) == [[["0", "1"], []]]
 
     @pytest.mark.parametrize("status", [500, 200])
     def test_sibling_of_a_failed_half(self, status: int) -> None:
         """If a half fails, its events back off and the sibling goes on."""
         raws = logins(4)
         report, _ = self.deliver(raws[:2], Answer(status, {}, b""), siblings=raws[2:], group=True)
-        assert [line[1] for line in report.settlement.messages] == ["retry", "retry"]
-        assert report.settlement.groups == [[[3, 4], []]]
+        assert [ruling.kind for ruling in report.rulings] == ["retry", "retry"]
+        assert halves_of(report) == [[["2", "3"], []]]
 
 
 class TestUnsettled:
     """Celery closed the message, and no task has decided anything."""
 
-    def settle(self, raw: bytes, *, ran: bool = False, **changes: object) -> Any:
-        return unsettled(grant_of(raw), account(**changes), ran=ran)  # type: ignore[arg-type]
+    def settled(self, raw: bytes, *, ran: bool = False, **changes: object) -> Report:
+        grant = grant_of(raw)
+        return Report(grant, judge_undecided(grant, account(**changes), ran=ran))  # type: ignore[arg-type]
 
     def test_ambiguous(self) -> None:
         """Our own failure may have sent the event: it is tried again, flagged, and never counted as delivered."""
-        settlement = self.settle(message())
-        assert settlement.messages == [[1, "retry", 2000, 1]]
-        assert (settlement.health, settlement.delivered) == ("unknown", 0)
+        report = self.settled(message())
+        assert report.rulings == [Again(2, "ambiguous: the worker's own code failed", ambiguous=True)]
+        assert report.settlement.health == "unknown"
 
     def test_exhausted(self) -> None:
         """It ends with the attempts."""
-        letter = letter_of(self.settle(message(headers={"postback": "attempts=7"})))
+        letter = letter_of(self.settled(message(headers={"postback": "attempts=7"})).grant)
         assert (letter["reason"], letter["possible_duplicate"]) == ("exhausted", True)
 
     def test_at_most_once(self) -> None:
         """An account that would rather lose an event does not send it again."""
-        assert letter_of(self.settle(message(), on_ambiguous="dead"))["reason"] == "ambiguous"
+        assert letter_of(self.settled(message(), on_ambiguous="dead").grant)["reason"] == "ambiguous"
 
     def test_account_gone(self) -> None:
         """Without an account there is nobody to try again for."""
-        assert letter_of(unsettled(grant_of(message()), None))["reason"] == "exhausted"
+        grant = grant_of(message())
+        judge_undecided(grant, None)
+        assert letter_of(grant)["reason"] == "exhausted"
 
     def test_revoked(self, revoked: str) -> None:
         """Celery dropped it because it was revoked: it was not sent."""
-        settlement = self.settle(message(id=revoked))
-        letter = letter_of(settlement)
+        report = self.settled(message(id=revoked))
+        letter = letter_of(report.grant)
         assert (letter["reason"], letter["possible_duplicate"]) == ("revoked", False)
-        assert settlement.health == "none"
+        assert report.settlement.health == "none"
 
     @pytest.mark.parametrize("stamp", ["gold", ["silver", "gold"]])
     def test_revoked_by_a_stamp(self, stamp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Celery dropped it because one of its stamps was revoked."""
         monkeypatch.setitem(worker_state.revoked_stamps, "customer", ["gold"])
         raw = message(headers={"stamped_headers": ["customer"], "stamps": {"customer": stamp}})
-        assert letter_of(self.settle(raw))["reason"] == "revoked"
+        assert letter_of(self.settled(raw).grant)["reason"] == "revoked"
 
     def test_expired(self) -> None:
         """Celery dropped it because it expired: it was not sent."""
         raw = message(headers={"expires": "2020-01-01T00:00:00+00:00"})
-        assert letter_of(self.settle(raw))["reason"] == "expired"
+        assert letter_of(self.settled(raw).grant)["reason"] == "expired"
 
     def test_expired_after_it_ran(self) -> None:
         """An event that expires while its answer is handled may well have been recorded."""
         raw = message(headers={"expires": "2020-01-01T00:00:00+00:00"})
-        assert self.settle(raw, ran=True).messages[0][1] == "retry"
+        assert self.settled(raw, ran=True).rulings[0].kind == "retry"
 
     def test_no_message(self) -> None:
         """What is no Celery message is wrapped here too."""
-        assert len(self.settle(b"hello", max_attempts=1).messages[0]) == 6
+        assert dead_of(self.settled(b"hello", max_attempts=1).grant).wrapped
 
     def test_sibling(self) -> None:
         """The sibling of a lost half goes on."""
         grant = grant_of(message(), siblings=[message(id="2")], group=True)
-        assert unsettled(grant, account()).groups == [[[2], []]]
+        assert halves_of(Report(grant, judge_undecided(grant, account()))) == [[["2"], []]]
 
 
 def test_healthy_default() -> None:
     """The fakes' own default: an event goes out and is delivered."""
     server = Server(OK)
-    assert delivery(account(), server).deliver(grant_of(message())).fates == [Fate("delivered", "delivered")]
+    assert delivery(account(), server).deliver(grant_of(message())).rulings == [Delivered()]
     assert server.requests[0].url.endswith("/v1/bot-key-1/add_event")

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from tasks.delivery import Report
 from tasks.envelopes import DeliveryState, Envelope, open_envelope
-from tasks.grants import Settlement
+from tasks.grants import Grants, Half, Settlement
+from tasks.rulings import PUT_BACK
 from tests.unit.tasks.fakes import Server, account, delivery, grant_of, message
+from workers.governor.settle import encoded
 
 #: JSON of any shape, with the names that a message has in it.
 _NAMES = st.sampled_from(
@@ -68,8 +70,8 @@ class TestAnything:
     def test_is_delivered_or_buried(self, raw: bytes) -> None:
         """Whatever lies in a queue comes to an end, and its settlement is JSON that Redis takes."""
         report: Report = delivery(account(), Server()).deliver(grant_of(raw))
-        assert report.fates[0].kind in ("delivered", "dead")
-        assert "\n" not in json.dumps(report.settlement.named())
+        assert report.rulings[0].kind in ("delivered", "dead")
+        assert "\n" not in json.dumps(encoded(report.grant, report.settlement))
 
     @settings(deadline=None, database=None)
     @given(
@@ -185,37 +187,37 @@ class TestState:
         assert open_envelope(raw).expires == 1_767_225_600
 
 
-class TestSettlement:
-    def test_empty_for_the_common_case(self) -> None:
-        """One healthy answer for all needs no words."""
-        assert Settlement(delivered=20).named() == {}
-
-    def test_healthy_but_nothing_recorded(self) -> None:
-        """A healthy answer that recorded nothing is not the common case."""
-        assert Settlement().named()["health"] == "ok"
-
-    @pytest.mark.parametrize("health", ["fail", "quota", "refused", "unknown", "none"])
-    def test_unhealthy(self, health: Any) -> None:
-        """Any other answer is told, even if no message is."""
-        assert Settlement(health=health).named()["health"] == health
-
+class TestGrant:
     def test_put_back(self) -> None:
         """A grant that was not sent goes back as it was, uncharged."""
-        settlement = grant_of(message(), message(id="2")).put_back()
-        assert (settlement.health, settlement.messages) == ("none", [[1, "back"], [2, "back"]])
+        grant = grant_of(message(), message(id="2"))
+        assert grant.put_back() == Settlement("none")
+        assert [envelope.ruling for envelope in grant.envelopes] == [PUT_BACK, PUT_BACK]
 
     def test_put_back_a_half(self) -> None:
         """A half of a refused batch goes back as a half with its sibling."""
-        settlement = grant_of(message(), siblings=[message(id="2")], group=True).put_back()
-        assert (settlement.groups, settlement.messages) == ([[[1], [2]]], [])
-
-    def test_everything(self) -> None:
-        """Siblings follow after the grant's own messages."""
-        assert list(grant_of(message(), siblings=[b"", b""]).everything) == [1, 2, 3]
+        grant = grant_of(message(), siblings=[message(id="2")], group=True)
+        assert grant.put_back() == Settlement("none", halves=[Half(grant.envelopes, grant.siblings)])
 
     def test_lease_left(self) -> None:
         """The lease is measured on this machine's own clock."""
         assert 4 < grant_of(message(), lease_end=time.monotonic() + 5).lease_left_s() <= 5
+
+
+class TestGrants:
+    def test_held(self) -> None:
+        """What is held is found by its id until it is taken out, by one of all who ask."""
+        grants, grant = Grants(), grant_of(message())
+        grants.add(grant)
+        assert (grants.get(grant.id), len(grants), list(grants), grant.id in grants) == (grant, 1, [grant], True)
+        assert [grants.pop(grant.id), grants.pop(grant.id)] == [grant, None]
+        assert (grants.get(grant.id), len(grants), grant.id in grants) == (None, 0, False)
+
+    def test_taken_out_while_looked_through(self) -> None:
+        """Looking through them is not disturbed by other threads."""
+        grants = Grants()
+        grants.add(grant_of(message()))
+        assert [grants.pop(grant.id) is grant for grant in grants] == [True]
 
 
 def test_headers_of_nothing() -> None:

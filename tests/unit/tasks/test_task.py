@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +12,12 @@ from celery.exceptions import Ignore, Retry
 
 from config.accounts import Account
 from postback.events import EVENTS
-from tasks import runtime, task
+from tasks import task
 from tasks.delivery import Report
-from tasks.exchange import Answer, NotSent
-from tasks.grants import REGISTRY, Grant
+from tasks.grants import Grant, Grants, Settlement
 from tasks.outcomes import DeadLettered
+from tasks.request import Answer, NotSent
+from tasks.rulings import PUT_BACK, Again, Delivered
 from tests.unit.tasks.fakes import OK, Server, account, grant_of, letter_of, message
 
 TRACKED = Answer(200, {}, b'{"message": "OK"}')
@@ -34,21 +34,30 @@ class Worker:
     observed: list[Report] = field(default_factory=list)
     app: Celery = field(default_factory=lambda: Celery("test", set_as_current=False))
 
-    def start(self) -> None:
-        runtime.install(
-            runtime.Runtime(
-                account=self.accounts.get,
-                sender=self.server,
-                settle=self.settled.append,
-                scrub=str,
-                observe=lambda grant, report: self.observed.append(report),
-            )
-        )
-        task.register(self.app)
+    grants: Grants = field(default_factory=Grants)
+
+    def __post_init__(self) -> None:
+        task.register(self.app, self)
+
+    @property
+    def sender(self) -> Server:
+        return self.server
+
+    def account(self, queue: str) -> Account | None:
+        return self.accounts.get(queue)
+
+    def settle(self, grant: Grant) -> None:
+        self.settled.append(grant)
+
+    def scrub(self, text: str) -> str:
+        return text
+
+    def observe(self, report: Report) -> None:
+        self.observed.append(report)
 
     def run(self, grant: Grant, name: str = "tgtrack.add_event") -> Any:
         """Run the task of a grant as Celery does, up to its return value or exception; then settle."""
-        REGISTRY[grant.id] = grant
+        self.grants.add(grant)
         running: Any = self.app.tasks[name]
         running.push_request(id="event-1", properties={"delivery_tag": grant.id})
         status: str = states.SUCCESS
@@ -69,13 +78,9 @@ class Worker:
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    monkeypatch.setattr(runtime, "_installed", None)
+def worker() -> Worker:
     queues = {f"{name}.main": account(name) for name in ("tgtrack", "mytracker", "tonapi", "tonai", "tganalytics")}
-    running = Worker(Server(OK), queues)
-    running.start()
-    yield running
-    REGISTRY.clear()
+    return Worker(Server(OK), queues)
 
 
 def batch(count: int, **more: Any) -> Grant:
@@ -89,8 +94,8 @@ class TestOneEvent:
         grant = grant_of(message())
         assert worker.run(grant) == "delivered"
         assert worker.settled == [grant]
-        assert grant.settlement is not None
-        assert grant.settlement.delivered == 1
+        assert grant.settlement == Settlement("ok")
+        assert grant.envelopes[0].ruling == Delivered()
 
     def test_read(self, worker: Worker) -> None:
         """A look-up's result is its data."""
@@ -118,7 +123,7 @@ class TestOneEvent:
         with pytest.raises(DeadLettered, match=f"^{first_word}"):
             worker.run(grant)
         assert grant.settlement is not None
-        assert letter_of(grant.settlement)["reason"] == first_word
+        assert letter_of(grant)["reason"] == first_word
 
     def test_rejected(self, worker: Worker) -> None:
         """A refusal is a FAILURE with the provider's words."""
@@ -193,7 +198,7 @@ class TestSettling:
     def test_observed_once(self, worker: Worker) -> None:
         """Logs and metrics hear of each grant once."""
         worker.run(grant_of(message()))
-        assert [report.fates[0].kind for report in worker.observed] == ["delivered"]
+        assert [report.rulings[0].kind for report in worker.observed] == ["delivered"]
 
     def test_lost_grant(self, worker: Worker) -> None:
         """A message whose lease ran out while it waited for a thread is not sent a second time."""
@@ -220,8 +225,8 @@ class TestSettling:
         worker.accounts.clear()
         grant = grant_of(message())
         assert isinstance(worker.run(grant), Retry)
-        assert grant.settlement is not None
-        assert grant.settlement.messages == [[1, "back"]]
+        assert grant.settlement == Settlement("none")
+        assert grant.envelopes[0].ruling == PUT_BACK
         assert worker.server.requests == []
 
     def test_our_own_failure(self, worker: Worker) -> None:
@@ -230,8 +235,9 @@ class TestSettling:
         grant = grant_of(message())
         with pytest.raises(RuntimeError):
             worker.run(grant)
-        assert grant.settlement is not None
-        assert grant.settlement.messages == [[1, "retry", 2000, 1]]
+        words = "ambiguous: the worker's own code failed"
+        assert grant.settlement == Settlement("unknown", words)
+        assert grant.envelopes[0].ruling == Again(2, words, ambiguous=True)
         assert worker.settled == [grant]
 
     def test_link_was_not_published(self, worker: Worker) -> None:
@@ -243,7 +249,8 @@ class TestSettling:
         running.after_return(states.FAILURE, ConnectionError("Redis is away"), "event-1", (), {}, None)
         running.pop_request()
         assert grant.settlement is not None
-        assert (grant.settlement.delivered, grant.settlement.messages[0][1]) == (0, "retry")
+        assert grant.settlement.health == "unknown"
+        assert grant.envelopes[0].ruling.kind == "retry"
 
     def test_dead_letter_stays_as_decided(self, worker: Worker) -> None:
         """A dead letter's FAILURE is no failure of ours."""
@@ -251,13 +258,7 @@ class TestSettling:
         with pytest.raises(DeadLettered):
             worker.run(grant)
         assert grant.settlement is not None
-        assert letter_of(grant.settlement)["attempts"] == 0
-
-    def test_outside_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A task that runs anywhere else says where it belongs."""
-        monkeypatch.setattr(runtime, "_installed", None)
-        with pytest.raises(RuntimeError, match="python -m workers"):
-            runtime.current()
+        assert letter_of(grant)["attempts"] == 0
 
 
 class TestRegister:

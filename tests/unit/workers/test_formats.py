@@ -11,7 +11,7 @@ import redis
 
 from postback import keys
 from postback.wire import formats
-from workers.formats import NewerKeyFormat, format_step, record_key_format
+from workers.upkeep.formats import NewerKeyFormat, format_step, record_key_format
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ import pytest
 import trustme
 from urllib3 import HTTPConnectionPool, PoolManager
 
-from tasks.exchange import Answer, HttpRequest, NotSent, Unanswered
+from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 from tests.servers import free_port
 from tests.unit.tasks.fakes import account
-from workers import http
-from workers.http import MAX_ANSWER_BYTES, MAX_ROUTES, POOL_SIZE, RequestsSender
+from workers.http import requests as http
+from workers.http.requests import MAX_ANSWER_BYTES, MAX_ROUTES, POOL_SIZE, RequestsSender
 
 KEY = "bot-key-1"
 BODY = '[{"name":"Жанна"}]'.encode()

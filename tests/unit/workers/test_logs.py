@@ -15,10 +15,13 @@ import urllib3
 
 from config.accounts import Accounts, build_account
 from config.settings import load_settings
-from tasks.delivery import Fate, Report
+from tasks.delivery import Report
 from tasks.grants import Settlement
-from tests.unit.tasks.fakes import grant_of, message
-from workers import logs
+from tasks.rulings import Again, Dead, Delivered, Ruling
+from tests.unit.tasks.fakes import grant_of, message, ruled
+from workers.observe import logs
+from workers.observe.masking import Masker
+from workers.observe.outcomes import log_outcomes
 
 KEY = "tgtrack-Secret:1~2"
 PASSWORD = "redis-Secret%1"
@@ -30,11 +33,14 @@ class Written:
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
+        self.masker = Masker()
 
     def configure(self, **env: str) -> Written:
         broker = "redis://ops:redis-Secret%251@h:6379/0"
         settings = load_settings({"POSTBACK_BROKER_URL": broker, "POSTBACK_LOG_LEVEL": "DEBUG", **env})
-        logs.configure(settings, Accounts([build_account("tgtrack", "main", {"api_key": KEY})]))
+        self.masker.learn(Accounts([build_account("tgtrack", "main", {"api_key": KEY})]))
+        self.masker.learn_broker(settings)
+        logs.configure(settings, self.masker)
         (handler,) = logging.getLogger().handlers
         assert isinstance(handler, logging.StreamHandler)
         handler.setStream(self.stream)
@@ -57,7 +63,6 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
     for name in ("excepthook",):
         monkeypatch.setattr(sys, name, getattr(sys, name))
         monkeypatch.setattr(threading, name, getattr(threading, name))
-    monkeypatch.setattr(logs, "_secrets", ())
     yield Written()
     logging.captureWarnings(False)
     logging.setLogRecordFactory(factory)
@@ -135,10 +140,10 @@ def test_many(written: Written) -> None:
     """Among the credentials of a thousand accounts each is found, and a longer one is masked whole."""
     accounts = [build_account("tgtrack", f"a{n}", {"api_key": f"Secret-{n}"}) for n in range(1000)]
     written.configure()
-    logs.learn(Accounts(accounts))
-    assert logs.scrub(f"x Secret-1 Secret-10 Secret-100 Secret-999 {KEY} y") == "x *** *** *** *** *** y"
-    assert logs.scrub("") == ""
-    assert logs.scrub("Secret-") == "Secret-"
+    written.masker.learn(Accounts(accounts))
+    assert written.masker.scrub(f"x Secret-1 Secret-10 Secret-100 Secret-999 {KEY} y") == "x *** *** *** *** *** y"
+    assert written.masker.scrub("") == ""
+    assert written.masker.scrub("Secret-") == "Secret-"
 
 
 def test_urllib3(written: Written) -> None:
@@ -172,15 +177,15 @@ def test_bodies(written: Written, name: str) -> None:
     assert logging.getLogger("urllib3").isEnabledFor(logging.DEBUG)
 
 
-def observe(*fates: Fate, ids: tuple[str, ...] = ("event-1",), task: str = "tgtrack.add_event") -> None:
-    grant = grant_of(*(message(task, id=one) for one in ids))
-    logs.observe(grant, Report(Settlement(), list(fates), elapsed_s=0.1234))
+def observe(*rulings: Ruling, ids: tuple[str, ...] = ("event-1",), task: str = "tgtrack.add_event") -> None:
+    grant = ruled(grant_of(*(message(task, id=one) for one in ids)), *rulings)
+    log_outcomes(Report(grant, Settlement(), elapsed_s=0.1234))
 
 
 def test_one_line_each(written: Written) -> None:
     """Each event of a batch has one line; a dead letter is a warning, with its reason."""
     written.configure()
-    observe(Fate("delivered", "delivered"), Fate("dead", "rejected 422 no"), ids=("a", "b"))
+    observe(Delivered(), Dead("rejected 422 no", "{}"), ids=("a", "b"))
     delivered, dead = written.lines
     assert delivered.endswith("INFO    postback.outcome: delivered tgtrack.add_event a tgtrack.main")
     assert dead.endswith("WARNING postback.outcome: dead tgtrack.add_event b tgtrack.main: rejected 422 no")
@@ -190,7 +195,7 @@ def test_one_line_each(written: Written) -> None:
 def test_json(written: Written) -> None:
     """As JSON a line has what a query needs."""
     written.configure(POSTBACK_LOG_FORMAT="json")
-    observe(Fate("retry", "retry 503 busy"))
+    observe(Again(1, "retry 503 busy"))
     line = json.loads(written.text)
     assert {name: line[name] for name in ("outcome", "account", "task", "id", "reason", "attempts", "batch", "level")} == {
         "outcome": "retry", "account": "tgtrack.main", "task": "tgtrack.add_event", "id": "event-1",
@@ -204,7 +209,7 @@ def test_no_lines_of_others(written: Written, form: str) -> None:
     """Whoever can write into a queue cannot write lines of the log, nor a line as long as a book."""
     written.configure(POSTBACK_LOG_FORMAT=form)
     forged = "x\n2026-11-22T00:00:00Z INFO postback.outcome: delivered\x1b[2J\u2028y"
-    observe(Fate("dead", f"malformed {forged}"), ids=(forged + "z" * 5000,), task=forged)
+    observe(Dead(f"malformed {forged}", "{}"), ids=(forged + "z" * 5000,), task=forged)
     assert len(written.lines) == 1
     assert "\x1b" not in written.text
     assert len(written.text) < 1500
@@ -213,5 +218,5 @@ def test_no_lines_of_others(written: Written, form: str) -> None:
 def test_quiet_level(written: Written) -> None:
     """At WARNING deliveries are silent and dead letters are not."""
     written.configure(POSTBACK_LOG_LEVEL="WARNING")
-    observe(Fate("delivered", "delivered"))
+    observe(Delivered())
     assert written.text == ""

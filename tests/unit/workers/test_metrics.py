@@ -14,7 +14,6 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
-from config.accounts import build_account
 from postback.broker import parse_broker
 from postback.cli.connections import Site
 from postback.operations import AccountStatus, Snapshot
@@ -22,13 +21,8 @@ from postback.operations.queues import Worker
 from postback.operations.quota import Log, Window
 from postback.operations.server import RedisStatus
 from postback.operations.status import Pause
-from tasks.delivery import Fate, Report
-from tasks.grants import Settlement
-from tasks.outcomes import Outcome, Verdict
-from tests.unit.tasks.fakes import grant_of, message
 from workers.metrics import exporter
 from workers.metrics.exporter import Exporter
-from workers.metrics.measurements import Measurements, reason_of
 from workers.metrics.server import Server, listen, plain, reached_at
 
 NOW_MS = 1_800_000_000_000.0
@@ -138,52 +132,6 @@ class TestExporter:
         assert json.loads(body) == [{"targets": ["h:1", "h:2"], "labels": {}}]
         looks.exporter.workers_page({}, lambda status, headers: told.append(status))
         assert told == ["200 OK", "503 Service Unavailable"]
-
-
-class TestMeasurements:
-    """:class:`workers.metrics.measurements.Measurements`."""
-
-    def measured(self, report: Report, *raws: bytes, batch_max: int = 20) -> str:
-        account = build_account("mytracker", "main", {"id_app": 1, "token": "t", "batch_max": batch_max})
-        grant = grant_of(*raws or [message()], queue="mytracker.main")
-        measurements = Measurements(lambda: {"mytracker.main": account}, lambda: [grant], lambda: 2)
-        measurements.observe(grant, report)
-        measurements.ran("take", 0.0004)
-        return generate_latest(measurements.registry).decode()
-
-    def test_outcomes(self) -> None:
-        """Each event counts, with its outcome and reason; the request counts once."""
-        fates = [
-            Fate("delivered", "delivered"),
-            Fate("delivered", "delivered, possible_duplicate"),
-            Fate("dead", "rejected 422 no"),
-        ]
-        verdict = Verdict(Outcome.DELIVERED)
-        page = self.measured(Report(Settlement(), fates, verdict, 0.2), *[message()] * 3)
-        own = 'account="main"'
-        assert f'postback_worker_events_total{{{own},outcome="delivered",provider="mytracker",reason=""}} 1.0' in page
-        assert f'{{{own},outcome="delivered",provider="mytracker",reason="possible_duplicate"}} 1.0' in page
-        assert f'{{{own},outcome="dead",provider="mytracker",reason="rejected"}} 1.0' in page
-        assert f'postback_worker_requests_total{{{own},answer="delivered",provider="mytracker"}} 1.0' in page
-        assert f'postback_worker_request_seconds_sum{{{own},provider="mytracker"}} 0.2' in page
-        assert f'postback_worker_batch_fill_ratio_sum{{{own},provider="mytracker"}} 0.15' in page
-        assert f'postback_worker_requests_in_flight{{{own},provider="mytracker"}} 1.0' in page
-        assert "postback_worker_unsent_settlements 2.0" in page
-        assert 'postback_worker_script_seconds_count{script="take"} 1.0' in page
-
-    def test_nothing_sent(self) -> None:
-        """What was not sent is no request."""
-        assert "requests_total{" not in self.measured(Report(Settlement(), [Fate("dead", "invalid x")]))
-
-    def test_no_batches(self) -> None:
-        """An account that does not batch has no fill."""
-        report = Report(Settlement(), [Fate("delivered", "delivered")], Verdict(Outcome.DELIVERED), 0.1)
-        assert "fill_ratio_count{" not in self.measured(report, batch_max=1)
-
-    @pytest.mark.parametrize("text", ["ivan@mail.ru", "987654321 is wrong", ""])
-    def test_labels_are_bounded(self, text: str) -> None:
-        """A label's value is one of a few words, never what somebody wrote."""
-        assert reason_of(Fate("dead", text)) == "other"
 
 
 @pytest.fixture

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from config.settings import DEFAULTS
+from tests.unit.tasks.fakes import Server
 from workers.metrics.exporter import COUNTERS, GAUGES, Exporter
-from workers.metrics.measurements import Measurements
+from workers.observe.measurements import Measurements
+from workers.worker import Worker
 
 ALERTS = Path("config/prometheus/alerts.yml")
 PROMETHEUS = Path("config/prometheus/prometheus.yml")
@@ -26,7 +29,8 @@ ADDED = {"instance", "job", "le"}
 
 def worker_metrics() -> dict[str, set[str]]:
     """Series -> labels, of a worker process."""
-    measurements = Measurements(dict, list, lambda: 0)
+    measurements = Measurements()
+    measurements.watch(Worker(redis.Redis, {}, Server()))
     found: dict[str, set[str]] = {}
     for name in ("_events", "_requests", "_seconds", "_fill", "_scripts"):
         metric: Any = getattr(measurements, name)

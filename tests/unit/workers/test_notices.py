@@ -20,7 +20,7 @@ from config.settings import load_settings
 from postback import keys
 from postback.errors import ConfigurationError
 from tests.stack import until
-from workers.notices import Notices, load_hook
+from workers.upkeep.notices import Notices, load_hook
 
 NEW, FAILED = keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")
 LOCK = keys.dead_notices_lock("tgtrack")

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import fakeredis
 import pytest
-import redis
 from celery import Celery
 
 from config.accounts import Account, load_accounts
 from config.settings import load_settings
 from config.topology import account_queues
+from postback import keys
 from tasks.delivery import Report
-from tasks.grants import Grant
-from workers import logs, process
-from workers.watch import Watch
+from tests.unit.tasks.fakes import Server
+from workers.observe.masking import Masker
+from workers.observe.rows import Rows
+from workers.upkeep.accounts_file import AccountsFile
+from workers.upkeep.heartbeat import Heartbeat
+from workers.upkeep.watch import Watch
+from workers.worker import Worker
 
 MAIN = '[tgtrack.main]\napi_key = "key-main"\n'
 SHOP = '[tgtrack.shop]\napi_key = "key-shop"\n'
@@ -56,72 +62,25 @@ class Consumer:
         self.task_consumer.queues.discard(queue)
 
 
-class Client:
-    """Redis, as far as the watch writes to it."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.withdrawn: list[str] = []
-        self.notes: dict[str, bytes] = {}
-        self._asked: list[Any] = []
-
-    def hdel(self, key: str, *fields: str) -> None:
-        if self.away:
-            raise redis.ConnectionError
-        self.withdrawn += fields
-
-    def pipeline(self, transaction: bool) -> Any:
-        client = self
-
-        class Pipeline:
-            def __init__(self) -> None:
-                self.asked: list[Any] = []
-
-            def hexists(self, key: str, field: str) -> Pipeline:
-                self.asked.append(key in client.notes)
-                return self
-
-            def hget(self, key: str, field: str) -> Pipeline:
-                self.asked.append(client.notes.get(key))
-                return self
-
-            def hdel(self, key: str, field: str) -> Pipeline:
-                self.asked.append(client.notes.pop(key, None))
-                return self
-
-            def execute(self) -> list[Any]:
-                return self.asked
-
-        return Pipeline()
-
-
-class Governor:
-    """Counts heartbeats."""
-
-    def __init__(self) -> None:
-        self.announced: list[str] = []
-
-    def announce(self, worker: str, provider: str, accounts_key: str, workers_key: str, metrics: str) -> None:
-        self.announced.append(worker)
-
-
 class Desk:
     """A watch over a file."""
 
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         path.write_text(MAIN + SHOP)
         accounts = load_accounts(path, {}, provider="tgtrack")
-        self.governor = Governor()
-        worker: Any = process.Process(self.governor, accounts)  # type: ignore[arg-type]
-        monkeypatch.setattr(process, "_process", worker)
-        monkeypatch.setattr(logs, "_secrets", ())
+        self.server = fakeredis.FakeServer()
+        self.client = fakeredis.FakeRedis(server=self.server)
+        self.worker = Worker(lambda: self.client, accounts, Server())
+        self.told: list[Report] = []
+        self.worker.observers.append(self.told.append)
         self.app = Celery(set_as_current=False)
         self.app.conf.task_queues = account_queues(accounts.values())
-        self.client: Any = Client()
-        self.told: list[tuple[Grant, Report]] = []
         settings = load_settings({"POSTBACK_ACCOUNTS": str(path)})
-        self.watch = Watch(settings, {}, "tgtrack", self.client, lambda *told: self.told.append(told), None)
+        self.masker = Masker()
+        self.heartbeat = Heartbeat(self.worker, self.client, "tgtrack")
+        self.file = AccountsFile(self.worker, settings, {}, "tgtrack", self.masker, self.heartbeat)
+        self.watch = Watch(self.heartbeat, self.file, Rows(), self.client)
         self.consumer = Consumer(self.app, *accounts)
         self.watch.start(self.consumer)
 
@@ -132,11 +91,16 @@ class Desk:
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
-            self.watch._look(self.consumer)
+            self.file.look(self.consumer)
 
     @property
     def accounts(self) -> Mapping[str, Account]:
-        return process.current_accounts()
+        return self.worker.accounts
+
+    @property
+    def announced(self) -> set[str]:
+        """Accounts that producers know of."""
+        return {queue.decode() for queue in self.client.hkeys(keys.ACCOUNTS)}
 
     @property
     def selected(self) -> set[str]:
@@ -145,9 +109,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Desk:
-    caplog.set_level(logging.INFO, "workers.watch")
-    return Desk(tmp_path / "accounts.toml", monkeypatch)
+def desk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Desk:
+    caplog.set_level(logging.INFO, "workers.upkeep")
+    return Desk(tmp_path / "accounts.toml")
 
 
 def test_unchanged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,8 +127,7 @@ def test_half_written(desk: Desk) -> None:
     for text in ("", MAIN, MAIN + SHOP[:20]):
         desk.path.write_text(text)
         desk.look()
-    assert set(desk.accounts) == {"tgtrack.main", "tgtrack.shop"}
-    assert desk.client.withdrawn == []
+    assert set(desk.accounts) == desk.announced == {"tgtrack.main", "tgtrack.shop"}
 
 
 def test_added_and_removed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
@@ -172,9 +135,10 @@ def test_added_and_removed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None
     desk.write(MAIN + SHOP.replace("shop", "fair"))
     assert desk.consumer.task_consumer.queues == desk.selected == {"tgtrack.main", "tgtrack.fair"}
     assert caplog.messages == ["the accounts file has changed: added tgtrack.fair; removed tgtrack.shop"]
-    assert desk.client.withdrawn == ["tgtrack.shop"]
-    desk.watch._beat()
-    assert desk.client.withdrawn == ["tgtrack.shop"]
+    assert desk.announced == {"tgtrack.main", "tgtrack.fair"}
+    desk.client.hset(keys.ACCOUNTS, "tgtrack.shop", "another worker's")
+    desk.heartbeat.beat()
+    assert desk.announced == {"tgtrack.main", "tgtrack.fair", "tgtrack.shop"}
 
 
 def test_back_again(desk: Desk) -> None:
@@ -184,15 +148,15 @@ def test_back_again(desk: Desk) -> None:
     assert desk.consumer.task_consumer.queues == desk.selected == {"tgtrack.main", "tgtrack.shop"}
 
 
-def test_changed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed(desk: Desk) -> None:
     """New settings are there for the next TAKE, which is asked at once; both keys are masked from now on."""
     asked: list[str] = []
-    monkeypatch.setattr(process, "ask", asked.append)
+    feeder: Any = SimpleNamespace(ask=asked.append, kick=None, look_again=None)
+    desk.worker.feed_from(feeder)
     desk.write(MAIN.replace("key-main", "key-other") + SHOP)
     assert desk.accounts["tgtrack.main"].credentials["api_key"].reveal() == "key-other"
     assert asked == ["tgtrack.main"]
-    logs.learn(desk.accounts)
-    assert logs.scrub("key-other") == "***"
+    assert desk.masker.scrub("key-other") == "***"
 
 
 def test_last_account_removed(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
@@ -235,20 +199,22 @@ def test_connection_lost(desk: Desk) -> None:
 
 def test_redis_away(desk: Desk) -> None:
     """The announcement of a removed account is withdrawn when Redis is back."""
-    desk.client.away = True
+    desk.server.connected = False
     desk.write(MAIN)
-    desk.client.away = False
-    desk.watch._beat()
-    assert desk.client.withdrawn == ["tgtrack.shop"]
+    desk.server.connected = True
+    assert desk.announced == {"tgtrack.main", "tgtrack.shop"}
+    desk.heartbeat.beat()
+    assert desk.announced == {"tgtrack.main"}
 
 
 def test_buried(desk: Desk) -> None:
     """A note of TAKE's is told of once: the event's id, its task, and the reason first."""
-    desk.client.notes["tgtrack.shop.meta"] = b"event-1 tgtrack.add_event\n \n"
-    desk.watch._beat()
-    desk.watch._beat()
-    assert [(grant.queue, grant.envelopes[0].id, grant.envelopes[0].task) for grant, _ in desk.told] == [
+    desk.client.hset(keys.meta("tgtrack.shop"), "buried", b"event-1 tgtrack.add_event\n \n")
+    desk.heartbeat.beat()
+    desk.heartbeat.beat()
+    grants = [report.grant for report in desk.told]
+    assert [(grant.queue, grant.envelopes[0].id, grant.envelopes[0].task) for grant in grants] == [
         ("tgtrack.shop", "event-1", "tgtrack.add_event"),
         ("tgtrack.shop", "", ""),
     ]
-    assert desk.told[0][1].fates[0].text.startswith("crashed")
+    assert desk.told[0].rulings[0].text.startswith("crashed ")

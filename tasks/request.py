@@ -1,0 +1,94 @@
+"""One HTTP request and its answer, as the providers' modules see them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn, Protocol
+
+from config.accounts import Account
+
+#: Longest wait that a ``Retry-After`` can ask for, in seconds: no quota window of a provider is longer than a week.
+MAX_RETRY_AFTER_S: Final = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """What is to be sent. ``url`` and ``headers`` may hold a credential: neither is ever logged."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, read whole (up to a bound)."""
+
+    status: int
+    #: Looked up by lower-case names.
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """The body as JSON, or None if it is none."""
+        try:
+            return json.loads(self.body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return None
+
+    def text(self, most: int = 200) -> str:
+        """The start of the body on one line, for a dead letter's detail."""
+        return " ".join(self.body[: 4 * most].decode("utf-8", "replace").split())[:most]
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """``Retry-After`` in seconds, if it is a number above 0 (providers send no dates), at most a week.
+
+        Zero would ask the same question again at once, for ever; the account's own windows know better.
+        """
+        value = self.headers.get("retry-after", "").strip()
+        if len(value) > 20 or re.fullmatch(r"[0-9]+(\.[0-9]*)?", value) is None:
+            return None
+        return min(float(value), MAX_RETRY_AFTER_S) or None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """NaN and Infinity are not JSON, and a result that holds one could not be read by its caller."""
+    raise ValueError(f"{name} is not JSON")
+
+
+class NotSent(Exception):
+    """The request did not leave: connection refused, name not found, TLS failed, time was up before a connection stood."""
+
+
+class Unanswered(Exception):
+    """The request may have arrived, but no whole answer came back: read time-out, reset, too large an answer."""
+
+
+class Sender(Protocol):
+    """How requests go out; ``workers.http.requests`` has the real one."""
+
+    def send(self, request: HttpRequest, account: Account) -> Answer:
+        """Send a request and read its answer within the account's time limits.
+
+        Raises:
+            NotSent: It certainly did not reach the provider.
+            Unanswered: It may have.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an answer is an answer to."""
+
+    account: Account
+    #: ``add_event``, ``custom_event`` …
+    method: str
+    #: How many events the request carried.
+    events: int = 1
+    #: An earlier attempt of an event in it may have been recorded.
+    maybe_recorded: bool = False

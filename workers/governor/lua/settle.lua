@@ -1,0 +1,59 @@
+-- SETTLE: applies everything that one answer means, in one step (invariant I3).
+-- Charges the quota log at the time of the answer, disposes of each message of the grant, and
+-- updates the account's health and pause. Idempotent by grant: one that is not in flight any more
+-- was already settled, or its lease ran out and its messages are queued again.
+--
+-- KEYS  see include/keys.lua
+-- ARGV  1 JSON:
+--   grant
+--   health          ok, fail, quota (a 429), refused, unknown (charged, no verdict), none (nothing
+--                   was sent: neither). Absent: a healthy answer that delivered every message.
+--   detail          a few words for operators, when health is not ok
+--   delivered       how many messages the provider has recorded
+--   messages        what becomes of those that are not done with, in any order:
+--                   [{at, verb, ...}]; `at` counts from 1, siblings of a half follow after the
+--                   grant's own. Verbs:
+--                     retry   after_ms: its back-off; duplicate: the attempt may have been recorded;
+--                             few: the answer is worth few attempts. Counts an attempt
+--                     poll    after_ms. Counts no attempt
+--                     back    to the front; keeps_time: with the time of its first grant, else as it
+--                             was
+--                     dead    letter: JSON text; duplicate; wrapped: to be buried in its place
+--   groups          [[[index, ...], [index of sibling, ...]], ...]: halves of a refused batch
+--   random          0..1
+--   retry_after_ms  that a 429 asked for; absent if it did not
+--   account         backoff_ms, outage_after (failures in a row), longest_pause_ms,
+--                   in_place (a failed event is tried again before any other),
+--                   windows: [{length_ms}], the shortest first
+-- Returns { name, value, ... }: applied 1, or absent if the grant is stale;
+--   releasing 1 if TAKE has events held aside to release, else absent. O(messages).
+
+local answer = cjson.decode(ARGV[1])
+local settings = answer.account
+
+-- @include account
+-- @include flight
+-- @include quota_log
+
+if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
+local grant = grant_of(answer.grant)
+read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until',
+  'release' })
+
+-- @include verdict
+
+-- What has ended needs no tombstone: a copy that is sent under its id later is another event.
+local function dispose()
+  if not (answer.messages or answer.groups) and redis.call('EXISTS', KEY.REVOKED) == 0 then return end
+  -- @include dispose
+  apply()
+  forget_ended()
+end
+
+if not answer.health then answer.health, answer.delivered = 'ok', #grant.raws end
+if answer.health ~= 'none' then charge() end
+if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
+judge()
+dispose()
+forget(answer.grant)
+return releasing and { 'applied', 1, 'releasing', 1 } or { 'applied', 1 }

@@ -1,0 +1,46 @@
+"""What operators are told of an account that pauses or goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from tasks.letters import iso
+
+_PAUSES: Final = {
+    "credentials": "the provider refuses its key",
+    "quota": "the provider says that its quota is spent",
+    "outage": "the provider fails",
+    "operator": "an operator has paused it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PauseNews:
+    """An account has paused, or goes on. One worker is told of each."""
+
+    queue: str
+    #: ``credentials``, ``quota``, ``outage``, ``operator``; empty when it goes on.
+    reason: str
+    #: A few words of the provider, or of the operator.
+    detail: str
+    #: When it ends by itself, ms of the epoch; None: somebody must resume it.
+    until_ms: int | None
+
+    @classmethod
+    def of(cls, queue: str, pause: Mapping[str, Any]) -> Self:
+        """From TAKE's reply."""
+        reason, detail = (pause[name].decode("utf-8", "replace") for name in ("reason", "detail"))
+        return cls(queue, reason, detail, pause.get("until_ms"))
+
+    def __str__(self) -> str:
+        """One line for operators: what, why, until when, what to do."""
+        if not self.reason:
+            return f"{self.queue} goes on"
+        words = f"{self.queue} is paused: {_PAUSES.get(self.reason, self.reason)}"
+        words += f" ({self.detail})" if self.detail else ""
+        if self.until_ms is not None:
+            return f"{words}; its events wait, and it goes on by itself at {iso(self.until_ms)}"
+        mend = "correct its key in the accounts file, then " if self.reason == "credentials" else ""
+        return f"{words}; its events wait: {mend}`postback resume {self.queue}`"

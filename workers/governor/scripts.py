@@ -1,0 +1,128 @@
+"""What the governor's scripts are given and what they reply: the order of their keys, and their replies by name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from postback import keys
+from postback.wire.scripts import named
+
+
+class State(StrEnum):
+    """Why a TAKE brought no more."""
+
+    #: Nothing stands against it: ask again.
+    MORE = "more"
+    #: Nothing is there to take.
+    EMPTY = "empty"
+    #: The account pauses.
+    PAUSED = "paused"
+    #: Nothing until some answer is in.
+    BLOCKED = "blocked"
+    #: A quota window is full.
+    SPENT = "spent"
+    #: A batch is filling; new events may end the wait.
+    FILLING = "filling"
+
+
+class TakenGrant(NamedTuple):
+    """One grant in TAKE's reply."""
+
+    id: str
+    #: Microseconds of the Redis clock.
+    granted_us: int
+    #: A half of a refused batch.
+    group: bool
+    raws: list[bytes]
+    #: Messages of the other half.
+    siblings: list[bytes]
+    #: For each of its own messages the id of the event that owns its idempotency key, or ''.
+    owners: list[bytes]
+    #: Which of its own messages somebody has revoked, from 1.
+    revoked: list[int]
+
+
+class TakeReply(NamedTuple):
+    """TAKE's reply; see ``workers/governor/lua/take.lua``."""
+
+    state: State
+    grants: list[TakenGrant]
+    #: How long the state lasts; None where it is not known.
+    wait_ms: int | None = None
+    #: With :attr:`State.EMPTY`: until something that waits becomes due; None if nothing does.
+    due_ms: int | None = None
+    #: The account is in outage.
+    outage: bool = False
+    #: Reason, detail and end of a pause that is to be told of.
+    pause: dict[str, Any] | None = None
+
+
+def take_reply(reply: list[Any]) -> TakeReply:
+    """Read TAKE's reply."""
+    values = named(reply)
+    pause = values.get("pause")
+    return TakeReply(
+        State(values["state"].decode()),
+        [_taken_grant(named(grant)) for grant in values["grants"]],
+        values.get("wait_ms"),
+        values.get("due_ms"),
+        "outage" in values,
+        named(pause) if pause else None,
+    )
+
+
+def _taken_grant(values: dict[str, Any]) -> TakenGrant:
+    own = values["bytes"].split()
+    lengths = [int(length) for length in (*own, *values.get("sibling_bytes", b"").split())]
+    text = values["messages"]
+    raws = [text[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
+    return TakenGrant(
+        values["id"].decode(),
+        values["granted_us"],
+        "half" in values,
+        raws[: len(own)],
+        raws[len(own) :],
+        values.get("owners") or [b""] * len(own),
+        values.get("revoked") or [],
+    )
+
+
+@cache
+def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
+    """KEYS of every account script: the one place in Python that says their order, as ``workers/governor/lua/include/keys.lua`` does in Lua.
+
+    Args:
+        queue: The account's.
+        notices: A hook hears of dead letters.
+    """
+    provider = queue.partition(".")[0]
+    return (
+        *keys.priority_lists(queue),
+        keys.delayed(queue),
+        keys.held(queue),
+        keys.groups(queue),
+        keys.meta(queue),
+        keys.ring(queue),
+        keys.flight(queue),
+        keys.unacked(queue),
+        keys.idempotency(queue),
+        keys.idempotency_ends(queue),
+        keys.dead(provider),
+        keys.REVOKED,
+        *([keys.dead_notices(provider)] if notices else []),
+    )
+
+
+@cache
+def wake_keys(queue: str) -> tuple[str, ...]:
+    """Keys that a new event creates: looked at often."""
+    return (*keys.priority_lists(queue), keys.groups(queue))
+
+
+@cache
+def timed_keys(queue: str) -> tuple[str, ...]:
+    """Keys that hold something for later, which this process may not know of: looked at once a second."""
+    return (keys.delayed(queue), keys.held(queue), keys.flight(queue))

@@ -1,0 +1,157 @@
+"""TAKE: leave to send, and the messages to be sent, in one step (invariant I1)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import redis
+
+from config.accounts import Account
+from postback.operations.quota import padded_ms
+from postback.wire.scripts import Script
+from tasks.envelopes import Envelope, open_envelope
+from tasks.grants import GRANT_PREFIX, Grant, Grants
+from tasks.letters import letter
+from tasks.providers import PROVIDERS
+from tasks.signatures import Followers
+from workers.governor.pauses import PauseNews
+from workers.governor.scripts import State, TakenGrant, take_reply
+from workers.governor.server import Server
+
+#: Deliveries of a message that ended with the death of its worker; then it is a dead letter ``crashed``.
+MAX_CRASHES: Final = 3
+#: Seconds after which the scripts' own letter is dated anew.
+LETTER_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one TAKE brought.
+
+    Attributes:
+        grants: Each is one request to send.
+        state: Why it brought no more.
+        wait_ms: How long that lasts: of a pause that ends by itself, of a spent quota, of a batch that fills; else None.
+        due_ms: Where it is empty: milliseconds until something that waits becomes due; None if nothing does.
+        pause: What became of the account's pause, if this call is the one that is told.
+    """
+
+    grants: list[Grant]
+    state: State
+    wait_ms: int | None = None
+    due_ms: int | None = None
+    pause: PauseNews | None = None
+
+
+class Taker:
+    """Takes grants. In one thread."""
+
+    def __init__(
+        self,
+        server: Server,
+        script: Script,
+        script_keys: Callable[[str], tuple[str, ...]],
+        accounts: Callable[[], Mapping[str, Account]],
+        grants: Grants,
+        followers: Followers,
+        *,
+        one_first: bool = True,
+    ) -> None:
+        """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
+        self._server, self._script, self._script_keys = server, script, script_keys
+        self._accounts, self._grants, self._followers = accounts, grants, followers
+        self._one_first = one_first
+        self._name = f"{GRANT_PREFIX}{uuid.uuid4().hex[:12]}"
+        self._calls = 0
+        #: Queue -> the call whose reply was lost: its id, the count and when it began (monotonic).
+        self._lost_calls: dict[str, tuple[str, int, float]] = {}
+        #: Queue -> its account, when that was read (monotonic), and what TAKE is told of it.
+        self._settings: dict[str, tuple[Account, float, dict[str, Any]]] = {}
+
+    def take(self, queue: str, count: int) -> Taken:
+        """Take up to ``count`` requests of an account.
+
+        Raises:
+            redis.RedisError: Redis is away. The same call is repeated at the next ``take`` of this queue.
+        """
+        account = self._accounts().get(queue)
+        if account is None:
+            return Taken([], State.EMPTY)
+        lost = self._lost_calls.pop(queue, None)
+        if lost:
+            call_id, count, begun = lost
+        else:
+            self._calls += 1
+            call_id, begun = f"{self._name}.{self._calls}", self._server.clock()
+        wish = {
+            "call": call_id,
+            "count": count,
+            "repeated": lost is not None,
+            "one_first": self._one_first,
+            "run": self._server.run_id,
+            "account": self._settings_of(account),
+        }
+        try:
+            reply = take_reply(self._script(self._server.client, self._script_keys(queue), [orjson.dumps(wish)]))
+        except redis.RedisError:
+            self._lost_calls[queue] = (call_id, count, begun)
+            self._server.suspicious = True
+            raise
+        self._server.succeeded()
+        grants = [self._opened(queue, account, taken, begun, outage=reply.outage) for taken in reply.grants]
+        for grant in grants:
+            self._grants.add(grant)
+        pause = PauseNews.of(queue, reply.pause) if reply.pause else None
+        return Taken(grants, reply.state, reply.wait_ms, reply.due_ms, pause)
+
+    def _opened(self, queue: str, account: Account, taken: TakenGrant, begun: float, *, outage: bool) -> Grant:
+        envelopes = [
+            open_envelope(raw, owner.decode(errors="replace"), self._followers)
+            for raw, owner in zip(taken.raws, taken.owners, strict=True)
+        ]
+        for number in taken.revoked:
+            envelopes[number - 1].revoked = True
+        return Grant(
+            id=taken.id,
+            queue=queue,
+            envelopes=envelopes,
+            siblings=[Envelope(raw=raw) for raw in taken.siblings],
+            group=taken.group,
+            outage=outage,
+            granted_us=taken.granted_us,
+            lease_end=begun + account.lease_s,
+        )
+
+    def _settings_of(self, account: Account) -> dict[str, Any]:
+        cached = self._settings.get(account.queue)
+        now = self._server.clock()
+        if cached is None or cached[0] is not account or cached[1] + LETTER_S < now:
+            cached = self._settings[account.queue] = (account, now, settings_of(account))
+        return cached[2]
+
+
+def settings_of(account: Account) -> dict[str, Any]:
+    """What TAKE is told of an account; see ``workers/governor/lua/take.lua``."""
+    provider = PROVIDERS.get(account.provider)
+    detail = f"its worker died {MAX_CRASHES} times with it"
+    return {
+        "lease_ms": int(account.lease_s * 1000),
+        "batch_max": account.batch_max,
+        "max_bytes": account.max_bytes,
+        "linger_ms": int(account.linger_s * 1000),
+        "extra_bytes": provider.extra_bytes_for(account) if provider else 0,
+        "dedup_ms": int(account.dedup_s * 1000),
+        "outage_after": account.outage_after,
+        "max_crashes": MAX_CRASHES,
+        "crashed_letter": letter(None, "crashed", detail, attempts=MAX_CRASHES, duplicate=True),
+        "windows": windows_of(account),
+    }
+
+
+def windows_of(account: Account) -> list[dict[str, int]]:
+    """An account's windows for the scripts, the shortest first."""
+    return [{"limit": window.limit, "length_ms": padded_ms(window.window_s)} for window in account.windows]

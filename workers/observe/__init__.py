@@ -1,0 +1,1 @@
+"""What others see of a worker: its log, its rows in Flower, its metrics."""

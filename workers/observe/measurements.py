@@ -1,0 +1,134 @@
+"""What one worker process measures of its own work: outcomes, requests, batches, the way to Redis."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from tasks.delivery import Report
+from tasks.rulings import Delivered, Duplicate, Ruling
+from workers.worker import Worker
+
+#: Upper bounds in seconds; a request's total limit is 10 s by default.
+REQUEST_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Upper bounds in seconds of a script's run, the way there and back included.
+SCRIPT_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+#: Upper bounds of a batch's fill, 1 for a full one.
+FILL: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+#: First words of a ruling's text that may be a label's value: a label must not hold what a provider or a producer writes.
+REASONS: Final = frozenset(
+    {
+        "rejected", "invalid", "expired", "exhausted", "not_final", "malformed", "crashed", "revoked", "unknown_account",
+        "ambiguous", "retry", "quota", "credentials", "pending",
+    }
+)  # fmt: skip
+
+
+class Measurements:
+    """One process's metrics.
+
+    Attributes:
+        registry: To be served.
+    """
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        account = ("provider", "account")
+        self._events = Counter(
+            "postback_worker_events",
+            "Outcomes of events: delivered, duplicate, retry, wait, dead; an event that is sent twice has two",
+            (*account, "outcome", "reason"),
+            registry=self.registry,
+        )
+        self._requests = Counter(
+            "postback_worker_requests",
+            "HTTP requests by what their answer meant (quota: a 429)",
+            (*account, "answer"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "postback_worker_request_seconds",
+            "Time from sending a request to the end of its answer",
+            account,
+            buckets=REQUEST_S,
+            registry=self.registry,
+        )
+        self._fill = Histogram(
+            "postback_worker_batch_fill_ratio",
+            "Events in a request, of the most that it may carry; batching accounts only",
+            account,
+            buckets=FILL,
+            registry=self.registry,
+        )
+        self._scripts = Histogram(
+            "postback_worker_script_seconds",
+            "Time of a script in Redis, the way there and back included",
+            ("script",),
+            buckets=SCRIPT_S,
+            registry=self.registry,
+        )
+
+    def watch(self, worker: Worker) -> None:
+        """Count a worker's outcomes, and read what it holds at each scrape."""
+        worker.observers.append(partial(self.observe, worker))
+        self.registry.register(_Held(worker))
+
+    def observe(self, worker: Worker, report: Report) -> None:
+        """Count a report. Any thread."""
+        grant = report.grant
+        provider, _, account = grant.queue.partition(".")
+        outcomes = Counts((ruling.kind, reason_of(ruling)) for ruling in report.rulings)
+        for (kind, reason), count in outcomes.items():
+            self._events.labels(provider, account, kind, reason).inc(count)
+        if report.verdict is None:
+            return
+        self._requests.labels(provider, account, report.verdict.outcome.value).inc()
+        self._seconds.labels(provider, account).observe(report.elapsed_s)
+        known = worker.account(grant.queue)
+        if known is not None and known.batch_max > 1:
+            self._fill.labels(provider, account).observe(len(grant.envelopes) / known.batch_max)
+
+    def ran(self, script: str, seconds: float) -> None:
+        """Count a script's run. Any thread."""
+        self._scripts.labels(script).observe(seconds)
+
+
+def reason_of(ruling: Ruling) -> str:
+    """Why, as a label: one of :data:`REASONS`, ``possible_duplicate`` of what was delivered, ``other``, or nothing."""
+    if isinstance(ruling, Delivered):
+        return "possible_duplicate" if ruling.possible_duplicate else ""
+    if isinstance(ruling, Duplicate):
+        return ""
+    word = ruling.text.partition(" ")[0]
+    return word if word in REASONS else "other"
+
+
+class _Held(Collector):
+    """What the process holds at the moment of the scrape."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        requests = GaugeMetricFamily(
+            "postback_worker_requests_in_flight", "Requests that this process holds", labels=("provider", "account")
+        )
+        counts = Counts(grant.queue for grant in self._worker.grants)
+        for queue in dict.fromkeys([*self._worker.accounts, *counts]):
+            provider, _, account = queue.partition(".")
+            requests.add_metric((provider, account), counts[queue])
+        yield requests
+        yield GaugeMetricFamily(
+            "postback_worker_unsent_settlements",
+            "Answers that Redis has not been told yet",
+            value=self._worker.governor.unsent,
+        )

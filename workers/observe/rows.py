@@ -1,0 +1,150 @@
+"""Task events that Celery does not send, so that Flower shows every event under its own id, with its state and its reason.
+
+Celery tells Flower of the messages that it runs. A batch is one message: what became of each of its events is told here.
+So is what died without having run: expired, revoked, buried by TAKE.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis
+
+from tasks.delivery import Report
+from tasks.envelopes import Envelope
+from tasks.rulings import Dead, Ruling
+from tasks.task import REFUSED_TASK
+
+#: A message with no events in it: what receives it, receives ours. Monitors read a list of events, here an empty one.
+NO_EVENTS: Final = json.dumps(
+    {
+        "body": base64.b64encode(b"[]").decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "celeryev", "routing_key": "task.multi"},
+            "delivery_mode": 1,
+            "delivery_tag": "postback",
+            "priority": 0,
+        },
+    }
+)
+#: Most characters of what Flower shows of an event's arguments.
+MAX_SHOWN: Final = 1000
+#: Seconds for which rows are gathered.
+GATHER_S: Final = 0.1
+
+
+class Listeners:
+    """Whether any monitor (Flower) listens for task events."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """Ask over ``client``."""
+        self._client = client
+        self._channel = f"/{client.connection_pool.connection_kwargs.get('db') or 0}.celeryev/task.multi"
+
+    def __call__(self) -> bool:
+        """Ask; if in doubt, somebody does."""
+        try:
+            return int(self._client.publish(self._channel, NO_EVENTS)) > 0
+        except redis.RedisError:
+            return True
+
+
+class Rows:
+    """The rows of one worker. Any thread."""
+
+    def __init__(self) -> None:
+        """It has no dispatcher yet."""
+        self._dispatcher: Any = None
+        self._listened: Callable[[], bool] | None = None
+        self._later: Callable[[float, Callable[[], None]], Any] | None = None
+        self._gathered: deque[tuple[str, Envelope, Ruling, float]] = deque()
+        self._armed = False
+
+    def use(
+        self,
+        dispatcher: Any,
+        listened: Callable[[], bool] | None = None,
+        later: Callable[[float, Callable[[], None]], Any] | None = None,
+    ) -> None:
+        """Send through this ``celery.events.EventDispatcher`` from now on; None for none.
+
+        With ``listened`` and ``later`` rows are gathered and, if nobody listens, dropped: they are a fifth of the work
+        on a batch.
+
+        Args:
+            dispatcher: The current connection's.
+            listened: Whether any monitor listens now.
+            later: Runs a function in the event loop after some seconds; may be called from any thread.
+        """
+        self._dispatcher, self._listened, self._later, self._armed = dispatcher, listened, later, False
+
+    def flush(self) -> None:
+        """Send what was gathered, if anybody listens. In the event loop's thread."""
+        self._armed = False
+        rows = [self._gathered.popleft() for _ in range(len(self._gathered))]
+        dispatcher, listened = self._dispatcher, self._listened
+        if not rows or dispatcher is None or not dispatcher.enabled or (listened is not None and not listened()):
+            return
+        for row in rows:
+            _tell(dispatcher, *row)
+
+    def observe(self, report: Report) -> None:
+        """Tell of each event of a grant.
+
+        A single one whose task ran is told by Celery. Of one that is expired or revoked Celery has told as REVOKED; a
+        dead letter is a FAILURE with its reason, which comes after it.
+        """
+        grant, dispatcher = report.grant, self._dispatcher
+        if dispatcher is None or not dispatcher.enabled or (report.ran and len(grant.envelopes) == 1):
+            return
+        for envelope in grant.envelopes:
+            row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
+            kind, named = envelope.ruling.kind, bool(envelope.id and not envelope.defect)
+            if kind in ("retry", "wait") and named:
+                # At once: another worker may tell the event's end a moment later, and a monitor
+                # believes what comes last.
+                _tell(dispatcher, *row)
+            elif named or kind == "dead":
+                self._gathered.append(row)
+        if self._later is None:
+            self.flush()
+        elif not self._armed:
+            self._armed = True
+            self._later(GATHER_S, self.flush)
+
+
+def kwargs_shown(envelope: Envelope, queue: str) -> str:
+    """What Flower may show of an event's arguments: what the SDK wrote for it.
+
+    Another Celery client writes the arguments themselves, with the person's data in them.
+    """
+    if "postback_at" in envelope.headers:
+        return str(envelope.headers.get("kwargsrepr", ""))[:MAX_SHOWN]
+    return f"<{envelope.task} of {queue}>"
+
+
+def _tell(dispatcher: Any, queue: str, envelope: Envelope, ruling: Ruling, elapsed_s: float) -> None:
+    """One task event that says it all: monitors take a task's name from any event that has it."""
+    headers = envelope.headers
+    about = {
+        "uuid": envelope.id or str(uuid.uuid4()),
+        "name": REFUSED_TASK if envelope.defect or not envelope.task else envelope.task,
+        "kwargs": kwargs_shown(envelope, queue),
+        "root_id": headers.get("root_id"),
+        "retries": envelope.state.attempts,
+    }
+    if isinstance(ruling, Dead):
+        dispatcher.send("task-failed", exception=f"DeadLettered({ruling.text!r})", traceback="", **about)
+    elif ruling.kind in ("retry", "wait"):
+        dispatcher.send("task-retried", exception=f"Delayed({ruling.text!r})", traceback="", **about)
+    else:
+        dispatcher.send("task-succeeded", result=repr(ruling.text), runtime=elapsed_s, **about)

@@ -1,0 +1,112 @@
+"""Remote control: what ``postback pause`` and ``postback resume`` do, from wherever Celery is, and what Flower asks.
+
+``celery -A workers.app control pause_account tgtrack.main`` · ``… control resume_account tgtrack`` · ``… inspect accounts``
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import redis
+from celery.utils.functional import maybe_list
+from celery.worker import control
+
+from config.topology import account_queue, dead_letter_name, provider_of
+from postback import keys
+from postback.operations import pause, resume
+from postback.wire.time import redis_now_ms
+from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+#: Longest id that gets a tombstone; our own have 36 characters.
+MAX_ID: Final = 255
+
+
+def install_control(worker: Worker, client: redis.Redis) -> None:
+    """Register the commands. They run on the event loop, so the client's time-outs must be short."""
+
+    def each(target: str, act: Callable[[str], str]) -> Any:
+        queues = [queue for queue in worker.accounts if target in (queue, queue.partition(".")[0])]
+        if not queues:
+            # Every worker gets the command; the others answer for the account.
+            return {"error": f"{target[:100]}: not served by this worker"}
+        try:
+            return {"ok": "; ".join(act(queue) for queue in queues)}
+        except redis.RedisError as error:
+            return {"error": f"Redis is away ({type(error).__name__}): ask again"}
+
+    @control.control_command(args=[("target", str), ("detail", str)], signature="PROVIDER[.ACCOUNT] [DETAIL]")
+    def pause_account(state: Any, target: str, detail: str = "") -> Any:
+        """Hold the events of an account, or of all accounts of a provider, until it is resumed."""
+
+        def act(queue: str) -> str:
+            done = pause(client, queue, detail)
+            return f"{queue} paused" if done.changed else f"{queue} was already paused ({done.reason})"
+
+        return each(target, act)
+
+    @control.control_command(args=[("target", str)], signature="PROVIDER[.ACCOUNT]")
+    def resume_account(state: Any, target: str) -> Any:
+        """End the pause of an account, or of all accounts of a provider."""
+
+        def act(queue: str) -> str:
+            done = resume(client, queue)
+            worker.ask(queue)
+            return f"{queue} resumed (it was paused: {done.reason})" if done.was_paused else f"{queue} was not paused"
+
+        return each(target, act)
+
+    _install_revoke(client)
+    _install_active_queues(worker)
+
+    @control.inspect_command()
+    def accounts(state: Any) -> dict[str, Any]:
+        """Accounts that the worker serves, as its accounts file has them now; no credentials."""
+        held = Counter(grant.queue for grant in worker.grants)
+        return {
+            queue: {
+                "limits": "; ".join(window.text for window in account.windows),
+                "batch_max": account.batch_max,
+                "requests_in_flight": held[queue],
+            }
+            for queue, account in worker.accounts.items()
+        }
+
+
+def _install_revoke(client: redis.Redis) -> None:
+    """Make Celery's ``revoke`` durable: it leaves a tombstone in Redis that outlives every worker (ADR 23)."""
+    celery_control: Any = control  # its stubs know no command
+    in_memory = celery_control.revoke
+
+    @control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
+    def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **options: Any) -> Any:
+        """Revoke events by id: they are not sent, also after all workers were restarted."""
+        ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and 0 < len(one) <= MAX_ID]
+        try:
+            if ids:
+                client.zadd(keys.REVOKED, dict.fromkeys(ids, round(redis_now_ms(client))), nx=True)
+        except redis.RedisError as error:
+            logger.error("%d revocations hold in this worker's memory only: %s", len(ids), type(error).__name__)
+        return in_memory(state, task_id, terminate, signal, **options)
+
+
+def _install_active_queues(worker: Worker) -> None:
+    """Make ``active_queues`` name the dead-letter lists too, without consuming them.
+
+    Flower lists only queues that some worker says it consumes. A dead-letter list must never be a real queue of a
+    consumer: the next add-consumer command would drain it.
+    """
+
+    @control.inspect_command(name="active_queues")
+    def active_queues(state: Any) -> list[dict[str, Any]]:
+        """List the task queues a worker is currently consuming from, and the dead-letter lists of its providers."""
+        consumer = state.consumer.task_consumer
+        queues = [dict(queue.as_dict(recurse=True)) for queue in consumer.queues] if consumer else []
+        providers = {provider_of(queue) for queue in worker.accounts} - {None}
+        # Described as whole as a real queue: Flower's Worker page reads every one of these keys.
+        names = [dead_letter_name(str(provider)) for provider in sorted(map(str, providers))]
+        return queues + [dict(account_queue(name).as_dict(recurse=True)) for name in names]

@@ -1,0 +1,1 @@
+"""Asks for grants where there may be work, and hands them on."""

@@ -1,0 +1,90 @@
+"""A worker says that it is there, and which accounts it serves; and tells of events that died without having run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Final
+
+import redis
+
+from postback import keys
+from tasks.delivery import Report
+from tasks.envelopes import Envelope
+from tasks.grants import Grant, Settlement
+from tasks.rulings import Dead
+from workers.upkeep.announce import announce
+from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two heartbeats of a worker.
+HEARTBEAT_S: Final = 5.0
+
+
+class Heartbeat:
+    """The heartbeat of one worker. In the event loop's thread."""
+
+    def __init__(self, worker: Worker, client: redis.Redis, provider: str | None) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            worker: Whose it is.
+            client: Its time-outs are short, since it is used on the event loop.
+            provider: Whose accounts it serves; None for all.
+        """
+        self._worker, self._client, self._provider = worker, client, provider
+        #: Its node name, while it is connected.
+        self.hostname = ""
+        #: Where its metrics are, ``host:port``.
+        self.metrics = ""
+        #: Accounts that were removed and whose announcement is still to be withdrawn.
+        self.withdrawn: set[str] = set()
+
+    def beat(self) -> None:
+        """Say it once."""
+        worker = self._worker
+        try:
+            announce(
+                self._client,
+                worker.accounts,
+                self.hostname,
+                provider=self._provider or "",
+                held=len(worker.grants),
+                metrics=self.metrics,
+            )
+            self._withdraw()
+            self._tell_buried()
+        except redis.RedisError as error:
+            logger.debug("cannot announce the accounts now (%s)", type(error).__name__)
+
+    def end(self) -> None:
+        """It is there no more. If Redis is away the heartbeat ends by itself: it is read with its time."""
+        with contextlib.suppress(redis.RedisError):
+            self._client.hdel(keys.WORKERS, self.hostname)
+
+    def _withdraw(self) -> None:
+        """Once for each account that was removed: another worker, with another file, may serve it."""
+        if self.withdrawn:
+            self._client.hdel(keys.ACCOUNTS, *self.withdrawn)
+            self.withdrawn.clear()
+
+    def _tell_buried(self) -> None:
+        """Tell of messages that have killed too many workers: TAKE buries them, and no task runs for them.
+
+        It leaves a note; one worker picks it up.
+        """
+        queues = list(self._worker.accounts)
+        pipeline = self._client.pipeline(transaction=False)
+        for queue in queues:
+            pipeline.hexists(keys.meta(queue), "buried")
+        for queue in [queue for queue, noted in zip(queues, pipeline.execute(), strict=True) if noted]:
+            both = self._client.pipeline(transaction=True)
+            both.hget(keys.meta(queue), "buried")
+            both.hdel(keys.meta(queue), "buried")
+            note, _ = both.execute()
+            for line in (note or b"").decode("utf-8", "replace").splitlines():
+                task_id, _, task = line.partition(" ")
+                ruling = Dead("crashed its worker died too often with it", letter="", possible_duplicate=True)
+                buried = Grant("", queue, [Envelope(raw=b"", id=task_id, task=task, ruling=ruling)])
+                self._worker.observe(Report(buried, Settlement("none")))

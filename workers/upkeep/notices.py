@@ -1,0 +1,322 @@
+"""Tells the application of dead letters: ``POSTBACK_ON_DEAD``.
+
+The script that buries a message pushes the same entry onto ``<provider>.dead.notices``, in the same step. Here the oldest notice is taken, the hook
+is called with it, and exactly that entry is removed after the call. So a hook is called at least once for each dead letter, whatever is killed, and
+once as long as nothing is. It runs in threads and on a connection of its own: delivery does not wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.resources import files
+from typing import Any, Final
+
+import redis
+from celery import bootsteps
+
+from config.settings import Hook, Settings
+from postback import keys
+from postback.errors import ConfigurationError
+from postback.operations.letters import read_letter
+from postback.producer import make_app
+from workers.observe.logs import word
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at an empty list, and while Redis is away.
+POLL_S: Final = 1.0
+#: Seconds after a failed notice until the next one is tried again: the first and the longest.
+PAUSE_S: Final = (1.0, 60.0)
+#: Seconds after which a call is given up: its notice goes behind the others, and another process
+#: may go on.
+LONGEST_CALL_S: Final = 60.0
+#: Seconds for which a process holds the right to call, and after which it renews it.
+LOCK_S: Final = 10.0
+RENEW_S: Final = 3.0
+#: Seconds for which the end of the process waits for a call.
+STOP_S: Final = 5.0
+#: Seconds that publishing a task may take.
+PUBLISH_S: Final = 5.0
+
+#: Called with a dead letter as ``postback dead list --json`` shows it.
+Hooked = Callable[[dict[str, Any]], object]
+
+
+def load_hook(hook: Hook, settings: Settings, provider: str | None) -> Hooked:
+    """What is to be called. A function's module is imported now.
+
+    Args:
+        hook: From the settings.
+        settings: Where Redis is.
+        provider: Whose broker carries the task; None for the common one.
+
+    Raises:
+        ConfigurationError: There is no such function, or it cannot be called so; one sentence names the variable.
+    """
+    if hook.queue:
+        app = make_app(settings.broker_of(provider), PUBLISH_S)
+        return partial(_publish, app, hook)
+    return _function(hook)
+
+
+def _function(hook: Hook) -> Hooked:
+    shown = f"POSTBACK_ON_DEAD: {hook.module}:{hook.name}"
+    try:
+        function: Any = importlib.import_module(hook.module)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"POSTBACK_ON_DEAD: cannot import {hook.module}: there is no module {error.name}; is PYTHONPATH right?"
+        ) from None
+    except Exception as error:
+        # What it says may hold anything, a password too.
+        raise ConfigurationError(
+            f"POSTBACK_ON_DEAD: importing {hook.module} raises {type(error).__name__}; "
+            f"`python -c 'import {hook.module}'` shows where"
+        ) from None
+    for name in hook.name.split("."):
+        function = getattr(function, name, None)
+    if not callable(function):
+        raise ConfigurationError(f"{shown} is no function")
+    if inspect.iscoroutinefunction(function):
+        raise ConfigurationError(f"{shown} is async; a plain function is needed")
+    try:
+        inspect.signature(function).bind({})
+    except TypeError:
+        raise ConfigurationError(f"{shown} must take one argument, the dead letter") from None
+    except ValueError:
+        pass  # a function in C that does not say what it takes
+    return function  # type: ignore[no-any-return]
+
+
+def _publish(app: Any, hook: Hook, letter: dict[str, Any]) -> None:
+    app.send_task(
+        hook.name,
+        args=[letter],
+        queue=hook.queue,
+        # Flower shows this text in place of the arguments.
+        argsrepr=f"<dead letter {word(str(letter['id']))}>",
+        ignore_result=True,
+        # The anonymous exchange leads straight to the list: nothing has to be declared.
+        declare=(),
+        retry=False,
+    )
+
+
+class Notices:
+    """Calls the hook for one provider's dead letters. One per provider and process; one process at a time does the work."""
+
+    def __init__(
+        self,
+        provider: str,
+        client: redis.Redis,
+        hook: Hooked,
+        *,
+        poll_s: float = POLL_S,
+        pause_s: tuple[float, float] = PAUSE_S,
+        longest_call_s: float = LONGEST_CALL_S,
+        lock_s: float = LOCK_S,
+        renew_s: float = RENEW_S,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            provider: ``tgtrack``.
+            client: A client that threads may share; replies as bytes, retries off, short time-outs.
+            hook: Called in a thread of its own, with one dead letter at a time.
+            poll_s: Seconds between two looks at an empty list.
+            pause_s: Seconds after a failed notice until the next one is tried again: the first pause, and the longest.
+            longest_call_s: Seconds after which a call is given up.
+            lock_s: Seconds for which this process holds the right to call.
+            renew_s: Seconds after which it renews that.
+        """
+        self._provider = provider
+        self._client = client
+        self._hook = hook
+        self._poll_s, self._pauses_s, self._longest_call_s = poll_s, pause_s, longest_call_s
+        self._lock_s, self._renew_s = lock_s, renew_s
+        self._new = keys.dead_notices(provider)
+        self._failed = keys.dead_notices_failed(provider)
+        self._lock = keys.dead_notices_lock(provider)
+        folder = files(__package__) / "lua"
+        self._run_lock = client.register_script((folder / "lock_notices.lua").read_text(encoding="utf-8"))
+        self._run_defer = client.register_script((folder / "defer_notice.lua").read_text(encoding="utf-8"))
+        self._token = uuid.uuid4().hex
+        self._pause_s = pause_s[0]
+        self._retry_at_s = 0.0
+        #: What a call that has returned left to do in Redis: a lost connection must not lead to a
+        #: second call.
+        self._unsettled: Callable[[], object] | None = None
+        #: When the running call began (monotonic), and the list and entry that it is about.
+        self._call: tuple[float, str, bytes] | None = None
+        self._call_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._is_away = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin, in threads that do not keep the process alive."""
+        for run in (self._work, self._keep):
+            thread = threading.Thread(target=run, name=f"notices-{self._provider}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Begin no further call."""
+        self._stopping.set()
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Wait for a running call for so many seconds. One that goes on is made again by another process, or after a restart."""
+        self.close()
+        end_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            logger.warning("%s: POSTBACK_ON_DEAD is still running; its dead letter is told of again", self._provider)
+
+    # The thread that calls
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                wait_s = self._step()
+                self._is_away = False
+            except redis.RedisError as error:
+                if not self._is_away:
+                    logger.warning("%s: cannot look for notices now (%s)", self._provider, type(error).__name__)
+                self._is_away = True
+                wait_s = self._poll_s
+            if wait_s:
+                self._stopping.wait(wait_s)
+        with contextlib.suppress(redis.RedisError):
+            self._release()
+
+    def _step(self) -> float:
+        """Call the hook once, if there is something to tell. Returns seconds until the next look; 0: at once."""
+        if self._unsettled is not None:
+            self._unsettled()
+            self._unsettled = None
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.llen(self._new)
+        pipeline.llen(self._failed)
+        waiting, failed = pipeline.execute()
+        retried = not waiting and failed and time.monotonic() >= self._retry_at_s
+        if not (waiting or retried) or not self._hold():
+            return self._poll_s
+        place = self._new if waiting else self._failed
+        raw: Any = self._client.lindex(place, -1)
+        if raw is not None:
+            self._tell(place, raw)
+        return 0.0
+
+    def _hold(self) -> bool:
+        return bool(self._run_lock(keys=[self._lock], args=[self._token, int(self._lock_s * 1000)]))
+
+    def _release(self) -> None:
+        self._run_lock(keys=[self._lock], args=[self._token, 0])
+
+    def _tell(self, place: str, raw: bytes) -> None:
+        with self._call_lock:
+            self._call = (time.monotonic(), place, raw)
+        error = self._raised(raw)
+        with self._call_lock:
+            given_up, self._call = self._call is None, None
+        if error is None:
+            if place == self._failed:
+                self._pause_s = self._pauses_s[0]
+            # A call that was given up has put its notice behind the failed ones.
+            self._settle(partial(self._client.lrem, self._failed if given_up else place, -1, raw))  # type: ignore[arg-type]
+            return
+        if place == self._new and not given_up:
+            # The words of an error may hold a person's data.
+            logger.warning(
+                "%s: POSTBACK_ON_DEAD raised %s for the dead letter %s; it is tried again",
+                self._provider,
+                type(error).__name__,
+                self._id_of(raw),
+            )
+        if place == self._failed:
+            self._retry_at_s = time.monotonic() + self._pause_s
+            self._pause_s = min(self._pause_s * 2, self._pauses_s[1])
+        elif time.monotonic() >= self._retry_at_s:
+            self._retry_at_s = time.monotonic() + self._pauses_s[0]
+        if not given_up:
+            self._settle(partial(self._defer, place, raw))
+
+    def _raised(self, raw: bytes) -> BaseException | None:
+        """Call the hook. Returns what it raised."""
+        try:
+            self._hook(read_letter(raw, self._provider).as_json())
+        except BaseException as error:  # foreign code may raise SystemExit, and this thread must live on
+            return error
+        return None
+
+    def _settle(self, act: Callable[[], object]) -> None:
+        self._unsettled = act
+        act()
+        self._unsettled = None
+
+    def _defer(self, place: str, raw: bytes) -> None:
+        self._run_defer(keys=[place, self._failed], args=[raw])
+
+    def _id_of(self, raw: bytes) -> str:
+        return word(read_letter(raw, self._provider).message.id) or "?"
+
+    # The thread that keeps the lock
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(self._renew_s):
+            # The other thread tells of a Redis that is away.
+            with contextlib.suppress(redis.RedisError):
+                self._renew()
+
+    def _renew(self) -> None:
+        """Keep the lock while a call runs; give up a call that takes too long."""
+        with self._call_lock:
+            if self._call is None:
+                return
+            begun_s, place, raw = self._call
+            if time.monotonic() - begun_s < self._longest_call_s:
+                self._hold()
+                return
+            self._defer(place, raw)
+            self._call = None
+        logger.warning(
+            "%s: POSTBACK_ON_DEAD has been running for %g s for the dead letter %s; this process calls nothing more until it returns",
+            self._provider,
+            self._longest_call_s,
+            self._id_of(raw),
+        )
+        self._release()
+
+
+def notices_step(notices: Sequence[Notices]) -> type[bootsteps.StartStopStep]:
+    """Starts the threads with the worker and stops them with it, whatever its connections do meanwhile."""
+
+    class NoticesStep(bootsteps.StartStopStep):
+        requires = ("celery.worker.components:Pool",)
+        name = "postback.notices"
+
+        def start(self, w: Any) -> None:
+            for one in notices:
+                one.start()
+
+        def close(self, w: Any) -> None:
+            for one in notices:
+                one.close()
+
+        def stop(self, w: Any) -> None:
+            for one in notices:
+                one.stop()
+
+        def terminate(self, w: Any) -> None:
+            self.stop(w)
+
+    return NoticesStep
