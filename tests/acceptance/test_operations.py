@@ -534,6 +534,8 @@ def test_no_secret_and_no_person(fresh: Watched) -> None:
     for number in range(3):
         sale(f"{PERSON}{number}").delay()
     sandbox.set_user(PERSON, first_name=NAME)
+    # The faults are for the writes; a look-up goes before them.
+    until(fresh.waits("tgtrack.main"), 20, "the writes")
     assert tgtrack.GetUserInfo(user_id=PERSON, account="main").delay().get(timeout=20)["first_name"] == NAME
     mytracker.Login(custom_user_id=PERSON).delay()
     for queue in ("tgtrack.main", "mytracker.game"):
