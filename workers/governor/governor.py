@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import redis
 
-from config.accounts import Account
-from postback.wire.scripts import Observer, Script
+from postback.wire.scripts import Observer
 from tasks.envelopes import FOLLOWERS
 from tasks.grants import Grants
 from tasks.signatures import Followers
 from workers.governor.recovery import Recovery
-from workers.governor.scripts import account_keys, timed_keys, wake_keys
+from workers.governor.scripts import timed_keys, wake_keys
 from workers.governor.server import Server
 from workers.governor.settle import Settler
-from workers.governor.take import Taker
+from workers.governor.take import Accounts, Taker
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ class Governor:
     def __init__(
         self,
         connect: Callable[[], redis.Redis],
-        accounts: Callable[[], Mapping[str, Account]],
+        accounts: Accounts,
         *,
         notices: bool = False,
         followers: Followers = FOLLOWERS,
@@ -66,16 +64,12 @@ class Governor:
             observe: Told of each run of a script. Any thread.
             clock: Seconds that only move forward.
         """
-        script = partial(Script, "workers.governor", observe=observe)
-        script_keys = partial(account_keys, notices=notices)
         self.grants = grants = Grants()
-        self.server = server = Server(connect, clock)
-        taker = Taker(server, script("take"), script_keys, accounts, grants, followers, one_first=one_first)
-        self.settler = settler = Settler(server, script("settle"), script_keys, accounts, grants)
-        recovery = Recovery(server, script("reconcile"), script_keys, accounts, grants, settler)
-        self.take, self.settle, self.replay = taker.take, settler.settle, settler.replay
-        self.recover_if_restarted = recovery.recover_if_restarted
-        self._scan = script("scan")
+        self.server = server = Server(connect, notices=notices, observe=observe, clock=clock)
+        self.settler = settler = Settler(server, accounts, grants)
+        self.take = Taker(server, accounts, grants, followers, one_first=one_first).take
+        self.settle, self.replay = settler.settle, settler.replay
+        self.recover_if_restarted = Recovery(server, accounts, grants, settler).recover_if_restarted
         self._pid = os.getpid()
 
     @property
@@ -96,9 +90,8 @@ class Governor:
                 part = [
                     wake_keys(queue) + (timed_keys(queue) if timed else ()) for queue in asked[first : first + SCANNED]
                 ]
-                script_keys = [key for queue_keys in part for key in queue_keys]
-                numbers = self._scan(self.server.client, script_keys, [len(part[0])])
-                with_work += [asked[first + int(number) - 1] for number in numbers]
+                found = self.server.scan([key for queue_keys in part for key in queue_keys], len(part[0]))
+                with_work += [asked[first + number - 1] for number in found]
         except redis.RedisError:
             self.server.suspicious = True
             raise

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 
 import orjson
 import redis
 
-from config.accounts import Account
-from postback.wire.scripts import Script, named
+from postback.wire.scripts import named
 from tasks.grants import Grants
 from workers.governor.server import Server
 from workers.governor.settle import REMEMBERED_S, Known, Settler
-from workers.governor.take import windows_of
+from workers.governor.take import Accounts, windows_of
 
 logger = logging.getLogger(__name__)
 
@@ -21,18 +19,9 @@ logger = logging.getLogger(__name__)
 class Recovery:
     """Looks for another Redis than before. In TAKE's thread."""
 
-    def __init__(
-        self,
-        server: Server,
-        script: Script,
-        script_keys: Callable[[str], tuple[str, ...]],
-        accounts: Callable[[], Mapping[str, Account]],
-        grants: Grants,
-        settler: Settler,
-    ) -> None:
+    def __init__(self, server: Server, accounts: Accounts, grants: Grants, settler: Settler) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
-        self._server, self._script, self._script_keys = server, script, script_keys
-        self._accounts, self._grants, self._settler = accounts, grants, settler
+        self._server, self._accounts, self._grants, self._settler = server, accounts, grants, settler
 
     def recover_if_restarted(self) -> None:
         """After an error: if this is another Redis than before, tell it what this process knows, before any new TAKE.
@@ -83,6 +72,4 @@ class Recovery:
                 "windows": windows_of(account),
             },
         }
-        arguments = [orjson.dumps(report), *known.raws]
-        reply = self._script(self._server.client, self._script_keys(known.queue), arguments)
-        return "in_flight" in named(reply)
+        return "in_flight" in named(self._server.run("reconcile", known.queue, orjson.dumps(report), *known.raws))

@@ -5,12 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import redis
 
+from postback.wire.scripts import Script
+from workers.governor.scripts import account_keys
+
 #: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+
+
+SCRIPTS: Final = ("take", "settle", "reconcile", "scan")
 
 
 class Server:
@@ -23,15 +29,25 @@ class Server:
         good_s: When it last did what it was told (monotonic); kept as it is from the first failure until it is back.
     """
 
-    def __init__(self, connect: Callable[[], redis.Redis], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], redis.Redis],
+        *,
+        notices: bool = False,
+        observe: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             connect: Makes a client with one connection of its own, for one thread: replies as bytes, retries off, short
                 time-outs.
+            notices: A hook hears of dead letters.
+            observe: Told of each run of a script. Any thread.
             clock: Seconds that only move forward.
         """
-        self._connect = connect
+        self._connect, self._notices = connect, notices
+        self._scripts = {name: Script("workers.governor", name, observe) for name in SCRIPTS}
         self.clock = clock
         self._local = threading.local()
         self.suspicious = True
@@ -45,6 +61,22 @@ class Server:
         if client is None:
             client = self._local.client = self._connect()
         return client
+
+    def run(self, script: str, queue: str, *arguments: bytes) -> Any:
+        """Run a script over an account's keys.
+
+        Raises:
+            redis.RedisError: Redis is away, or refuses it.
+        """
+        return self._scripts[script](self.client, account_keys(queue, self._notices), arguments)
+
+    def scan(self, keys: list[str], each: int) -> list[int]:
+        """Numbers of the accounts, from 1, of which any of ``each`` keys exists.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        return [int(number) for number in self._scripts["scan"](self.client, keys, [each])]
 
     def succeeded(self) -> None:
         """It did what it was told."""

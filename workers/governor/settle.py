@@ -7,18 +7,18 @@ import logging
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
 
 from config.accounts import Account
-from postback.wire.scripts import Script, named
+from postback.wire.scripts import named
 from tasks.grants import Grant, Grants, Settlement
 from tasks.rulings import Again, Back, Dead, Delivered, Poll, Ruling
 from workers.governor.server import NO_WRITES, Server
-from workers.governor.take import windows_of
+from workers.governor.take import Accounts, windows_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,6 @@ class Answer:
     """A settled grant with its call of SETTLE."""
 
     known: Known
-    script_keys: tuple[str, ...]
     argument: bytes
 
 
@@ -136,17 +135,9 @@ class Settler:
         on_delayed: Called before it, with the queue of a grant of which something waits for a later time.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        script: Script,
-        script_keys: Callable[[str], tuple[str, ...]],
-        accounts: Callable[[], Mapping[str, Account]],
-        grants: Grants,
-    ) -> None:
+    def __init__(self, server: Server, accounts: Accounts, grants: Grants) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
-        self._server, self._script, self._script_keys = server, script, script_keys
-        self._accounts, self._grants = accounts, grants
+        self._server, self._accounts, self._grants = server, accounts, grants
         self.on_released: Callable[[], None] = lambda: None
         self.on_delayed: Callable[[str], None] = lambda queue: None
         #: Answers that Redis has not got yet, by grant.
@@ -206,8 +197,7 @@ class Settler:
         }
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
-        argument = json.dumps(told, separators=(",", ":")).encode()
-        return Answer(Known.of(grant), self._script_keys(grant.queue), argument)
+        return Answer(Known.of(grant), json.dumps(told, separators=(",", ":")).encode())
 
     def send(self, answer: Answer) -> Any:
         """Tell Redis of an answer. Safe to repeat: SETTLE knows a grant that it has settled.
@@ -215,7 +205,7 @@ class Settler:
         Raises:
             redis.RedisError: Redis is away, or refuses it.
         """
-        return self._script(self._server.client, answer.script_keys, [answer.argument])
+        return self._server.run("settle", answer.known.queue, answer.argument)
 
     def replay(self) -> None:
         """Send the settlements that failed.

@@ -12,7 +12,6 @@ import redis
 
 from config.accounts import Account
 from postback.operations.quota import padded_ms
-from postback.wire.scripts import Script
 from tasks.envelopes import Envelope, open_envelope
 from tasks.grants import GRANT_PREFIX, Grant, Grants
 from tasks.letters import letter
@@ -21,6 +20,9 @@ from tasks.signatures import Followers
 from workers.governor.pauses import PauseNews
 from workers.governor.scripts import State, TakenGrant, take_reply
 from workers.governor.server import Server
+
+#: The accounts of this process by queue; asked anew each time, since the file may change.
+Accounts = Callable[[], Mapping[str, Account]]
 
 #: Deliveries of a message that ended with the death of its worker; then it is a dead letter ``crashed``.
 MAX_CRASHES: Final = 3
@@ -51,18 +53,10 @@ class Taker:
     """Takes grants. In one thread."""
 
     def __init__(
-        self,
-        server: Server,
-        script: Script,
-        script_keys: Callable[[str], tuple[str, ...]],
-        accounts: Callable[[], Mapping[str, Account]],
-        grants: Grants,
-        followers: Followers,
-        *,
-        one_first: bool = True,
+        self, server: Server, accounts: Accounts, grants: Grants, followers: Followers, *, one_first: bool
     ) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
-        self._server, self._script, self._script_keys = server, script, script_keys
+        self._server = server
         self._accounts, self._grants, self._followers = accounts, grants, followers
         self._one_first = one_first
         self._name = f"{GRANT_PREFIX}{uuid.uuid4().hex[:12]}"
@@ -96,7 +90,7 @@ class Taker:
             "account": self._settings_of(account),
         }
         try:
-            reply = take_reply(self._script(self._server.client, self._script_keys(queue), [orjson.dumps(wish)]))
+            reply = take_reply(self._server.run("take", queue, orjson.dumps(wish)))
         except redis.RedisError:
             self._lost_calls[queue] = (call_id, count, begun)
             self._server.suspicious = True
