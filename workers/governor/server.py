@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import redis
 
-from postback.wire.scripts import Script
+from postback.wire.scripts import Observer, Script
 from workers.governor.scripts import account_keys
 
 #: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
