@@ -29,10 +29,12 @@ class Walk:
         self.files: set[str] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        """As ``sys.setprofile`` calls it."""
         if event == "call":
             self.files.add(frame.f_code.co_filename)
 
     def crossed(self) -> list[str]:
+        """Their paths."""
         paths = [Path(file) for file in self.files]
         inside = [path.relative_to(ROOT) for path in paths if path.is_relative_to(ROOT)]
         return sorted(str(path) for path in inside if path.parts[0] in ROOMS)
