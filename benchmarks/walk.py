@@ -65,6 +65,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     from postback.sandbox import Sandbox
     from tests.servers import RedisServer
+    from tests.stack import until
 
     with RedisServer() as server, Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         accounts, dump = Path(folder, "accounts.toml"), Path(folder, "crossed")
@@ -80,33 +81,25 @@ def main() -> None:
 
             postback.configure()
             tgtrack.AddEvent(user_id="1", event_type="sale").delay()
-            _until(lambda: len(sandbox.events("tgtrack")) == 1)
+            until(lambda: len(sandbox.events("tgtrack")) == 1, 30)
             begin = Path(folder, "begin")
             begin.touch()
-            _until(lambda: not begin.exists())
+            until(lambda: not begin.exists(), 30)
             sent = Walk()
             sys.setprofile(sent)
             tgtrack.AddEvent(user_id="2", event_type="sale").delay()
             sys.setprofile(None)
-            _until(lambda: len(sandbox.events("tgtrack")) == 2)
+            until(lambda: len(sandbox.events("tgtrack")) == 2, 30)
             # It is settled when nothing of it is in flight.
             client: Any = server.client()
-            _until(lambda: client.hget("tgtrack.main.meta", "delivered") == b"2")
+            until(lambda: client.hget("tgtrack.main.meta", "delivered") == b"2", 30)
             Path(folder, "end").touch()
-            _until(dump.exists)
+            until(dump.exists, 30)
         finally:
             running.kill()
         crossed = sorted({*sent.crossed(), *json.loads(dump.read_text())})
     print("\n".join(crossed))
     print(f"{len(crossed)} files")
-
-
-def _until(true: Any) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        if time.monotonic() > deadline:
-            raise SystemExit("it took longer than 30 s")
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,12 @@ def idempotency_ends(queue_name: str) -> str:
     return f"{queue_name}.idem_ends"
 
 
+def account(queue_name: str) -> tuple[str, ...]:
+    """The keys of an account's events and state, in the order in which scripts are given them."""
+    places = (delayed, held, groups, meta, ring, flight, unacked)
+    return (*priority_lists(queue_name), *(place(queue_name) for place in places))
+
+
 #: All keys that are called after a queue, or after a provider, with a suffix.
 _SUFFIXED: Final[tuple[Callable[[str], str], ...]] = (
     dead, delayed, held, groups, meta, ring, flight, unacked, idempotency, idempotency_ends,

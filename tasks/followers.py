@@ -14,7 +14,7 @@ from celery.app.trace import trace_task
 
 from postback.events import EVENTS
 from tasks.envelopes import Envelope
-from tasks.rulings import Dead, Delivered, Duplicate
+from tasks.rulings import Dead, Waiting
 
 #: Attribute of the task request that carries a ruling.
 RULED: Final = "postback_ruling"
@@ -31,9 +31,7 @@ def follow_up(app: Celery, envelope: Envelope) -> bool:
         False if it could not be published: the event must not settle as delivered (invariant I3).
     """
     ruling = envelope.ruling
-    if not envelope.has_followers or envelope.task not in EVENTS:
-        return True
-    if not isinstance(ruling, Delivered | Duplicate | Dead):
+    if isinstance(ruling, Waiting) or not envelope.has_followers or envelope.task not in EVENTS:
         return True
     task: Task[Any, Any] = app.tasks[envelope.task]
     properties = envelope.document["properties"]

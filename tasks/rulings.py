@@ -102,6 +102,8 @@ class Dead:
     wrapped: str | None = None
 
 
-Ruling = Delivered | Duplicate | Again | Poll | Back | Halved | Dead
+#: It is not at its end: it waits in Redis.
+Waiting = Again | Poll | Back | Halved
+Ruling = Delivered | Duplicate | Waiting | Dead
 #: Nobody has sent it.
 PUT_BACK = Back()

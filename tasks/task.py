@@ -20,7 +20,7 @@ from tasks.grants import Grant
 from tasks.judge import judge_undecided
 from tasks.outcomes import DeadLettered, Delayed
 from tasks.providers import PROVIDERS
-from tasks.rulings import Again, Dead, Delivered, Duplicate, Ruling
+from tasks.rulings import Again, Dead, Delivered, Duplicate, Ruling, Waiting
 from tasks.runtime import Runtime
 
 #: Runs for messages that are no events of ours, so that Flower shows why they became dead letters.
@@ -61,7 +61,7 @@ class DeliveryTask(Task[Any, Any]):
         if len(grant.envelopes) > 1:
             self._follow_up(grant)
         running.observe(report)
-        if all(ruling.kind in ("retry", "wait") for ruling in report.rulings):
+        if all(isinstance(ruling, Waiting) for ruling in report.rulings):
             # Nothing is published for what waits, and Celery calls no `after_return`: the
             # acknowledgement settles it.
             grant.settlement = grant.decided
@@ -116,8 +116,8 @@ def _told_together(rulings: list[Ruling]) -> str:
     """Those of a batch."""
     counts, first = Counter(ruling.kind for ruling in rulings), rulings[0]
     words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    if counts.keys() <= {"retry", "wait"}:
-        _wait(f"{first.text} ({words})", getattr(first, "after_s", None))
+    if isinstance(first, Waiting) and counts.keys() <= {"retry", "wait"}:
+        _wait(f"{first.text} ({words})", first.after_s)
     if counts.keys() == {"dead"}:
         raise DeadLettered(f"{first.text} ({words})")
     return words

@@ -20,6 +20,7 @@ from postback.errors import ConfigurationError
 from tasks import task
 from tasks.signatures import Followers
 from workers import writes
+from workers.governor import Server
 from workers.http.requests import RequestsSender
 from workers.observe import logs
 from workers.observe.endpoint import Endpoint
@@ -71,15 +72,11 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     if settings.metrics_port is not None:
         measurements = Measurements()
         endpoint = Endpoint(measurements.registry, settings.metrics_address, settings.metrics_port)
-    worker = Worker(
-        partial(client, single=True),
-        accounts,
-        RequestsSender(),
-        scrub=masker.scrub,
-        followers=Followers(settings.link_queues),
-        notices=hook is not None,
-        on_script=measurements.ran if measurements else None,
+    server = Server(
+        partial(client, single=True), notices=hook is not None, observe=measurements.ran if measurements else None
     )
+    followers = Followers(settings.link_queues)
+    worker = Worker(server, accounts, RequestsSender(), scrub=masker.scrub, followers=followers)
     rows = Rows()
     worker.observers += [log_outcomes, rows.observe]
     if measurements:

@@ -6,10 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import redis
-
 from config.accounts import Account
-from postback.wire.scripts import Observer
 from tasks.delivery import Report
 from tasks.envelopes import FOLLOWERS
 from tasks.fitness import ended
@@ -17,7 +14,7 @@ from tasks.grants import Grant, Grants, Settlement
 from tasks.judge import judge_not_taken, judge_undecided
 from tasks.request import Sender
 from tasks.signatures import Followers
-from workers.governor import Governor
+from workers.governor import Governor, Server
 from workers.rounds.feeder import Feeder
 
 logger = logging.getLogger(__name__)
@@ -33,45 +30,33 @@ class Worker:
         accounts: Queue -> account; replaced whole when the accounts file changes.
         governor: Takes and settles.
         sender: How requests go out.
+        scrub: Masks every known credential in a text.
         observers: Each is told of the outcome of every grant, in any thread.
     """
 
     def __init__(
         self,
-        connect: Callable[[], redis.Redis],
+        server: Server,
         accounts: Mapping[str, Account],
         sender: Sender,
         *,
         scrub: Callable[[str], str] = str,
         followers: Followers = FOLLOWERS,
-        notices: bool = False,
-        one_first: bool = True,
-        on_script: Observer | None = None,
     ) -> None:
         """Nothing is sent yet.
 
         Args:
-            connect: Makes a client with one connection of its own, for one thread.
+            server: Its Redis.
             accounts: Queue -> account.
             sender: How requests go out.
             scrub: Masks every known credential in a text.
             followers: Checks what hangs on a message.
-            notices: A hook hears of dead letters.
-            one_first: An account at rest sends one request alone until a healthy answer (ADR 11).
-            on_script: Told of each run of a script. Any thread.
         """
         self.accounts = accounts
         self.sender = sender
         self.observers: list[Callable[[Report], None]] = []
-        self.governor = Governor(
-            connect,
-            lambda: self.accounts,
-            notices=notices,
-            followers=followers,
-            one_first=one_first,
-            observe=on_script,
-        )
-        self._scrub = scrub
+        self.scrub = scrub
+        self.governor = Governor(server, lambda: self.accounts, followers=followers)
         self._feeder: Feeder | None = None
 
     @property
@@ -86,10 +71,6 @@ class Worker:
     def settle(self, grant: Grant) -> None:
         """Apply a grant's settlement in Redis; keep it and try again if Redis is away. Never raises."""
         self.governor.settle(grant)
-
-    def scrub(self, text: str) -> str:
-        """The text with every known credential masked."""
-        return self._scrub(text)
 
     def observe(self, report: Report) -> None:
         """Tell everyone who wants to know of outcomes."""

@@ -242,23 +242,10 @@ def _states(client: redis.Redis, shown: list[str]) -> list[Any]:
         pipeline = client.pipeline(transaction=False)
         sha = _status.load(client)
         for queue in shown[start : start + PIPELINED]:
-            own = _keys(queue)
+            own = keys.account(queue)
             pipeline.evalsha(sha, len(own), *own)
         states += pipeline.execute()
     return states
-
-
-def _keys(queue: str) -> list[str]:
-    return [
-        *keys.priority_lists(queue),
-        keys.delayed(queue),
-        keys.held(queue),
-        keys.groups(queue),
-        keys.meta(queue),
-        keys.ring(queue),
-        keys.flight(queue),
-        keys.unacked(queue),
-    ]
 
 
 def _account(

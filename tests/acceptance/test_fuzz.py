@@ -150,7 +150,7 @@ class Bed:
         self.app = Celery("fuzz", broker=server.url, backend=server.url, set_as_current=False)
         self.app.conf.update(accept_content=["json"], task_ignore_result=True, task_acks_late=True)
         sender = Server(Answer(200, {}, b'{"status": "OK"}'))
-        self.runtime = workers.worker.Worker(lambda: self.worker.client, self.worker.accounts, sender, one_first=False)
+        self.runtime = workers.worker.Worker(self.worker.governor.server, self.worker.accounts, sender)
         self.runtime.governor = self.worker.governor
         task.register(self.app, self.runtime)
         self.app.finalize()

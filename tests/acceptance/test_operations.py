@@ -22,7 +22,7 @@ from postback import keys, mytracker, tgtrack
 from postback.broker import connect
 from tests.servers import free_port
 from tests.stack import ROOT, SECRETS, Stack, Worker, until
-from workers.governor import Governor
+from workers.governor import Governor, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -262,7 +262,7 @@ def test_row_of_a_crashed_event(fresh: Watched) -> None:
     client = connect(fresh.redis.url)
     account = build_account("tgtrack", "late", {"api_key": "k", "base_url": "http://127.0.0.1:1"})
     governor = Governor(
-        lambda: connect(fresh.redis.url), lambda: {"tgtrack.late": dataclasses.replace(account, lease_s=0.2)}
+        Server(lambda: connect(fresh.redis.url)), lambda: {"tgtrack.late": dataclasses.replace(account, lease_s=0.2)}
     )
     client.lpush("tgtrack.late", raw(id="killer-1", postback="crashes=2"))
     (grant,) = governor.take("tgtrack.late", 1).grants

@@ -33,11 +33,12 @@ class _Loader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        from tests.unit.tasks.fakes import Server
+        from tests.unit.tasks.fakes import Server as Provider
+        from workers.governor import Server
         from workers.rounds import transport as ours
         from workers.worker import Worker
 
-        worker = Worker(redis.Redis, {}, Server())
+        worker = Worker(Server(redis.Redis), {}, Provider())
         for name in ("Channel", "SentinelChannel"):
             setattr(module, name, getattr(ours, name))
         for name, sentinels in (("Transport", False), ("SentinelTransport", True)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from workers.governor.governor import Governor
 from workers.governor.scripts import State
-from workers.governor.server import NO_WRITES
+from workers.governor.server import NO_WRITES, Server
 from workers.governor.take import Taken
 
-__all__ = ["NO_WRITES", "Governor", "State", "Taken"]
+__all__ = ["NO_WRITES", "Governor", "Server", "State", "Taken"]

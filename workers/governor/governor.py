@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import redis
 
-from postback.wire.scripts import Observer
 from tasks.envelopes import FOLLOWERS
 from tasks.grants import Grants
 from tasks.signatures import Followers
@@ -43,29 +41,22 @@ class Governor:
 
     def __init__(
         self,
-        connect: Callable[[], redis.Redis],
+        server: Server,
         accounts: Accounts,
         *,
-        notices: bool = False,
         followers: Followers = FOLLOWERS,
         one_first: bool = True,
-        observe: Observer | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is sent yet.
 
         Args:
-            connect: Makes a client with one connection of its own, for one thread: replies as bytes, retries off, short
-                time-outs.
+            server: Its Redis.
             accounts: The accounts of this process by queue; asked anew each time, since the file may change.
-            notices: A hook hears of dead letters.
             followers: Checks what hangs on a message.
             one_first: An account at rest sends one request alone until a healthy answer (ADR 11).
-            observe: Told of each run of a script. Any thread.
-            clock: Seconds that only move forward.
         """
         self.grants = grants = Grants()
-        self.server = server = Server(connect, notices=notices, observe=observe, clock=clock)
+        self.server = server
         self.settler = settler = Settler(server, accounts, grants)
         self.take = Taker(server, accounts, grants, followers, one_first=one_first).take
         self.settle, self.replay = settler.settle, settler.replay

@@ -92,7 +92,7 @@ def _taken_grant(values: dict[str, Any]) -> TakenGrant:
 
 @cache
 def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
-    """KEYS of every account script: the one place in Python that says their order, as ``workers/governor/lua/include/keys.lua`` does in Lua.
+    """KEYS of every account script, in the order of ``workers/governor/lua/include/keys.lua``.
 
     Args:
         queue: The account's.
@@ -100,14 +100,7 @@ def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
     """
     provider = queue.partition(".")[0]
     return (
-        *keys.priority_lists(queue),
-        keys.delayed(queue),
-        keys.held(queue),
-        keys.groups(queue),
-        keys.meta(queue),
-        keys.ring(queue),
-        keys.flight(queue),
-        keys.unacked(queue),
+        *keys.account(queue),
         keys.idempotency(queue),
         keys.idempotency_ends(queue),
         keys.dead(provider),

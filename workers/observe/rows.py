@@ -17,7 +17,7 @@ import redis
 
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
-from tasks.rulings import Dead, Ruling
+from tasks.rulings import Dead, Ruling, Waiting
 from tasks.task import REFUSED_TASK
 
 #: A message with no events in it: what receives it, receives ours. Monitors read a list of events, here an empty one.
@@ -108,12 +108,12 @@ class Rows:
             return
         for envelope in grant.envelopes:
             row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
-            kind, named = envelope.ruling.kind, bool(envelope.id and not envelope.defect)
-            if kind in ("retry", "wait") and named:
+            named = bool(envelope.id and not envelope.defect)
+            if isinstance(envelope.ruling, Waiting) and named:
                 # At once: another worker may tell the event's end a moment later, and a monitor
                 # believes what comes last.
                 _tell(dispatcher, *row)
-            elif named or kind == "dead":
+            elif named or isinstance(envelope.ruling, Dead):
                 self._gathered.append(row)
         if self._later is None:
             self.flush()
@@ -144,7 +144,7 @@ def _tell(dispatcher: Any, queue: str, envelope: Envelope, ruling: Ruling, elaps
     }
     if isinstance(ruling, Dead):
         dispatcher.send("task-failed", exception=f"DeadLettered({ruling.text!r})", traceback="", **about)
-    elif ruling.kind in ("retry", "wait"):
+    elif isinstance(ruling, Waiting):
         dispatcher.send("task-retried", exception=f"Delayed({ruling.text!r})", traceback="", **about)
     else:
         dispatcher.send("task-succeeded", result=repr(ruling.text), runtime=elapsed_s, **about)

@@ -160,7 +160,14 @@ class SentinelChannel(Channel, kombu_redis.SentinelChannel):  # type: ignore[mis
     """A channel to the primary that the Sentinels name."""
 
 
-class _GovernedTransport:
+class _Named(type):
+    """Shows a class as kombu spells it: Celery's banner and log name the transport."""
+
+    def __repr__(cls) -> str:
+        return f"{cls.__module__}:{cls.__name__}"
+
+
+class _GovernedTransport(metaclass=_Named):
     """Mixed into kombu's transport classes.
 
     Attributes:
@@ -182,7 +189,7 @@ class _GovernedTransport:
     @classmethod
     def __json__(cls) -> str:
         """How ``inspect stats`` names it."""
-        return f"{cls.__module__}:{cls.__name__}"
+        return repr(cls)
 
 
 class Transport(_GovernedTransport, kombu_redis.Transport):

@@ -21,7 +21,7 @@ from tasks.grants import Grant, Half, Health, Settlement
 from tasks.rulings import Delivered, Ruling
 from tests.integration.governor.bench import Bench, id_of
 from tests.servers import RedisServer
-from workers.governor import Governor, Taken
+from workers.governor import Governor, Server, Taken
 
 CREDENTIALS: Final[Mapping[str, Mapping[str, object]]] = {
     "tgtrack": {"api_key": "k", "limits": "1000/second"},
@@ -60,7 +60,7 @@ class Worker:
         self.account: Account = build_account(provider, name, {**CREDENTIALS[provider], **table})
         self.accounts: dict[str, Account] = {queue: self.account}
         self.client = Lossy(server)
-        self.governor = Governor(lambda: self.client, lambda: self.accounts, one_first=one_first)
+        self.governor = Governor(Server(lambda: self.client), lambda: self.accounts, one_first=one_first)
         self.look = Look(server, queue)
 
     def pump(self) -> None:

@@ -19,7 +19,7 @@ from tasks.rulings import PUT_BACK, Again, Dead
 from tests.integration.governor.bench import message
 from tests.integration.governor.crew import LETTER, Given, Worker, answer
 from tests.servers import RedisServer
-from workers.governor import Governor, State, Taken
+from workers.governor import Governor, Server, State, Taken
 from workers.governor.settle import REMEMBERED_S, encoded
 
 
@@ -284,7 +284,7 @@ class TestSettle:
     def test_from_many_threads(self, crew: Worker, redis_server: RedisServer) -> None:
         """Threads settle at once, each through a connection of its own."""
         crew.push(*(message(f"e{number}") for number in range(64)))
-        governor = Governor(redis_server.client, lambda: crew.accounts, one_first=False)
+        governor = Governor(Server(redis_server.client), lambda: crew.accounts, one_first=False)
         grants = governor.take(crew.queue, 64).grants
 
         def settle(mine: list[Grant]) -> None:

@@ -38,6 +38,7 @@ from tasks.request import Answer
 from tests import hostile
 from tests.servers import RedisServer
 from tests.unit.tasks.fakes import EVENTS, Server
+from workers.governor import Server as RedisOf
 from workers.governor.scripts import State
 from workers.rounds import transport
 
@@ -63,7 +64,7 @@ class Worker:
         )
         self.app = Celery("postback.test")
         self.app.config_from_object(celery_config(load_settings({"POSTBACK_BROKER_URL": server.url})))
-        self.worker = workers.worker.Worker(server.client, self.accounts, self.server)
+        self.worker = workers.worker.Worker(RedisOf(server.client), self.accounts, self.server)
         task.register(self.app, self.worker)
         self.channel = SimpleNamespace(
             decode_body=lambda body, encoding=None: Base64().decode(body) if encoding == "base64" else body,

@@ -16,7 +16,7 @@ from postback import Event, keys, tgtrack
 from postback.cli import main
 from postback.operations.messages import iso
 from tests.servers import RedisServer
-from workers.governor import Governor
+from workers.governor import Governor, Server
 
 ACCOUNTS = {
     "tgtrack": ["main", "shop"],
@@ -116,7 +116,7 @@ def govern(redis_server: RedisServer, desk: Desk) -> Iterator[Callable[..., Gove
     def made(queue: str, **table: Any) -> Governor:
         provider, _, name = queue.partition(".")
         account = build_account(provider, name, {**credentials[provider], **table})
-        return Governor(connect, lambda: {queue: account})
+        return Governor(Server(connect), lambda: {queue: account})
 
     yield made
     for client in clients:

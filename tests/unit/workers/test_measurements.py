@@ -14,6 +14,7 @@ from tasks.grants import Settlement
 from tasks.outcomes import Outcome, Verdict
 from tasks.rulings import Dead, Delivered, Ruling
 from tests.unit.tasks.fakes import Server, grant_of, message, ruled
+from workers.governor import Server as RedisOf
 from workers.observe.measurements import Measurements, reason_of
 from workers.worker import Worker
 
@@ -29,7 +30,7 @@ class TestMeasurements:
     def measured(self, *rulings: Ruling, verdict: Verdict | None = None, batch_max: int = 20) -> str:
         account = build_account("mytracker", "main", {"id_app": 1, "token": "t", "batch_max": batch_max})
         grant = ruled(grant_of(*[message()] * len(rulings), queue="mytracker.main"), *rulings)
-        worker, measurements = Worker(away, {"mytracker.main": account}, Server()), Measurements()
+        worker, measurements = Worker(RedisOf(away), {"mytracker.main": account}, Server()), Measurements()
         measurements.watch(worker)
         for number in range(2):
             lost = grant_of(message())

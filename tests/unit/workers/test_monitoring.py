@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from config.settings import DEFAULTS
 from tests.unit.tasks.fakes import Server
+from workers.governor import Server as RedisOf
 from workers.metrics.exporter import COUNTERS, GAUGES, Exporter
 from workers.observe.measurements import Measurements
 from workers.worker import Worker
@@ -30,7 +31,7 @@ ADDED = {"instance", "job", "le"}
 def worker_metrics() -> dict[str, set[str]]:
     """Series -> labels, of a worker process."""
     measurements = Measurements()
-    measurements.watch(Worker(redis.Redis, {}, Server()))
+    measurements.watch(Worker(RedisOf(redis.Redis), {}, Server()))
     found: dict[str, set[str]] = {}
     for name in ("_events", "_requests", "_seconds", "_fill", "_scripts"):
         metric: Any = getattr(measurements, name)

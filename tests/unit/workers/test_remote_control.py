@@ -14,6 +14,7 @@ from celery.worker.control import Panel
 from postback.operations import Paused, Resumed
 from tests.unit.tasks.fakes import Server, account
 from workers import remote_control
+from workers.governor import Server as RedisOf
 from workers.worker import Worker
 
 AWAY = redis.ConnectionError("Error 111 connecting to redis-Secret")
@@ -23,7 +24,7 @@ AWAY = redis.ConnectionError("Error 111 connecting to redis-Secret")
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A worker of one account; the queues that the feeder is asked to look at."""
     queues: list[str] = []
-    worker = Worker(redis.Redis, {"tgtrack.main": account()}, Server())
+    worker = Worker(RedisOf(redis.Redis), {"tgtrack.main": account()}, Server())
     feeder: Any = SimpleNamespace(ask=queues.append, kick=None, look_again=None)
     worker.feed_from(feeder)
     monkeypatch.setattr(

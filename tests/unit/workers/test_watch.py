@@ -18,6 +18,7 @@ from config.topology import account_queues
 from postback import keys
 from tasks.delivery import Report
 from tests.unit.tasks.fakes import Server
+from workers.governor import Server as RedisOf
 from workers.observe.masking import Masker
 from workers.observe.rows import Rows
 from workers.upkeep.accounts_file import AccountsFile
@@ -71,7 +72,7 @@ class Desk:
         accounts = load_accounts(path, {}, provider="tgtrack")
         self.server = fakeredis.FakeServer()
         self.client = fakeredis.FakeRedis(server=self.server)
-        self.worker = Worker(lambda: self.client, accounts, Server())
+        self.worker = Worker(RedisOf(lambda: self.client), accounts, Server())
         self.told: list[Report] = []
         self.worker.observers.append(self.told.append)
         self.app = Celery(set_as_current=False)

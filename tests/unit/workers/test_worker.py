@@ -11,6 +11,7 @@ from tasks.delivery import Report
 from tasks.grants import Grant, Settlement
 from tasks.rulings import Again, Dead, Ruling
 from tests.unit.tasks.fakes import Server, account, grant_of, message
+from workers.governor import Server as RedisOf
 from workers.rounds.transport import is_governed
 from workers.worker import Worker
 
@@ -21,7 +22,7 @@ class Told(Worker):
     """A worker that keeps what its observers are told, and which grants it settled."""
 
     def __init__(self) -> None:
-        super().__init__(fakeredis.FakeRedis, {"tgtrack.main": account()}, Server())
+        super().__init__(RedisOf(fakeredis.FakeRedis), {"tgtrack.main": account()}, Server())
         self.told: list[Report] = []
         self.observers.append(self.told.append)
 
