@@ -15,8 +15,6 @@ from tasks.letters import buried
 from tasks.outcomes import Outcome, Verdict
 from tasks.rulings import Again, Back, Dead, Delivered, Poll, Ruling
 
-#: Seconds until events of a batch that Celery would not take are tried again.
-NOT_TAKEN_S: Final = 1.0
 OUR_FAILURE: Final = "the worker's own code failed"
 
 
@@ -68,35 +66,15 @@ def _again(envelope: Envelope, verdict: Verdict, account: Account, grant: Grant)
     return Again(pause_s, f"{verdict.outcome} {verdict.words}".rstrip(), ambiguous, few)
 
 
-def judge_not_taken(grant: Grant, why: str) -> Settlement:
-    """The settlement of a grant that Celery would not take: nothing was sent, and nobody waits for its lease.
-
-    A single event is to blame itself. A batch's message is our own, so its events are tried again.
-
-    Args:
-        grant: The grant.
-        why: A few words for the dead letter; no value of the message.
-    """
-    if len(grant.envelopes) > 1:
-        for envelope in (*grant.envelopes, *grant.siblings):
-            envelope.ruling = Poll(NOT_TAKEN_S, "put back")
-        return Settlement("none")
-    (envelope,) = grant.envelopes
-    words = f"Celery cannot take it ({why})"
-    envelope.ruling = buried(envelope, grant.queue, "malformed", Verdict(Outcome.REJECTED, words))
-    return Settlement("none", halves=halves_after(grant))
-
-
 def judge_undecided(grant: Grant, account: Account | None, *, ran: bool = False) -> Settlement:
-    """The settlement of a grant that was closed without anything decided (invariant I3).
+    """The settlement of a grant on which our own code failed (invariant I3).
 
-    An event that expired or was revoked is a dead letter and was not sent. Anything else means that our own code failed
-    after the request may have gone out: it is ambiguous.
+    Its request may have gone out: its events are ambiguous, unless they have ended without one.
 
     Args:
         grant: The grant.
         account: Its account, if the accounts file still has it.
-        ran: Its task did run, so that its request may have gone out even if the event has expired by now.
+        ran: Its request has gone out, even if the event has expired by now.
     """
     sent = False
     for envelope in grant.envelopes:

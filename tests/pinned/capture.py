@@ -14,11 +14,11 @@ import time
 from typing import Any
 
 from celery import Celery
+from tasks.isolation import split
 
 import postback
 from postback import mytracker, tganalytics, tgtrack, tonai
 from tasks.grants import REGISTRY, Settlement
-from tasks.isolation import split
 from tests.integration.governor.crew import CREDENTIALS, Worker
 from tests.servers import RedisServer
 from workers import governor

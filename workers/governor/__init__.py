@@ -6,9 +6,9 @@ reply costs nothing.
 
 from __future__ import annotations
 
-from workers.governor.governor import Governor
+from workers.governor.governor import Governor, Round
 from workers.governor.scripts import State
 from workers.governor.server import NO_WRITES
 from workers.governor.take import Taken
 
-__all__ = ["NO_WRITES", "Governor", "State", "Taken"]
+__all__ = ["NO_WRITES", "Governor", "Round", "State", "Taken"]

@@ -1,7 +1,6 @@
 """Task events that Celery does not send, so that Flower shows every event under its own id, with its state and its reason.
 
-Celery tells Flower of the messages that it runs. A batch is one message: what became of each of its events is told here.
-So is what died without having run: expired, revoked, buried by TAKE.
+Celery tells Flower of the messages that it runs. An event is none when it is delivered, so it is told here.
 """
 
 from __future__ import annotations
@@ -98,13 +97,9 @@ class Rows:
             _tell(dispatcher, *row)
 
     def observe(self, report: Report) -> None:
-        """Tell of each event of a grant.
-
-        A single one whose task ran is told by Celery. Of one that is expired or revoked Celery has told as REVOKED; a
-        dead letter is a FAILURE with its reason, which comes after it.
-        """
+        """Tell of each event of a grant."""
         grant, dispatcher = report.grant, self._dispatcher
-        if dispatcher is None or not dispatcher.enabled or (report.ran and len(grant.envelopes) == 1):
+        if dispatcher is None or not dispatcher.enabled:
             return
         for envelope in grant.envelopes:
             row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
