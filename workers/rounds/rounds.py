@@ -41,7 +41,14 @@ class Rounds:
         at_once: Most requests on the wire.
     """
 
-    def __init__(self, worker: Worker, wire: Wire, at_once: int, follow_up: Callable[[Envelope], bool]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        wire: Wire,
+        at_once: int,
+        follow_up: Callable[[Envelope], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing runs yet.
 
         Args:
@@ -49,7 +56,9 @@ class Rounds:
             wire: Sends; used in the rounds' thread.
             at_once: Most requests on the wire.
             follow_up: Publishes what hangs on an event and its result; False if it could not.
+            clock: Seconds that only move forward.
         """
+        self._clock = clock
         self._worker, self._governor, self._wire = worker, worker.governor, wire
         self._follow_up = follow_up
         self.at_once = at_once
@@ -101,7 +110,7 @@ class Rounds:
 
     def round(self) -> float:
         """Settle, take and start. Returns the seconds until the next is due if nothing comes in between."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self._away_until:
             return self._away_until - now
         try:
@@ -110,7 +119,7 @@ class Rounds:
             if not self._away_s:
                 logger.warning("Redis is away (%s); events wait in it, answers are kept", type(error).__name__)
             self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
-            self._away_until = time.monotonic() + self._away_s
+            self._away_until = self._clock() + self._away_s
             return self._away_s
         self._away_s = 0.0
         return delay
@@ -130,7 +139,7 @@ class Rounds:
         finally:
             if self._ending:
                 schedule.serve(())
-        now = time.monotonic()
+        now = self._clock()
         schedule.ask_idle(done.changed, now)
         for queue, error in done.refused.items():
             logger.error("%s: Redis refuses its TAKE: %s", queue, error)
@@ -144,7 +153,7 @@ class Rounds:
                 self._start(grant)
         if self._answered:
             return 0.0
-        return self._delay(time.monotonic())
+        return self._delay(self._clock())
 
     def _delay(self, now: float) -> float:
         if self._ending:
@@ -180,23 +189,29 @@ class Rounds:
         start = self._turn % len(due)
         share = max(1, room // len(due))
         wanted: list[tuple[str, int]] = []
-        cautious = max(1, self.at_once // 2) - self._unproven()
+        free = unproven = self._room_of_unproven(due)
         for queue in due[start:] + due[:start]:
-            healthy = queue in self._healthy
-            count = min(share, MOST_AT_ONCE, self._allowed(queue, room), room if healthy else cautious)
-            if count <= 0:
+            proven = queue in self._healthy
+            if self._allowed(queue, room) <= 0 or (not proven and free <= 0):
+                # Only an answer can change that.
                 self._schedule.put_off(queue, now)
                 continue
+            count = min(share, MOST_AT_ONCE, self._allowed(queue, room), room if proven else unproven)
+            if count <= 0:
+                continue  # it is asked in the next round, if there is room then
             wanted.append((queue, count))
             room -= count
-            cautious -= 0 if healthy else count
+            unproven -= 0 if proven else count
             if room <= 0:
                 break
         return wanted
 
-    def _unproven(self) -> int:
-        """Requests of accounts without a healthy last answer."""
-        return sum(grant.queue not in self._healthy for grant in self._governor.grants)
+    def _room_of_unproven(self, due: list[str]) -> int:
+        """Room for accounts without a healthy last answer: together they hold at most half of the wire."""
+        if self._healthy.issuperset(due):
+            return 0
+        held = sum(grant.queue not in self._healthy for grant in self._governor.grants)
+        return max(1, self.at_once // 2) - held
 
     def _allowed(self, queue: str, room: int) -> int:
         """Where several accounts share the wire, none may hold its last place beside others of its own (invariant I6)."""
