@@ -5,6 +5,9 @@ there, with the file to write as its argument.
 It runs with no later code: the data are what users of the first edition have in Redis when they upgrade.
 """
 
+# Its imports are the first edition's.
+# ruff: noqa: I001
+
 from __future__ import annotations
 
 import base64
