@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from celery import Celery, Task
 from celery.exceptions import Retry
@@ -24,9 +24,6 @@ from tasks.outcomes import DeadLettered, Delayed
 from tasks.providers import PROVIDERS
 from tasks.rulings import Dead, Delivered, Duplicate, Ruling
 from tasks.runtime import Runtime
-
-#: Runs for messages that are no events of ours, so that Flower shows why they became dead letters.
-REFUSED_TASK: Final = "postback.refused"
 
 
 class DeliveryTask(Task[Any, Any]):
@@ -86,15 +83,15 @@ def _wait(text: str, after_s: float | None) -> NoReturn:
 def register(app: Celery, runtime: Runtime) -> None:
     """Add the tasks of all providers to a worker's app."""
     for name, event_class in EVENTS.items():
-        attributes: dict[str, Any] = {"ignore_result": not event_class.has_result, "__doc__": event_class.__doc__}
+        attributes: dict[str, Any] = {
+            "name": name,
+            "runtime": runtime,
+            "ignore_result": not event_class.has_result,
+            "__doc__": event_class.__doc__,
+            "__module__": __name__,
+        }
         if event_class.has_result:
             # Flower shows a result's first characters, and what a look-up finds may name a person:
             # leave it none.
             attributes["resultrepr_maxsize"] = 1
-        _add(app, runtime, event_class.__name__, name, attributes)
-    _add(app, runtime, "Refused", REFUSED_TASK, {"ignore_result": True, "__doc__": "A message that is no event."})
-
-
-def _add(app: Celery, runtime: Runtime, class_name: str, name: str, attributes: dict[str, Any]) -> None:
-    attributes |= {"name": name, "runtime": runtime, "__module__": __name__}
-    app.register_task(type(class_name, (DeliveryTask,), attributes)())
+        app.register_task(type(event_class.__name__, (DeliveryTask,), attributes)())

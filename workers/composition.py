@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from celery import Celery, signals
 
@@ -63,8 +63,8 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     masker.learn(accounts)
     masker.learn_broker(settings)
     logs.configure(settings, masker)
-    client = partial(
-        connect,
+    client: Callable[..., writes.Client] = partial(
+        cast("Callable[..., writes.Client]", connect),
         settings.broker_of(provider),
         timeout_s=REPLY_S,
         connect_timeout_s=CONNECT_S,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import redis
-
 from config.accounts import Account
 from postback.wire.scripts import Observer
 from tasks.delivery import Report
@@ -14,6 +12,7 @@ from tasks.grants import Grants
 from tasks.request import Sender
 from tasks.signatures import Followers
 from workers.governor import Governor
+from workers.writes import Client
 
 
 class Worker:
@@ -29,7 +28,7 @@ class Worker:
 
     def __init__(
         self,
-        connect: Callable[[], redis.Redis],
+        connect: Callable[[], Client],
         accounts: Mapping[str, Account],
         sender: Sender,
         *,

@@ -10,6 +10,7 @@ that needs no memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import redis
@@ -97,6 +98,39 @@ class Client(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
         """As redis-py's."""
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def round_trip(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands at once, over one connection of the client's own, and read their replies.
+
+        redis-py's pipeline takes a connection of a pool, which connects anew without a word when Redis was restarted:
+        then nobody would notice that it may have forgotten something.
+
+        Args:
+            commands: Each with its arguments, as they are sent.
+
+        Returns:
+            The replies; in place of one that is an error, the error.
+
+        Raises:
+            redis.RedisError: Redis is away, or does not reply in time.
+        """
+        connection: Any = self.connection
+        if connection is None:
+            # Behind Sentinels: it asks them for the primary each time that it connects.
+            connection = self.connection = self.connection_pool.get_connection()
+        replies: list[Any] = []
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except redis.ResponseError as error:
+                    replies.append(error)
+        except BaseException:
+            # What is still to be read must not be taken for the reply to another command.
+            connection.disconnect()
+            raise
+        return replies
 
     def register_script(self, script: Any) -> Any:
         """As redis-py's; a script of kombu's or Celery's is not refused either."""

@@ -23,6 +23,7 @@ from postback.broker import connect
 from tests.servers import free_port
 from tests.stack import ROOT, SECRETS, Stack, Worker, until
 from workers.governor import Governor
+from workers.writes import Client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -262,7 +263,8 @@ def test_row_of_a_crashed_event(fresh: Watched) -> None:
     client = connect(fresh.redis.url)
     account = build_account("tgtrack", "late", {"api_key": "k", "base_url": "http://127.0.0.1:1"})
     governor = Governor(
-        lambda: connect(fresh.redis.url), lambda: {"tgtrack.late": dataclasses.replace(account, lease_s=0.2)}
+        lambda: connect(fresh.redis.url, single=True, client_class=Client),
+        lambda: {"tgtrack.late": dataclasses.replace(account, lease_s=0.2)},
     )
     client.lpush("tgtrack.late", raw(id="killer-1", postback="crashes=2"))
     (grant,) = governor.take("tgtrack.late", 1).grants

@@ -6,7 +6,6 @@ It runs with no later code: the data are what users of the first edition have in
 """
 
 # Its imports are the first edition's.
-# ruff: noqa: I001
 
 from __future__ import annotations
 

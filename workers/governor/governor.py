@@ -21,6 +21,7 @@ from workers.governor.scripts import State, timed_keys, wake_keys
 from workers.governor.server import NO_WRITES, Server
 from workers.governor.settle import Settler
 from workers.governor.take import Accounts, Taken, Taker
+from workers.writes import Client
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Governor:
 
     def __init__(
         self,
-        connect: Callable[[], redis.Redis],
+        connect: Callable[[], Client],
         accounts: Accounts,
         *,
         notices: bool = False,

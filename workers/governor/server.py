@@ -11,6 +11,7 @@ import redis
 
 from postback.wire.scripts import Observer, Script
 from workers.governor.scripts import account_keys
+from workers.writes import Client
 
 #: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
@@ -34,7 +35,7 @@ class Server:
 
     def __init__(
         self,
-        connect: Callable[[], redis.Redis],
+        connect: Callable[[], Client],
         *,
         notices: bool = False,
         observe: Observer | None = None,
@@ -58,9 +59,9 @@ class Server:
         self.good_s = clock()
 
     @property
-    def client(self) -> redis.Redis:
+    def client(self) -> Client:
         """The current thread's client. A pool would look at its connection's socket before each command."""
-        client: redis.Redis | None = getattr(self._local, "client", None)
+        client: Client | None = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = self._connect()
         return client
@@ -79,13 +80,12 @@ class Server:
         Raises:
             redis.RedisError: Redis is away. Each script may or may not have run.
         """
-        client = self.client
-        pipeline = client.pipeline(transaction=False)
+        client, commands = self.client, []
         begun = time.perf_counter()
         for script, queue, arguments in calls:
             script_keys = account_keys(queue, self._notices)
-            pipeline.evalsha(self._scripts[script].sha(client), len(script_keys), *script_keys, *arguments)
-        replies = pipeline.execute(raise_on_error=False)
+            commands.append(("EVALSHA", self._scripts[script].sha(client), len(script_keys), *script_keys, *arguments))
+        replies = client.round_trip(commands)
         for at, (script, queue, arguments) in enumerate(calls):
             if isinstance(replies[at], redis.exceptions.NoScriptError):
                 replies[at] = self.run(script, queue, *arguments)

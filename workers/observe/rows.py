@@ -17,7 +17,6 @@ import redis
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.rulings import Dead, Ruling
-from tasks.task import REFUSED_TASK
 
 #: A message with no events in it: what receives it, receives ours. Monitors read a list of events, here an empty one.
 NO_EVENTS: Final = json.dumps(
@@ -35,6 +34,8 @@ NO_EVENTS: Final = json.dumps(
         },
     }
 )
+#: Name of the row of a message that is no event of ours.
+REFUSED_TASK: Final = "postback.refused"
 #: Most characters of what Flower shows of an event's arguments.
 MAX_SHOWN: Final = 1000
 #: Seconds for which rows are gathered.

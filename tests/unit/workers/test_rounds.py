@@ -171,9 +171,10 @@ def proven(stage: Stage, *queues: str) -> None:
     for queue in queues:
         stage.governor.says[queue] = [(1, State.EMPTY), (0, State.EMPTY)]
         stage.rounds.ask(queue)
-    stage.round()
-    stage.wire.answer()
-    stage.round()
+    for _ in queues:
+        stage.run(0.001)
+        stage.wire.answer()
+    stage.run(0.001)
     stage.governor.takes.clear()
 
 
