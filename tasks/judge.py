@@ -83,18 +83,25 @@ def judge_undecided(grant: Grant, account: Account | None, *, ran: bool = False)
             envelope.ruling = buried(envelope, grant.queue, reason, Verdict(Outcome.REJECTED))
         else:
             sent = True
-            envelope.ruling = _ambiguous(envelope, grant.queue, account)
+            envelope.ruling = judge_failure(envelope, grant.queue, account, OUR_FAILURE)
     settlement = Settlement("none", halves=halves_after(grant))
     if sent:
         settlement.health, settlement.detail = "unknown", f"ambiguous: {OUR_FAILURE}"
     return settlement
 
 
-def _ambiguous(envelope: Envelope, queue: str, account: Account | None) -> Again | Dead:
-    """What becomes of an event that may have been sent, when nothing more is known."""
-    verdict, attempts = Verdict(Outcome.AMBIGUOUS, OUR_FAILURE), envelope.state.attempts + 1
+def judge_failure(envelope: Envelope, queue: str, account: Account | None, words: str) -> Again | Dead:
+    """What becomes of an event that may have been recorded, and of which something of ours failed.
+
+    Args:
+        envelope: The event.
+        queue: Its account's queue.
+        account: Its account, if the accounts file still has it.
+        words: What failed.
+    """
+    verdict, attempts = Verdict(Outcome.AMBIGUOUS, words), envelope.state.attempts + 1
     at_most_once = account is not None and account.on_ambiguous == "dead"
     if account is None or at_most_once or attempts >= account.max_attempts:
         return buried(envelope, queue, "ambiguous" if at_most_once else "exhausted", verdict, sent=True, duplicate=True)
     pause_s = min(account.backoff_max_s, account.backoff_s * 2**attempts)
-    return Again(pause_s, f"ambiguous: {OUR_FAILURE}", ambiguous=True)
+    return Again(pause_s, f"ambiguous: {words}", ambiguous=True)

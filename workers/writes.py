@@ -91,6 +91,9 @@ class _Pipeline(_RedisPipeline):  # type: ignore[misc]
 class Client(redis.Redis):
     """A client of a worker."""
 
+    #: The connection of round trips.
+    _own: Any = None
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's; a command that a full Redis would refuse goes as a script."""
         return super().execute_command(*_as_script(args), **options)  # type: ignore[no-untyped-call]
@@ -114,12 +117,12 @@ class Client(redis.Redis):
         Raises:
             redis.RedisError: Redis is away, or does not reply in time.
         """
-        connection: Any = self.connection
-        if connection is None:
-            # Behind Sentinels: it asks them for the primary each time that it connects.
-            connection = self.connection = self.connection_pool.get_connection()
-        replies: list[Any] = []
+        if self._own is None:
+            self._own = self.connection or self.connection_pool.get_connection()
+        connection, replies = self._own, list[Any]()
         try:
+            # Behind Sentinels it asks them for the primary, if it is not connected.
+            connection.connect()
             connection.send_packed_command(connection.pack_commands(commands))
             for _ in commands:
                 try:

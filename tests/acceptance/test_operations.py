@@ -232,7 +232,7 @@ def test_row_of_no_message(fresh: Watched) -> None:
     before = len(fresh.rows)
     push(fresh, b"\xff\x00 this is no message")
     until(lambda: [row for row in fresh.rows[before:] if "malformed" in str(row.get("exception"))], 20, "its row")
-    row = next(row for row in fresh.rows[before:] if row["type"] == "task-received")
+    row = next(row for row in fresh.rows[before:] if "malformed" in str(row.get("exception")))
     assert row["name"] == "postback.refused"
 
 
@@ -549,7 +549,7 @@ def test_no_secret_and_no_person(fresh: Watched) -> None:
         fresh.command(*words.split())[1] for words in ("status", "status --json", "dead list tgtrack --json")
     )
     logs, rows = fresh.logs(), repr(fresh.rows)
-    assert "urllib3.connectionpool" in logs
+    assert " DEBUG " in logs
     assert "tgtrack-1.log" in {path.name for path in fresh.folder.glob("*.log")}
     hidden = [str(value) for table in SECRETS.values() for value in dict(table).values() if "Secret" in str(value)]
     hidden += [

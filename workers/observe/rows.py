@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import redis
 
+from postback.events import EVENTS
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.rulings import Dead, Ruling
@@ -38,6 +39,10 @@ NO_EVENTS: Final = json.dumps(
 REFUSED_TASK: Final = "postback.refused"
 #: Most characters of what Flower shows of an event's arguments.
 MAX_SHOWN: Final = 1000
+#: Most rows that are kept while there is no connection.
+MOST_GATHERED: Final = 50_000
+#: Seconds after a new connection until the rows of the time without one are sent.
+AFTER_LOSS_S: Final = 3.0
 #: Seconds for which rows are gathered.
 GATHER_S: Final = 0.1
 
@@ -66,7 +71,7 @@ class Rows:
         self._dispatcher: Any = None
         self._listened: Callable[[], bool] | None = None
         self._later: Callable[[float, Callable[[], None]], Any] | None = None
-        self._gathered: deque[tuple[str, Envelope, Ruling, float]] = deque()
+        self._gathered: deque[tuple[str, Envelope, Ruling, float]] = deque(maxlen=MOST_GATHERED)
         self._armed = False
 
     def use(
@@ -75,24 +80,29 @@ class Rows:
         listened: Callable[[], bool] | None = None,
         later: Callable[[float, Callable[[], None]], Any] | None = None,
     ) -> None:
-        """Send through this ``celery.events.EventDispatcher`` from now on; None for none.
+        """Send through this ``celery.events.EventDispatcher`` from now on.
 
         With ``listened`` and ``later`` rows are gathered and, if nobody listens, dropped: they are a fifth of the work
-        on a batch.
+        on a batch. After a lost connection they wait until monitors are likely to be connected again, too.
 
         Args:
-            dispatcher: The current connection's.
+            dispatcher: The current connection's; None while there is none: rows are gathered.
             listened: Whether any monitor listens now.
             later: Runs a function in the event loop after some seconds; may be called from any thread.
         """
-        self._dispatcher, self._listened, self._later, self._armed = dispatcher, listened, later, False
+        self._dispatcher, self._listened, self._later = dispatcher, listened, later
+        self._armed = bool(later and self._gathered)
+        if later and self._armed:
+            later(AFTER_LOSS_S, self.flush)
 
     def flush(self) -> None:
         """Send what was gathered, if anybody listens. In the event loop's thread."""
         self._armed = False
-        rows = [self._gathered.popleft() for _ in range(len(self._gathered))]
         dispatcher, listened = self._dispatcher, self._listened
-        if not rows or dispatcher is None or not dispatcher.enabled or (listened is not None and not listened()):
+        if dispatcher is None:
+            return
+        rows = [self._gathered.popleft() for _ in range(len(self._gathered))]
+        if not rows or not dispatcher.enabled or (listened is not None and not listened()):
             return
         for row in rows:
             _tell(dispatcher, *row)
@@ -100,18 +110,18 @@ class Rows:
     def observe(self, report: Report) -> None:
         """Tell of each event of a grant."""
         grant, dispatcher = report.grant, self._dispatcher
-        if dispatcher is None or not dispatcher.enabled:
+        if dispatcher is not None and not dispatcher.enabled:
             return
         for envelope in grant.envelopes:
             row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
             kind, named = envelope.ruling.kind, bool(envelope.id and not envelope.defect)
-            if kind in ("retry", "wait") and named:
+            if dispatcher is not None and kind in ("retry", "wait") and named:
                 # At once: another worker may tell the event's end a moment later, and a monitor
                 # believes what comes last.
                 _tell(dispatcher, *row)
             elif named or kind == "dead":
                 self._gathered.append(row)
-        if self._later is None:
+        if self._later is None or dispatcher is None:
             self.flush()
         elif not self._armed:
             self._armed = True
@@ -133,7 +143,7 @@ def _tell(dispatcher: Any, queue: str, envelope: Envelope, ruling: Ruling, elaps
     headers = envelope.headers
     about = {
         "uuid": envelope.id or str(uuid.uuid4()),
-        "name": REFUSED_TASK if envelope.defect or not envelope.task else envelope.task,
+        "name": REFUSED_TASK if envelope.defect or envelope.task not in EVENTS else envelope.task,
         "kwargs": kwargs_shown(envelope, queue),
         "root_id": headers.get("root_id"),
         "retries": envelope.state.attempts,

@@ -19,9 +19,8 @@ import redis
 from tasks.delivery import Delivery, Prepared, Report
 from tasks.envelopes import Envelope
 from tasks.grants import Grant, Settlement
-from tasks.judge import judge_undecided
+from tasks.judge import judge_failure, judge_undecided
 from tasks.providers import PROVIDERS
-from tasks.rulings import Again
 from workers.http.wire import Exchange, Wire
 from workers.rounds.schedule import IDLE_S, LONGEST_WAIT_S, Schedule
 from workers.worker import Worker
@@ -30,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two tries while Redis is away, first and longest.
 AWAY_S: Final = (0.1, 1.0)
+NOT_PUBLISHED: Final = "what hangs on it could not be published"
 #: Most requests that one TAKE is asked for: no script call is long.
 MOST_AT_ONCE: Final = 64
 
@@ -73,6 +73,7 @@ class Rounds:
         self._turn = 0
         self._scan_at = self._timed_scan_at = 0.0
         self._away_s = self._away_until = 0.0
+        self._away_for: type[Exception] | None = None
         self._ending = False
         self._thread: threading.Thread | None = None
 
@@ -116,12 +117,13 @@ class Rounds:
         try:
             delay = self._round(now)
         except redis.RedisError as error:
-            if not self._away_s:
+            if self._away_for is not type(error):
+                self._away_for = type(error)
                 logger.warning("Redis is away (%s); events wait in it, answers are kept", type(error).__name__)
             self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
             self._away_until = self._clock() + self._away_s
             return self._away_s
-        self._away_s = 0.0
+        self._away_s, self._away_for = 0.0, None
         return delay
 
     def _round(self, now: float) -> float:
@@ -270,8 +272,12 @@ class Rounds:
         for envelope in grant.envelopes:
             if not self._follow_up(envelope):
                 # The provider has it, what hangs on it was not published: once more, and flagged.
-                words = "ambiguous what hangs on it could not be published"
-                envelope.ruling = Again(1.0, words, ambiguous=True)
+                account = self._worker.account(grant.queue)
+                envelope.ruling = judge_failure(envelope, grant.queue, account, NOT_PUBLISHED)
         grant.settlement = report.settlement
-        self._worker.observe(report)
         self._answered.append(grant)
+        try:
+            self._worker.observe(report)
+        except Exception:
+            # It is settled all the same.
+            logger.exception("%s: an outcome could not be told", grant.queue)

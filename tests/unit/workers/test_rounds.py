@@ -237,9 +237,8 @@ class TestRound:
         assert stage.published == [stage.reports[0].grant.envelopes[0]]
         assert stage.governor.settled == []
         stage.round()
-        assert stage.governor.settled[0].envelopes[0].ruling == Again(
-            1.0, "ambiguous what hangs on it could not be published", ambiguous=True
-        )
+        ruling = stage.governor.settled[0].envelopes[0].ruling
+        assert ruling == Again(2, "ambiguous: what hangs on it could not be published", ambiguous=True)
 
 
 class TestTime:
@@ -542,6 +541,21 @@ class TestThread:
         assert thread is not None
         assert not thread.is_alive()
         stage.rounds.finish()
+
+
+def test_an_observer_that_fails(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be told is settled all the same."""
+
+    def fails(report: Report) -> None:
+        raise RuntimeError("Flower")
+
+    stage.worker.observers.append(fails)
+    stage.governor.says[QUEUE] = [(1, State.EMPTY)]
+    stage.round()
+    stage.wire.answer()
+    stage.round()
+    assert len(stage.governor.settled) == 1
+    assert "could not be told" in caplog.text
 
 
 def test_dead_letters_are_told(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from tasks.delivery import Report
 from tasks.grants import Grant, Settlement
 from tasks.rulings import Again, Dead, Delivered, Ruling
 from tests.unit.tasks.fakes import grant_of, message, ruled
-from workers.observe.rows import Listeners, Rows, kwargs_shown
+from workers.observe.rows import AFTER_LOSS_S, Listeners, Rows, kwargs_shown
 
 
 class Dispatcher:
@@ -109,14 +109,27 @@ def test_defect_in_a_batch(rows: Rows, dispatcher: Dispatcher) -> None:
     assert first["uuid"]
 
 
-@pytest.mark.parametrize("on", [False, None])
-def test_no_events(on: bool | None) -> None:
-    """Without a dispatcher, or with events off, nothing is sent and nothing fails."""
+def test_events_off() -> None:
+    """With events off nothing is sent and nothing fails."""
     dispatcher, rows = Dispatcher(), Rows()
-    dispatcher.enabled = bool(on)
-    rows.use(dispatcher if on is False else None)
+    dispatcher.enabled = False
+    rows.use(dispatcher)
     rows.observe(report(grant_of(message()), Dead("revoked", "{}")))
     assert dispatcher.sent == []
+
+
+@pytest.mark.parametrize("ruling", [Dead("revoked", "{}"), Again(1, "retry 503"), Delivered()])
+def test_without_a_connection(rows: Rows, dispatcher: Dispatcher, ruling: Ruling) -> None:
+    """Rows of the time without a connection are sent over the next one, when monitors are back too."""
+    armed: list[float] = []
+    rows.use(None)
+    rows.observe(report(grant_of(message()), ruling))
+    rows.flush()
+    assert dispatcher.sent == []
+    rows.use(dispatcher, lambda: True, lambda delay_s, function: armed.append(delay_s))
+    assert armed == [AFTER_LOSS_S]
+    rows.flush()
+    assert len(dispatcher.sent) == 1
 
 
 def test_arguments() -> None:
