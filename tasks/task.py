@@ -56,8 +56,7 @@ class DeliveryTask(Task[Any, Any]):
         account = accounts.get(f"{provider}.{name}")
         if account is None:
             raise UnknownAccount(provider, str(name), [queue.partition(".")[2] for queue in accounts])
-        headers = {"headers": {"id": self.request.id}}
-        event = Envelope(raw=b"", id=self.request.id or "", task=self.name, kwargs=kwargs, document=headers)
+        event = Envelope(raw=b"", id=self.request.id or "", task=self.name, kwargs=kwargs, document={"properties": {}})
         grant = Grant("", account.queue, [event], granted_us=time.time_ns() // 1000, lease_end=math.inf)
         Delivery(account, PROVIDERS[provider], self.runtime.scrub).deliver(grant, self.runtime.sender)
         return event.ruling

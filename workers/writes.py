@@ -10,7 +10,7 @@ that needs no memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis
@@ -102,14 +102,15 @@ class Client(redis.Redis):
         """As redis-py's."""
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
-    def round_trip(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def round_trip(self, commands: Sequence[bytes], meanwhile: Callable[[], None] = lambda: None) -> list[Any]:
         """Send several commands at once, over one connection of the client's own, and read their replies.
 
         redis-py's pipeline takes a connection of a pool, which connects anew without a word when Redis was restarted:
         then nobody would notice that it may have forgotten something.
 
         Args:
-            commands: Each with its arguments, as they are sent.
+            commands: Each as it is sent (RESP).
+            meanwhile: Called while Redis is at work.
 
         Returns:
             The replies; in place of one that is an error, the error.
@@ -123,7 +124,8 @@ class Client(redis.Redis):
         try:
             # Behind Sentinels it asks them for the primary, if it is not connected.
             connection.connect()
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command([b"".join(commands)])
+            meanwhile()
             for _ in commands:
                 try:
                     replies.append(connection.read_response())

@@ -88,7 +88,12 @@ class Governor:
         self.recover_if_restarted = Recovery(server, accounts, grants, settler).recover_if_restarted
         self._pid = os.getpid()
 
-    def round(self, settled: Iterable[Grant], wanted: Iterable[tuple[str, int]]) -> Round:
+    def round(
+        self,
+        settled: Iterable[Grant],
+        wanted: Iterable[tuple[str, int]],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Round:
         """Settle grants, and take of accounts, in one round trip.
 
         Answers that Redis has not got are kept and repeated by :meth:`replay`.
@@ -96,18 +101,19 @@ class Governor:
         Args:
             settled: Grants with their settlements and rulings.
             wanted: Queues, and how many requests each may bring.
+            meanwhile: Called while Redis is at work.
 
         Raises:
             redis.RedisError: Redis is away, or takes no writes. Each TAKE is repeated at the next one of its queue.
         """
         answers = self.settler.release(settled)
         wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count))]
-        calls = [("settle", answer.known.queue, (answer.argument,)) for answer in answers]
-        calls += [("take", wish.queue, (wish.argument,)) for wish in wishes]
+        calls = [("settle", answer.known.queue, answer.argument) for answer in answers]
+        calls += [("take", wish.queue, wish.argument) for wish in wishes]
         if not calls:
             return Round()
         try:
-            replies = self.server.run_many(calls)
+            replies = self.server.run_many(calls, meanwhile)
         except redis.RedisError as error:
             self.server.suspicious = True
             for answer in answers:

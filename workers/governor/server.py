@@ -17,8 +17,8 @@ from workers.writes import Client
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
 
-#: A script, an account's queue, the arguments.
-Call = tuple[str, str, tuple[bytes, ...]]
+#: A script, an account's queue, the argument.
+Call = tuple[str, str, bytes]
 
 SCRIPTS: Final = ("take", "settle", "reconcile", "scan")
 
@@ -51,6 +51,8 @@ class Server:
             clock: Seconds that only move forward.
         """
         self._connect, self._notices, self._observe = connect, notices, observe
+        #: Script and queue -> the start of its call as it is sent.
+        self._heads: dict[tuple[str, str], bytes] = {}
         self._scripts = {name: Script("workers.governor", name, observe) for name in SCRIPTS}
         self.clock = clock
         self._local = threading.local()
@@ -74,26 +76,38 @@ class Server:
         """
         return self._scripts[script](self.client, account_keys(queue, self._notices), arguments)
 
-    def run_many(self, calls: Sequence[Call]) -> list[Any]:
+    def run_many(self, calls: Sequence[Call], meanwhile: Callable[[], None]) -> list[Any]:
         """Run several scripts in one round trip; in place of a reply stands the error that Redis answered with.
+
+        ``meanwhile`` is called while Redis is at work.
 
         Raises:
             redis.RedisError: Redis is away. Each script may or may not have run.
         """
-        client, commands = self.client, []
+        client = self.client
         begun = time.perf_counter()
-        for script, queue, arguments in calls:
-            script_keys = account_keys(queue, self._notices)
-            commands.append(("EVALSHA", self._scripts[script].sha(client), len(script_keys), *script_keys, *arguments))
-        replies = client.round_trip(commands)
-        for at, (script, queue, arguments) in enumerate(calls):
+        packed = [self._packed(client, script, queue, argument) for script, queue, argument in calls]
+        replies = client.round_trip(packed, meanwhile)
+        for at, (script, queue, argument) in enumerate(calls):
             if isinstance(replies[at], redis.exceptions.NoScriptError):
-                replies[at] = self.run(script, queue, *arguments)
+                replies[at] = self.run(script, queue, argument)
         if self._observe is not None:
             # Each script's time is that of the trip.
             for script in {script for script, _, _ in calls}:
                 self._observe(script, time.perf_counter() - begun)
         return replies
+
+    def _packed(self, client: Client, script: str, queue: str, argument: bytes) -> bytes:
+        """A call as it is sent: all but the argument is the same each time, and is packed once."""
+        place = (script, queue)
+        head = self._heads.get(place)
+        if head is None:
+            script_keys = account_keys(queue, self._notices)
+            words = [b"EVALSHA", self._scripts[script].sha(client).encode(), b"%d" % len(script_keys)]
+            words += [key.encode() for key in script_keys]
+            sizes = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+            head = self._heads[place] = b"*%d\r\n%b" % (len(words) + 1, sizes)
+        return b"%b$%d\r\n%b\r\n" % (head, len(argument), argument)
 
     def scan(self, keys: list[str], each: int) -> list[int]:
         """Numbers of the accounts, from 1, of which any of ``each`` keys exists.

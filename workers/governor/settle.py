@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections import deque
@@ -10,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 import redis
 
 from config.accounts import Account
@@ -134,6 +134,8 @@ class Settler:
     def __init__(self, server: Server, accounts: Accounts, grants: Grants) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
         self._server, self._accounts, self._grants = server, accounts, grants
+        #: Queue -> its account, and what SETTLE is told of it.
+        self._settings: dict[str, tuple[Account | None, orjson.Fragment]] = {}
         #: Answers that Redis has not got yet, by grant.
         self._unsent: dict[str, Answer] = {}
         #: Answers settled lately, and when (monotonic), for a Redis that forgot its last second.
@@ -181,14 +183,20 @@ class Settler:
             "grant": grant.id,
             **encoded(grant, settlement),
             "random": random.random(),
-            "account": settings_of(account),
+            "account": self._settings_of(account),
         }
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
         waits = any(isinstance(envelope.ruling, Again | Poll) for envelope in grant.envelopes)
-        return Answer(
-            Known.of(grant), json.dumps(told, separators=(",", ":")).encode(), waits or bool(settlement.halves)
-        )
+        return Answer(Known.of(grant), orjson.dumps(told), waits or bool(settlement.halves))
+
+    def _settings_of(self, account: Account | None) -> orjson.Fragment:
+        """What SETTLE is told of an account, as JSON: made once for each."""
+        queue = account.queue if account else ""
+        known = self._settings.get(queue)
+        if known is None or known[0] is not account:
+            known = self._settings[queue] = (account, orjson.Fragment(orjson.dumps(settings_of(account))))
+        return known[1]
 
     def send(self, answer: Answer) -> Any:
         """Tell Redis of an answer. Safe to repeat: SETTLE knows a grant that it has settled.

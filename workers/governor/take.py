@@ -75,8 +75,8 @@ class Taker:
         self._calls = 0
         #: Queue -> the call whose reply was lost.
         self._lost: dict[str, Wish] = {}
-        #: Queue -> its account, when that was read (monotonic), and what TAKE is told of it.
-        self._settings: dict[str, tuple[Account, float, dict[str, Any]]] = {}
+        #: Queue -> its account, when that was read (monotonic), and what TAKE is told of it, as JSON.
+        self._settings: dict[str, tuple[Account, float, orjson.Fragment]] = {}
 
     def wish(self, queue: str, count: int) -> Wish | None:
         """A call that takes up to ``count`` requests of an account; None if there is no such account.
@@ -133,11 +133,12 @@ class Taker:
             lease_end=wish.begun_s + wish.account.lease_s,
         )
 
-    def _settings_of(self, account: Account) -> dict[str, Any]:
+    def _settings_of(self, account: Account) -> orjson.Fragment:
         cached = self._settings.get(account.queue)
         now = self._server.clock()
         if cached is None or cached[0] is not account or cached[1] + LETTER_S < now:
-            cached = self._settings[account.queue] = (account, now, settings_of(account))
+            text = orjson.Fragment(orjson.dumps(settings_of(account)))
+            cached = self._settings[account.queue] = (account, now, text)
         return cached[2]
 
 

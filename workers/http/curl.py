@@ -13,10 +13,10 @@ import contextlib
 import heapq
 import resource
 import select
-import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from io import BytesIO
 from itertools import count
 from typing import Any, Final
@@ -28,6 +28,7 @@ from config.accounts import Account
 from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 from workers.http.environment import Environment
 from workers.http.names import Lookup, Names, addresses_of
+from workers.http.sockets import Sockets
 from workers.http.wire import Done, Exchange
 
 #: Bytes of an answer that are read, decompressed; TonAPI's largest events are some hundred kilobytes.
@@ -59,6 +60,35 @@ _WORDS: Final[Mapping[int, str]] = {
 
 def nobody(exchange: Exchange) -> None:
     """Nobody waits for it."""
+
+
+class _Headers(Mapping[str, str]):
+    """An answer's headers by lower-case names, read when somebody asks: most answers' headers nobody reads."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = lines
+
+    @cached_property
+    def _read(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for line in self._lines:
+            if line[:5] == b"HTTP/":
+                # An interim answer's head comes before the answer's.
+                headers.clear()
+                continue
+            name, colon, value = line.partition(b":")
+            if colon:
+                headers[name.decode("latin-1").strip().lower()] = value.decode("latin-1").strip()
+        return headers
+
+    def __getitem__(self, name: str) -> str:
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 class _Request:
@@ -157,16 +187,7 @@ class _Request:
 
     def answer(self) -> Answer:
         """What came back."""
-        headers: dict[str, str] = {}
-        for line in self.head:
-            if line[:5] == b"HTTP/":
-                # An interim answer's head comes before the answer's.
-                headers.clear()
-                continue
-            name, colon, value = line.partition(b":")
-            if colon:
-                headers[name.decode("latin-1").strip().lower()] = value.decode("latin-1").strip()
-        return Answer(self.curl.getinfo(pycurl.RESPONSE_CODE), headers, self.body.getvalue())
+        return Answer(self.curl.getinfo(pycurl.RESPONSE_CODE), _Headers(self.head), self.body.getvalue())
 
     def failure(self, code: int) -> NotSent | Unanswered:
         """What is known of a request that libcurl gave up."""
@@ -194,11 +215,11 @@ class CurlWire:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._watch_time)
         self._multi.setopt(pycurl.M_MAXCONNECTS, at_once)
-        self._selector = selectors.DefaultSelector()
+        self._sockets = Sockets()
         self._listen, self._wake = socket.socketpair()
         self._listen.setblocking(False)
         self._wake.setblocking(False)
-        self._selector.register(self._listen, selectors.EVENT_READ)
+        self._sockets.watch(self._listen.fileno(), pycurl.POLL_IN)
         self._woken = False
         self._timer_s: float | None = None
         self._environment = Environment()
@@ -267,17 +288,14 @@ class CurlWire:
             ends.append(self._timer_s)
         if self._asking:
             ends.append(self._asking[0][0])
-        for key, mask in self._selector.select(max(0.0, min(ends) - now)):
-            if key.fileobj is self._listen:
+        for fd, action in self._sockets.wait(max(0.0, min(ends) - now)):
+            if fd == self._listen.fileno():
                 self._woken = False
                 with contextlib.suppress(BlockingIOError):
                     self._listen.recv(4096)
                 self._names.deliver()
             else:
-                action = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (
-                    pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
-                )
-                self._multi.socket_action(key.fd, action)
+                self._multi.socket_action(fd, action)
         now = time.monotonic()
         if self._timer_s is not None and self._timer_s <= now:
             self._timer_s = None
@@ -339,23 +357,16 @@ class CurlWire:
                 self._multi.remove_handle(flight.curl)
         self._requests.clear()
         self._multi.close()
-        self._selector.close()
+        self._sockets.close()
         self._listen.close()
         self._wake.close()
 
     def _watch_socket(self, event: int, fd: int, multi: Any, data: Any) -> None:
         """Libcurl wants to hear of a socket, or no longer."""
         if event == pycurl.POLL_REMOVE:
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(fd)
-            return
-        mask = (selectors.EVENT_READ if event & pycurl.POLL_IN else 0) | (
-            selectors.EVENT_WRITE if event & pycurl.POLL_OUT else 0
-        )
-        try:
-            self._selector.modify(fd, mask)
-        except KeyError:
-            self._selector.register(fd, mask)
+            self._sockets.leave(fd)
+        else:
+            self._sockets.watch(fd, event)
 
     def _watch_time(self, timeout_ms: int) -> None:
         """Libcurl wants to be asked again after so long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import select
 
 from config.settings import Settings
 from postback.errors import ConfigurationError
@@ -19,13 +20,14 @@ def open_wire(settings: Settings) -> Wire:
     Raises:
         ConfigurationError: curl is asked for and not there, or the machine allows too few open files.
     """
-    there = importlib.util.find_spec("pycurl") is not None
+    # The wire waits in epoll, which is Linux'.
+    there = importlib.util.find_spec("pycurl") is not None and hasattr(select, "epoll")
     if settings.http == "requests" or (settings.http is None and not there):
         if settings.http is None:
-            logger.warning("pycurl is not installed: requests are sent by threads, which is slower")
+            logger.warning("pycurl (or epoll) is not here: requests are sent by threads, which is slower")
         return ThreadWire(settings.concurrency)
     if not there:
-        raise ConfigurationError("POSTBACK_HTTP=curl: pycurl is not installed")
+        raise ConfigurationError("POSTBACK_HTTP=curl: pycurl is not installed, or this system has no epoll")
     from workers.http.curl import CurlWire
 
     try:

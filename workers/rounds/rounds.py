@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two tries while Redis is away, first and longest.
 AWAY_S: Final = (0.1, 1.0)
 NOT_PUBLISHED: Final = "what hangs on it could not be published"
+#: Seconds that an answer may wait for others, to be settled together with them.
+MOMENT_S: Final = 0.001
 #: Most requests that one TAKE is asked for: no script call is long.
 MOST_AT_ONCE: Final = 64
 
@@ -100,11 +102,20 @@ class Rounds:
     def _run(self) -> None:
         while not (self._ending and self._at_rest()):
             try:
-                self._wire.step(max(0.0, self.round()))
+                self.turn()
             except Exception:
                 # It would end the delivery of this process.
                 logger.exception("a round failed; the next one follows")
                 time.sleep(LONGEST_WAIT_S)
+
+    def turn(self) -> None:
+        """One round, and what happens on the wire until the next."""
+        self._wire.step(max(0.0, self.round()))
+        if self._answered:
+            # A round trip costs as much for one answer as for several: wait a moment for more.
+            end = self._clock() + MOMENT_S
+            while 2 * len(self._answered) < len(self._governor.grants) and (left := end - self._clock()) > 0:
+                self._wire.step(left)
 
     def _at_rest(self) -> bool:
         return not self._answered and not any(grant.sent for grant in self._governor.grants)
@@ -137,7 +148,7 @@ class Rounds:
             schedule.answered(now)
         wanted = [] if self._ending else self._wanted(now, len(answered))
         try:
-            done = governor.round(answered, wanted)
+            done = governor.round(answered, wanted, self._meanwhile)
         finally:
             if self._ending:
                 schedule.serve(())
@@ -156,6 +167,10 @@ class Rounds:
         if self._answered:
             return 0.0
         return self._delay(self._clock())
+
+    def _meanwhile(self) -> None:
+        """Redis is at work: hear what came back in the last moment."""
+        self._wire.step(0.0)
 
     def _delay(self, now: float) -> float:
         if self._ending:

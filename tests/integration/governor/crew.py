@@ -50,9 +50,9 @@ class Lossy(Client):
         trip = super().execute_command
         return self._lossy(lambda: trip(*args, **options)) if args[0] == "EVALSHA" else trip(*args, **options)
 
-    def round_trip(self, commands: Any) -> Any:
+    def round_trip(self, *arguments: Any) -> Any:
         trip = super().round_trip
-        return self._lossy(lambda: trip(commands))
+        return self._lossy(lambda: trip(*arguments))
 
     def _lossy(self, trip: Callable[[], Any]) -> Any:
         lost = self.lose.pop(0) if self.lose else ""

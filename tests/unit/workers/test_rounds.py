@@ -97,7 +97,7 @@ class Governor:
         self.expired += 1
         return 0
 
-    def round(self, settled: Iterable[Grant], wanted: Iterable[tuple[str, int]]) -> Round:
+    def round(self, settled: Iterable[Grant], wanted: Iterable[tuple[str, int]], meanwhile: Any = None) -> Round:
         done = Round()
         self.trips += 1
         for grant in settled:
