@@ -25,7 +25,7 @@ from postback.payload import Refused
 
 __all__ = ["Account", "Accounts", "Secret", "Window", "build_account", "load_accounts"]
 
-#: Seconds by which a lease outlasts its request: the wait for a free thread, the settle's way back to Redis.
+#: Seconds by which a lease outlasts its request: the wait for the next round, the settle's way back to Redis.
 LEASE_MARGIN_S: Final = 5.0
 
 #: Largest `max_queued`: so many events fill any Redis.

@@ -110,22 +110,9 @@ def _messages() -> dict[str, Any]:
 
 def _execution(settings: Settings) -> dict[str, Any]:
     return {
-        # Requests wait for the network, and one process keeps one governor: threads share its grants, forked children
-        # could not.
+        # Celery runs no task for an event: the rounds deliver. Its pool has one thread, and nothing to do.
         "worker_pool": "threads",
-        "worker_concurrency": settings.concurrency,
-        # One reserved message a thread: a taken message has a token and a lease that runs, so it must not wait in the
-        # process.
-        "worker_prefetch_multiplier": 1,
-        # The ack is what settles the grant, so it must come after the request.
-        "task_acks_late": True,
-        # A task that raised is acked too; the transport knows that its grant was not settled and makes it a dead letter
-        # `ambiguous`. Celery's other way, reject without requeue, ends in the same place but shows nothing in Flower.
-        # 5.6 knows this name; 5.7 has two newer ones that fall back to it.
-        "task_acks_on_failure_or_timeout": True,
-        # With threads a lost worker is a lost process: its lease ends and the message returns. Celery's own requeue
-        # would come on top of that.
-        "task_reject_on_worker_lost": False,
+        "worker_concurrency": 1,
         # The logging of the process is ours: one format for all, and a filter that masks secrets.
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

@@ -30,7 +30,8 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_SENTINEL_MASTER": "",
         "POSTBACK_ACCOUNTS": "config/accounts.toml",
         "POSTBACK_PROVIDER": "",
-        "POSTBACK_CONCURRENCY": "8",
+        "POSTBACK_CONCURRENCY": "256",
+        "POSTBACK_HTTP": "",
         "POSTBACK_LINK_QUEUES": "",
         "POSTBACK_LOG_LEVEL": "INFO",
         "POSTBACK_LOG_FORMAT": "text",
@@ -42,9 +43,8 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: Requests at once in one worker process. Each is a thread with a connection of its own; past 256 the GIL is the limit,
-#: not the provider.
-MAX_CONCURRENCY: Final = 256
+#: Requests at once in one worker process.
+MAX_CONCURRENCY: Final = 10_000
 
 _NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 #: Ways to write ``POSTBACK_ON_DEAD``: a function of a module, or a Celery task and its queue.
@@ -82,8 +82,10 @@ class Settings:
     accounts_path: Path = Path(DEFAULTS["POSTBACK_ACCOUNTS"])
     #: Whose events ``celery -A workers.app`` serves; None for all. ``python -m workers PROVIDER`` says it itself.
     provider: str | None = None
-    #: Requests at once in one worker process, 1..256.
-    concurrency: int = 8
+    #: Requests at once in one worker process, 1..10,000.
+    concurrency: int = 256
+    #: Which engine sends, ``curl`` or ``requests``; None for curl where it is installed.
+    http: str | None = None
     #: Queues that a link may lead to, beside those of accounts and Celery's own.
     link_queues: tuple[str, ...] = ()
     log_level: str = "INFO"
@@ -153,6 +155,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         accounts_path=Path(text("POSTBACK_ACCOUNTS")),
         provider=_choice("POSTBACK_PROVIDER", text("POSTBACK_PROVIDER"), ("", *PROVIDERS)) or None,
         concurrency=_whole("POSTBACK_CONCURRENCY", text("POSTBACK_CONCURRENCY"), 1, MAX_CONCURRENCY),
+        http=_choice("POSTBACK_HTTP", text("POSTBACK_HTTP").lower(), ("", "curl", "requests")) or None,
         link_queues=_names("POSTBACK_LINK_QUEUES", text("POSTBACK_LINK_QUEUES")),
         log_level=_choice("POSTBACK_LOG_LEVEL", text("POSTBACK_LOG_LEVEL").upper(), _LEVELS),
         log_format=_choice("POSTBACK_LOG_FORMAT", text("POSTBACK_LOG_FORMAT").lower(), _FORMATS),

@@ -46,8 +46,6 @@ class Report:
     #: What the answer meant; None if no request was made.
     verdict: Verdict | None = None
     elapsed_s: float = 0.0
-    #: Celery has run its task, so that it tells monitors of a single event by itself.
-    ran: bool = False
 
     @property
     def rulings(self) -> list[Ruling]:
@@ -70,22 +68,21 @@ class Delivery:
 
     account: Account
     provider: Provider
-    sender: Sender
     #: Removes credentials from a text of the provider's.
     scrub: Callable[[str], str] = str
 
-    def deliver(self, grant: Grant) -> Report:
-        """Send what is fit to be sent and rule on every event.
+    def deliver(self, grant: Grant, sender: Sender) -> Report:
+        """Send what is fit to be sent, wait for the answer, and rule on every event.
 
         Never raises for anything an event or a provider can do.
         """
         prepared = self.prepare(grant)
         if isinstance(prepared, Settlement):
-            return Report(grant, prepared, ran=True)
+            return Report(grant, prepared)
         grant.sent = True
         started = time.monotonic()
         try:
-            answer: Answer | NotSent | Unanswered = self.sender.send(prepared.request, self.account)
+            answer: Answer | NotSent | Unanswered = sender.send(prepared.request, self.account)
         except (NotSent, Unanswered) as error:
             answer = error
         return self.conclude(grant, prepared, answer, time.monotonic() - started)
@@ -123,7 +120,7 @@ class Delivery:
         verdict, events = self._verdict(answer, prepared.asked), prepared.events
         health = _HEALTH[verdict.outcome]
         settlement = Settlement(health, verdict.words if health != "ok" else "", retry_after_s=verdict.retry_after_s)
-        report = Report(grant, settlement, verdict, elapsed_s, ran=True)
+        report = Report(grant, settlement, verdict, elapsed_s)
         if verdict.outcome is Outcome.REJECTED and len(events) > 1:
             settlement.halves = halves_after(grant, events)
             for envelope in events:

@@ -178,6 +178,8 @@ class Envelope:
     kwargs: dict[str, Any] = field(default_factory=dict)
     embed: dict[str, Any] = field(default_factory=dict)
     document: dict[str, Any] = field(default_factory=dict)
+    #: The message's Celery headers.
+    headers: dict[str, Any] = field(default_factory=dict)
     state: DeliveryState = UNTOUCHED
     #: Id of the event that owns this one's idempotency key; then this one is dropped.
     duplicate_of: str = ""
@@ -186,12 +188,6 @@ class Envelope:
     defect: str = ""
     #: What becomes of it. Until somebody rules on it, it goes back: nothing is lost.
     ruling: Ruling = PUT_BACK
-
-    @property
-    def headers(self) -> dict[str, Any]:
-        """The message's Celery headers."""
-        headers = self.document.get("headers")
-        return headers if isinstance(headers, dict) else {}
 
     @property
     def for_celery(self) -> dict[str, Any]:
@@ -297,6 +293,7 @@ def _open(envelope: Envelope, followers: Followers) -> None:
     _check_nesting(around, document)
     envelope.document = document
     headers: dict[str, Any] = document["headers"]
+    envelope.headers = headers
     task_id, task = headers.get("id"), headers.get("task")
     envelope.id = task_id if isinstance(task_id, str) and not is_short(task_id) else ""
     envelope.task = task if isinstance(task, str) and not is_short(task) else ""

@@ -1,8 +1,7 @@
-"""What hangs on an event that travels in a batch: its ``link``, ``link_error``, chain and chord.
+"""What hangs on an event: its result, ``link``, ``link_error``, chain and chord.
 
-A batch is one Celery message, so Celery would follow up the batch and not its events. An event that something hangs on is therefore run through
-Celery's own tracer once more, with its own id and its ruling already made: whatever a Celery user expects of ``link`` happens, because Celery
-does it.
+An event is not a Celery message when it is delivered. One that something hangs on is therefore run through Celery's own
+tracer, with its own id and its ruling already made: whatever a Celery user expects happens, because Celery does it.
 """
 
 from __future__ import annotations
@@ -20,29 +19,37 @@ from tasks.rulings import Dead, Waiting
 RULED: Final = "postback_ruling"
 
 
-def follow_up(app: Celery, envelope: Envelope) -> bool:
-    """Publish what hangs on one event of a batch.
+def follow_up(app: Celery, hostname: str, envelope: Envelope) -> bool:
+    """Publish what hangs on an event, and store its result or state where its caller looks for it.
 
     Args:
         app: The worker's app.
+        hostname: The worker's node name.
         envelope: The event, with its ruling.
 
     Returns:
         False if it could not be published: the event must not settle as delivered (invariant I3).
     """
-    ruling = envelope.ruling
-    if isinstance(ruling, Waiting) or not envelope.has_followers or envelope.task not in EVENTS:
+    ruling, event_class = envelope.ruling, EVENTS.get(envelope.task)
+    if event_class is None or envelope.defect:
+        return True
+    final = not isinstance(ruling, Waiting)
+    if not event_class.has_result and not (final and envelope.has_followers):
+        return True
+    if event_class.has_result and envelope.duplicate_of == envelope.id:
+        # A second copy of a look-up that has its result: a result of its own would replace that.
         return True
     task: Task[Any, Any] = app.tasks[envelope.task]
     properties = envelope.document["properties"]
     request: dict[str, Any] = {
         **envelope.for_celery,
-        **envelope.embed,
+        **(envelope.embed if final else {}),
         "properties": {},
         "delivery_info": {"priority": properties.get("priority"), "redelivered": False},
-        "hostname": task.request.hostname,
+        "hostname": hostname,
         RULED: ruling,
     }
     traced = trace_task(task, envelope.id, (), {}, request, app=app)
-    # A dead letter is a FAILURE to Celery, as it should be; anything else that failed is the publishing.
-    return traced.info is None or isinstance(ruling, Dead)
+    # A dead letter is a FAILURE to Celery, as it should be, and what waits is a RETRY; anything else
+    # that failed is the publishing.
+    return traced.info is None or isinstance(ruling, Waiting | Dead)

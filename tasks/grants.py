@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -82,6 +83,7 @@ class Grants:
     def __init__(self) -> None:
         """None yet."""
         self._held: dict[str, Grant] = {}
+        self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many."""
@@ -102,7 +104,15 @@ class Grants:
     def add(self, grant: Grant) -> None:
         """Hold it from now on."""
         self._held[grant.id] = grant
+        self._counts[grant.queue] += 1
 
     def pop(self, grant_id: str) -> Grant | None:
         """Hold it no longer. Of several threads that ask for one grant, one gets it."""
-        return self._held.pop(grant_id, None)
+        grant = self._held.pop(grant_id, None)
+        if grant is not None:
+            self._counts[grant.queue] -= 1
+        return grant
+
+    def of(self, queue: str) -> int:
+        """How many of an account."""
+        return self._counts[queue]

@@ -15,8 +15,6 @@ from tasks.letters import buried
 from tasks.outcomes import Outcome, Verdict
 from tasks.rulings import Again, Back, Dead, Delivered, Poll, Ruling
 
-#: Seconds until events of a batch that Celery would not take are tried again.
-NOT_TAKEN_S: Final = 1.0
 OUR_FAILURE: Final = "the worker's own code failed"
 
 
@@ -68,35 +66,15 @@ def _again(envelope: Envelope, verdict: Verdict, account: Account, grant: Grant)
     return Again(pause_s, f"{verdict.outcome} {verdict.words}".rstrip(), ambiguous, few)
 
 
-def judge_not_taken(grant: Grant, why: str) -> Settlement:
-    """The settlement of a grant that Celery would not take: nothing was sent, and nobody waits for its lease.
-
-    A single event is to blame itself. A batch's message is our own, so its events are tried again.
-
-    Args:
-        grant: The grant.
-        why: A few words for the dead letter; no value of the message.
-    """
-    if len(grant.envelopes) > 1:
-        for envelope in (*grant.envelopes, *grant.siblings):
-            envelope.ruling = Poll(NOT_TAKEN_S, "put back")
-        return Settlement("none")
-    (envelope,) = grant.envelopes
-    words = f"Celery cannot take it ({why})"
-    envelope.ruling = buried(envelope, grant.queue, "malformed", Verdict(Outcome.REJECTED, words))
-    return Settlement("none", halves=halves_after(grant))
-
-
 def judge_undecided(grant: Grant, account: Account | None, *, ran: bool = False) -> Settlement:
-    """The settlement of a grant that was closed without anything decided (invariant I3).
+    """The settlement of a grant on which our own code failed (invariant I3).
 
-    An event that expired or was revoked is a dead letter and was not sent. Anything else means that our own code failed
-    after the request may have gone out: it is ambiguous.
+    Its request may have gone out: its events are ambiguous, unless they have ended without one.
 
     Args:
         grant: The grant.
         account: Its account, if the accounts file still has it.
-        ran: Its task did run, so that its request may have gone out even if the event has expired by now.
+        ran: Its request has gone out, even if the event has expired by now.
     """
     sent = False
     for envelope in grant.envelopes:
@@ -105,18 +83,25 @@ def judge_undecided(grant: Grant, account: Account | None, *, ran: bool = False)
             envelope.ruling = buried(envelope, grant.queue, reason, Verdict(Outcome.REJECTED))
         else:
             sent = True
-            envelope.ruling = _ambiguous(envelope, grant.queue, account)
+            envelope.ruling = judge_failure(envelope, grant.queue, account, OUR_FAILURE)
     settlement = Settlement("none", halves=halves_after(grant))
     if sent:
         settlement.health, settlement.detail = "unknown", f"ambiguous: {OUR_FAILURE}"
     return settlement
 
 
-def _ambiguous(envelope: Envelope, queue: str, account: Account | None) -> Again | Dead:
-    """What becomes of an event that may have been sent, when nothing more is known."""
-    verdict, attempts = Verdict(Outcome.AMBIGUOUS, OUR_FAILURE), envelope.state.attempts + 1
+def judge_failure(envelope: Envelope, queue: str, account: Account | None, words: str) -> Again | Dead:
+    """What becomes of an event that may have been recorded, and of which something of ours failed.
+
+    Args:
+        envelope: The event.
+        queue: Its account's queue.
+        account: Its account, if the accounts file still has it.
+        words: What failed.
+    """
+    verdict, attempts = Verdict(Outcome.AMBIGUOUS, words), envelope.state.attempts + 1
     at_most_once = account is not None and account.on_ambiguous == "dead"
     if account is None or at_most_once or attempts >= account.max_attempts:
         return buried(envelope, queue, "ambiguous" if at_most_once else "exhausted", verdict, sent=True, duplicate=True)
     pause_s = min(account.backoff_max_s, account.backoff_s * 2**attempts)
-    return Again(pause_s, f"ambiguous: {OUR_FAILURE}", ambiguous=True)
+    return Again(pause_s, f"ambiguous: {words}", ambiguous=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from config.accounts import Account
-from tasks.delivery import Report
-from tasks.grants import Grant, Grants
 from tasks.request import Sender
 
 
@@ -14,21 +13,12 @@ class Runtime(Protocol):
     """A worker, as its tasks see it."""
 
     @property
-    def grants(self) -> Grants:
-        """The grants that it holds."""
+    def accounts(self) -> Mapping[str, Account]:
+        """The accounts that it serves, by queue."""
 
     @property
     def sender(self) -> Sender:
-        """How requests go out."""
-
-    def account(self, queue: str) -> Account | None:
-        """The account of a queue; None if the accounts file no longer has it."""
-
-    def settle(self, grant: Grant) -> None:
-        """Apply a grant's settlement in Redis; keep it and try again if Redis is away. Never raises."""
+        """Sends what is called by hand."""
 
     def scrub(self, text: str, /) -> str:
         """The text with every known credential masked."""
-
-    def observe(self, report: Report) -> None:
-        """Tell logs, metrics and Flower of a report."""

@@ -1,34 +1,33 @@
 """The Celery tasks: one per event class, all of one behaviour.
 
-A task finds its grant by delivery tag, delivers it, and tells Celery the outcome in Celery's own words: a return value
-(SUCCESS), ``Retry`` (RETRY, the event waits in Redis and not in Celery), or :class:`~tasks.outcomes.DeadLettered`
-(FAILURE).
+A worker delivers events without running them as tasks. A task tells Celery what became of an event that something hangs
+on, in Celery's own words: a return value (SUCCESS), ``Retry`` (RETRY, the event waits in Redis and not in Celery), or
+:class:`~tasks.outcomes.DeadLettered` (FAILURE).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, ClassVar, Final, NoReturn
+import math
+import time
+from typing import Any, ClassVar, NoReturn
 
-from celery import Celery, Task, states
-from celery.exceptions import Ignore, Retry
+from celery import Celery, Task
+from celery.exceptions import Retry
 
+from postback.errors import UnknownAccount
 from postback.events import EVENTS
 from tasks.delivery import Delivery
-from tasks.followers import RULED, follow_up
+from tasks.envelopes import Envelope
+from tasks.followers import RULED
 from tasks.grants import Grant
-from tasks.judge import judge_undecided
 from tasks.outcomes import DeadLettered, Delayed
 from tasks.providers import PROVIDERS
-from tasks.rulings import Again, Dead, Delivered, Duplicate, Ruling, Waiting
+from tasks.rulings import Dead, Delivered, Duplicate, Ruling
 from tasks.runtime import Runtime
-
-#: Runs for messages that are no events of ours, so that Flower shows why they became dead letters.
-REFUSED_TASK: Final = "postback.refused"
 
 
 class DeliveryTask(Task[Any, Any]):
-    """Delivers one event, or a batch of one task that the transport put together."""
+    """An event, as Celery knows it."""
 
     abstract = True
     # The worker validates: a message whose arguments are wrong must become a dead letter, not an
@@ -43,60 +42,24 @@ class DeliveryTask(Task[Any, Any]):
     runtime: ClassVar[Runtime]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Deliver the grant that this message stands for."""
-        ruling: Ruling | None = getattr(self.request, RULED, None)
-        if ruling is not None:
-            return _told(ruling)
-        grant = self._grant()
-        if grant is None:
-            # Its lease ran out while it waited for a thread; Redis has queued its events again.
-            raise Ignore
-        running = self.runtime
-        account = running.account(grant.queue)
-        if account is None:
-            grant.settlement = grant.put_back()
-            raise Retry("the account is gone from the accounts file", exc=Delayed("account removed"))
-        report = Delivery(account, PROVIDERS[account.provider], running.sender, running.scrub).deliver(grant)
-        grant.decided = report.settlement
-        if len(grant.envelopes) > 1:
-            self._follow_up(grant)
-        running.observe(report)
-        if all(isinstance(ruling, Waiting) for ruling in report.rulings):
-            # Nothing is published for what waits, and Celery calls no `after_return`: the
-            # acknowledgement settles it.
-            grant.settlement = grant.decided
-        if grant.envelopes[0].duplicate_of == self.request.id and not self.ignore_result:
-            # A second copy of a look-up that has its result: a result of its own would replace that.
-            grant.settlement = grant.decided
-            raise Ignore
-        return _told(report.rulings[0]) if len(report.rulings) == 1 else _told_together(report.rulings)
+        """Say what became of an event; called by hand or eagerly (``task.apply()``), deliver it first.
 
-    def _follow_up(self, grant: Grant) -> None:
-        """What hangs on single events of a batch is published before the batch settles."""
-        for envelope in grant.envelopes:
-            if not follow_up(self.app, envelope):
-                # The provider has it, what hangs on it was not published: once more, and flagged.
-                words = "ambiguous what hangs on it could not be published"
-                envelope.ruling = Again(1.0, words, ambiguous=True)
-
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Settle.
-
-        Celery calls this when links are published and the result is stored, in the thread that ran the task.
+        Raises:
+            UnknownAccount: Called by hand, for an account that the accounts file does not have.
         """
-        grant = self._grant()
-        if grant is None:
-            return
-        grant.settlement = grant.settlement or grant.decided
-        if grant.settlement is None or (status == states.FAILURE and not isinstance(retval, DeadLettered)):
-            # The provider may have the event, but what hangs on it was not published: once more, and
-            # flagged.
-            grant.settlement = judge_undecided(grant, self.runtime.account(grant.queue), ran=True)
-        self.runtime.settle(grant)
+        ruling: Ruling | None = getattr(self.request, RULED, None)
+        return _told(ruling or self._deliver(kwargs))
 
-    def _grant(self) -> Grant | None:
-        properties = self.request.properties or {}
-        return self.runtime.grants.get(properties.get("delivery_tag", ""))
+    def _deliver(self, kwargs: dict[str, Any]) -> Ruling:
+        provider, name = self.name.partition(".")[0], kwargs.get("account", "main")
+        accounts = self.runtime.accounts
+        account = accounts.get(f"{provider}.{name}")
+        if account is None:
+            raise UnknownAccount(provider, str(name), [queue.partition(".")[2] for queue in accounts])
+        event = Envelope(raw=b"", id=self.request.id or "", task=self.name, kwargs=kwargs, document={"properties": {}})
+        grant = Grant("", account.queue, [event], granted_us=time.time_ns() // 1000, lease_end=math.inf)
+        Delivery(account, PROVIDERS[provider], self.runtime.scrub).deliver(grant, self.runtime.sender)
+        return event.ruling
 
 
 def _told(ruling: Ruling) -> Any:
@@ -112,17 +75,6 @@ def _told(ruling: Ruling) -> Any:
             _wait(ruling.text, ruling.after_s)
 
 
-def _told_together(rulings: list[Ruling]) -> str:
-    """Those of a batch."""
-    counts, first = Counter(ruling.kind for ruling in rulings), rulings[0]
-    words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    if isinstance(first, Waiting) and counts.keys() <= {"retry", "wait"}:
-        _wait(f"{first.text} ({words})", first.after_s)
-    if counts.keys() == {"dead"}:
-        raise DeadLettered(f"{first.text} ({words})")
-    return words
-
-
 def _wait(text: str, after_s: float | None) -> NoReturn:
     raise Retry(text, exc=Delayed(text), when=after_s)  # type: ignore[arg-type]
 
@@ -130,15 +82,15 @@ def _wait(text: str, after_s: float | None) -> NoReturn:
 def register(app: Celery, runtime: Runtime) -> None:
     """Add the tasks of all providers to a worker's app."""
     for name, event_class in EVENTS.items():
-        attributes: dict[str, Any] = {"ignore_result": not event_class.has_result, "__doc__": event_class.__doc__}
+        attributes: dict[str, Any] = {
+            "name": name,
+            "runtime": runtime,
+            "ignore_result": not event_class.has_result,
+            "__doc__": event_class.__doc__,
+            "__module__": __name__,
+        }
         if event_class.has_result:
             # Flower shows a result's first characters, and what a look-up finds may name a person:
             # leave it none.
             attributes["resultrepr_maxsize"] = 1
-        _add(app, runtime, event_class.__name__, name, attributes)
-    _add(app, runtime, "Refused", REFUSED_TASK, {"ignore_result": True, "__doc__": "A message that is no event."})
-
-
-def _add(app: Celery, runtime: Runtime, class_name: str, name: str, attributes: dict[str, Any]) -> None:
-    attributes |= {"name": name, "runtime": runtime, "__module__": __name__}
-    app.register_task(type(class_name, (DeliveryTask,), attributes)())
+        app.register_task(type(event_class.__name__, (DeliveryTask,), attributes)())

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     worker = app.Worker(
         hostname=node_name(provider),
         pool_cls=get_implementation("threads"),
-        concurrency=settings.concurrency,
+        concurrency=1,
         loglevel=settings.log_level,
         without_gossip=True,
         # Mingling asks other workers over remote control.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from celery import Celery, signals
 
@@ -18,9 +18,11 @@ from config.topology import DEFAULT_EXCHANGE, account_queues
 from postback.broker import connect
 from postback.errors import ConfigurationError
 from tasks import task
+from tasks.followers import follow_up
 from tasks.signatures import Followers
 from workers import writes
 from workers.governor import Server
+from workers.http.engines import open_wire
 from workers.http.requests import RequestsSender
 from workers.observe import logs
 from workers.observe.endpoint import Endpoint
@@ -29,7 +31,8 @@ from workers.observe.measurements import Measurements
 from workers.observe.outcomes import log_outcomes
 from workers.observe.rows import Rows
 from workers.remote_control import install_control
-from workers.rounds.transport import transport_of
+from workers.rounds.rounds import Rounds
+from workers.rounds.step import delivery_step
 from workers.upkeep.accounts_file import AccountsFile
 from workers.upkeep.formats import format_step
 from workers.upkeep.heartbeat import Heartbeat
@@ -61,8 +64,8 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     masker.learn(accounts)
     masker.learn_broker(settings)
     logs.configure(settings, masker)
-    client = partial(
-        connect,
+    client: Callable[..., writes.Client] = partial(
+        cast("Callable[..., writes.Client]", connect),
         settings.broker_of(provider),
         timeout_s=REPLY_S,
         connect_timeout_s=CONNECT_S,
@@ -86,8 +89,8 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
         os.environ.pop(name, None)
     app = Celery("postback.worker")
     app.config_from_object(celery_config(settings, provider))
-    sentinels = settings.broker_url_of(provider).startswith("sentinel:")
-    app.conf.broker_transport = transport_of(worker, sentinels=sentinels)
+    sentinel = settings.broker_url_of(provider).startswith("sentinel:")
+    app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
     app.loader.override_backends = writes.BACKENDS
     app.conf.task_queues = account_queues(accounts.values())
     # Neither an account's queue nor a link's needs an exchange: Redis gets no binding.
@@ -98,7 +101,11 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     heartbeat = Heartbeat(worker, client(), provider)
     accounts_file = AccountsFile(worker, settings, environ, provider, masker, heartbeat)
     watch = Watch(heartbeat, accounts_file, rows, client(), endpoint)
-    app.steps["consumer"].update((format_step(client()), watch_step(watch)))
+    wire = open_wire(settings)
+    rounds = Rounds(worker, wire, settings.concurrency, lambda event: follow_up(app, worker.hostname, event))
+    worker.ask = rounds.ask
+    formats, periodic = format_step(client()), watch_step(watch)
+    app.steps["consumer"].update((formats, periodic, delivery_step(worker, rounds, after=periodic)))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
         app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))
@@ -120,12 +127,12 @@ def served(settings: Settings, environ: Mapping[str, str], provider: str | None)
 
 
 @signals.worker_init.connect
-def _refuse_other_pools(sender: Any = None, **_: Any) -> None:
-    """Grants live in one process: a forked child could not settle them."""
+def _refuse_forks(sender: Any = None, **_: Any) -> None:
+    """Grants live in one process: a forked child could not settle them, and has nothing to do."""
     module = sender.pool_cls.__module__
-    if module != "celery.concurrency.thread":
+    if module not in ("celery.concurrency.thread", "celery.concurrency.solo"):
         raise SystemExit(
-            f"Postback runs in threads: start the worker without -P, or with -P threads (not {module.rpartition('.')[2]})"
+            f"Postback needs no pool: start the worker without -P, or with -P threads (not {module.rpartition('.')[2]})"
         )
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,6 +19,8 @@ from config.topology import account_queue, dead_letter_name, provider_of
 from postback import keys
 from postback.operations import pause, resume
 from postback.wire.time import redis_now_ms
+from tasks.grants import Grant
+from workers.observe.rows import kwargs_shown
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ def install_control(worker: Worker, client: redis.Redis) -> None:
 
     _install_revoke(client)
     _install_active_queues(worker)
+    _install_events(worker)
 
     @control.inspect_command()
     def accounts(state: Any) -> dict[str, Any]:
@@ -110,3 +114,34 @@ def _install_active_queues(worker: Worker) -> None:
         # Described as whole as a real queue: Flower's Worker page reads every one of these keys.
         names = [dead_letter_name(str(provider)) for provider in sorted(map(str, providers))]
         return queues + [dict(account_queue(name).as_dict(recurse=True)) for name in names]
+
+
+def _install_events(worker: Worker) -> None:
+    """Make ``active`` and ``reserved`` name events: Celery runs no message for them."""
+
+    def shown(grant: Grant) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": event.id,
+                "name": event.task,
+                "args": [],
+                "kwargs": kwargs_shown(event, grant.queue),
+                "type": event.task,
+                "hostname": worker.hostname,
+                "time_start": grant.granted_us / 1_000_000,
+                "acknowledged": False,
+                "delivery_info": {"exchange": "", "routing_key": grant.queue, "priority": 0, "redelivered": False},
+                "worker_pid": os.getpid(),
+            }
+            for event in grant.envelopes
+        ]
+
+    @control.inspect_command(alias="dump_active")
+    def active(state: Any, **_: Any) -> list[dict[str, Any]]:
+        """Events whose request is on the wire."""
+        return [event for grant in worker.grants if grant.sent for event in shown(grant)]
+
+    @control.inspect_command(alias="dump_reserved")
+    def reserved(state: Any, **_: Any) -> list[dict[str, Any]]:
+        """Events that are taken, and whose request is about to begin."""
+        return [event for grant in worker.grants if not grant.sent for event in shown(grant)]

@@ -10,6 +10,7 @@ that needs no memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import redis
@@ -90,6 +91,9 @@ class _Pipeline(_RedisPipeline):  # type: ignore[misc]
 class Client(redis.Redis):
     """A client of a worker."""
 
+    #: The connection of round trips.
+    _own: Any = None
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's; a command that a full Redis would refuse goes as a script."""
         return super().execute_command(*_as_script(args), **options)  # type: ignore[no-untyped-call]
@@ -97,6 +101,41 @@ class Client(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
         """As redis-py's."""
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def round_trip(self, commands: Sequence[bytes], meanwhile: Callable[[], None] = lambda: None) -> list[Any]:
+        """Send several commands at once, over one connection of the client's own, and read their replies.
+
+        redis-py's pipeline takes a connection of a pool, which connects anew without a word when Redis was restarted:
+        then nobody would notice that it may have forgotten something.
+
+        Args:
+            commands: Each as it is sent (RESP).
+            meanwhile: Called while Redis is at work.
+
+        Returns:
+            The replies; in place of one that is an error, the error.
+
+        Raises:
+            redis.RedisError: Redis is away, or does not reply in time.
+        """
+        if self._own is None:
+            self._own = self.connection or self.connection_pool.get_connection()
+        connection, replies = self._own, list[Any]()
+        try:
+            # Behind Sentinels it asks them for the primary, if it is not connected.
+            connection.connect()
+            connection.send_packed_command([b"".join(commands)])
+            meanwhile()
+            for _ in commands:
+                try:
+                    replies.append(connection.read_response())
+                except redis.ResponseError as error:
+                    replies.append(error)
+        except BaseException:
+            # What is still to be read must not be taken for the reply to another command.
+            connection.disconnect()
+            raise
+        return replies
 
     def register_script(self, script: Any) -> Any:
         """As redis-py's; a script of kombu's or Celery's is not refused either."""

@@ -87,17 +87,23 @@ class Script:
         Raises:
             redis.RedisError: As the client does. After a lost connection the script may or may not have run.
         """
-        if not self._sha:
-            self.load(client)
         begun = time.perf_counter()
         try:
-            return client.evalsha(self._sha, len(keys), *keys, *args)
+            return client.evalsha(self.sha(client), len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
             self.load(client)
             return client.evalsha(self._sha, len(keys), *keys, *args)
         finally:
             if self._observe is not None:
                 self._observe(self.name, time.perf_counter() - begun)
+
+    def sha(self, client: redis.Redis) -> str:
+        """Its SHA; the server has heard of it once.
+
+        Raises:
+            redis.RedisError: As the client does.
+        """
+        return self._sha or self.load(client)
 
     def load(self, client: redis.Redis) -> str:
         """Make the server know it; returns its SHA.

@@ -10,17 +10,14 @@ import bz2
 import contextlib
 import io
 import json
-import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery
 from celery.worker import state as worker_state
-from celery.worker.request import Request
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -28,13 +25,14 @@ import workers.worker
 from postback import cli, keys, operations
 from postback.operations.letters import Filter
 from tasks import task
+from tasks.followers import follow_up
 from tasks.outcomes import Outcome, Verdict
 from tasks.request import Answer
-from tests.integration.governor.crew import Worker
+from tests.integration.governor.crew import AnswersAtOnce, Worker
 from tests.servers import RedisServer
 from tests.stack import Stack, until
 from tests.unit.tasks.fakes import EVENTS, Server
-from workers.rounds.transport import message_of
+from workers.rounds.rounds import Rounds
 
 QUEUE = "tgtrack.main"
 ENTRY = "9f0f1ac8-3a0c-4f2e-9d57-0d6f6b6d7c11"
@@ -140,7 +138,7 @@ def entries(draw: st.DrawFn) -> bytes:
 
 
 class Bed:
-    """A worker's parts around a real Redis, and Celery's own way for each grant."""
+    """A worker's parts around a real Redis: rounds over a wire that answers at once."""
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
@@ -154,45 +152,19 @@ class Bed:
         self.runtime.governor = self.worker.governor
         task.register(self.app, self.runtime)
         self.app.finalize()
-        for one in self.app.tasks.values():
-            one.__trace__ = None
-        self.connection = self.app.connection_for_read()
-        self.channel: Any = self.connection.default_channel
+        self.rounds = Rounds(self.runtime, AnswersAtOnce(sender), 1, lambda event: follow_up(self.app, "fuzz", event))
 
     def run(self, raw: bytes) -> None:
         """One entry, from its queue to its end."""
         self.client.flushdb()
         self.client.hset(keys.meta(QUEUE), "healthy", 1)
         self.client.lpush(QUEUE, raw)
-        for _ in range(4):
-            grants = self.worker.take(1)
-            if not grants:
+        for _ in range(20):
+            self.rounds.ask(QUEUE)
+            if self.rounds.round() > 0 and not len(self.runtime.grants):
                 break
-            for grant in grants:
-                self.celery(grant)
-            assert not len(self.runtime.grants), "its grant was not settled"
+        assert not len(self.runtime.grants), "its grant was not settled"
         assert self.worker.governor.unsent == 0
-
-    def celery(self, grant: Any) -> None:
-        """As Celery's consumer and its pool do: request, revocation, expiry, tracer, acknowledgement."""
-        message = self.channel.Message(message_of(grant), channel=self.channel)
-        request = Request(
-            message,
-            on_ack=lambda *_: self.runtime.close(grant.id),
-            on_reject=lambda *_: self.runtime.close(grant.id),
-            hostname="fuzz",
-            app=self.app,
-            task=self.app.tasks[message.headers["task"]],
-            body=message.body,
-            headers=message.headers,
-            utc=True,
-        )
-        if request.revoked():
-            return
-        request.info()
-        repr(request)
-        with contextlib.suppress(redis.RedisError):
-            request.execute(loglevel=logging.WARNING)
 
     def somewhere(self) -> Counter[bytes]:
         """The bytes of everything that Redis holds of events."""

@@ -17,8 +17,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
-import redis
-
 STOCK: Final = "kombu.transport.redis"
 
 
@@ -33,16 +31,10 @@ class _Loader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        from tests.unit.tasks.fakes import Server as Provider
-        from workers.governor import Server
-        from workers.rounds import transport as ours
-        from workers.worker import Worker
+        from workers import transport as ours
 
-        worker = Worker(Server(redis.Redis), {}, Provider())
-        for name in ("Channel", "SentinelChannel"):
+        for name in ("Channel", "Transport", "SentinelChannel", "SentinelTransport"):
             setattr(module, name, getattr(ours, name))
-        for name, sentinels in (("Transport", False), ("SentinelTransport", True)):
-            setattr(module, name, ours.transport_of(worker, sentinels=sentinels))
 
 
 class _Finder(importlib.abc.MetaPathFinder):

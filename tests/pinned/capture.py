@@ -6,7 +6,6 @@ It runs with no later code: the data are what users of the first edition have in
 """
 
 # Its imports are the first edition's.
-# ruff: noqa: I001
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ import time
 from typing import Any
 
 from celery import Celery
+from tasks.isolation import split
 
 import postback
 from postback import mytracker, tganalytics, tgtrack, tonai
 from tasks.grants import REGISTRY, Settlement
-from tasks.isolation import split
 from tests.integration.governor.crew import CREDENTIALS, Worker
 from tests.servers import RedisServer
 from workers import governor

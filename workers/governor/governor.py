@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 import redis
 
 from tasks.envelopes import FOLLOWERS
-from tasks.grants import Grants
+from tasks.grants import Grant, Grants
 from tasks.signatures import Followers
 from workers.governor.recovery import Recovery
-from workers.governor.scripts import timed_keys, wake_keys
-from workers.governor.server import Server
+from workers.governor.scripts import State, timed_keys, wake_keys
+from workers.governor.server import NO_WRITES, Server
 from workers.governor.settle import Settler
-from workers.governor.take import Accounts, Taker
+from workers.governor.take import Accounts, Taken, Taker
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +28,28 @@ FORGET_S: Final = 1.0
 SCANNED: Final = 500
 
 
+@dataclass(slots=True)
+class Round:
+    """What a round trip brought.
+
+    Attributes:
+        taken: Queue -> what its TAKE brought.
+        refused: Queue -> why Redis refuses its TAKE.
+        changed: Queues of grants that leave something for a later time.
+    """
+
+    taken: dict[str, Taken] = field(default_factory=dict)
+    refused: dict[str, redis.RedisError] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+
+
 class Governor:
-    """One per process. TAKE runs on the event loop; SETTLE runs in any thread.
+    """One per process, used in one thread.
 
     Attributes:
         grants: What it holds.
         server: Its Redis.
-        take: See :meth:`~workers.governor.take.Taker.take`.
         settler: Settles, and keeps what Redis has not got yet.
-        settle: See :meth:`~workers.governor.settle.Settler.settle`.
         replay: See :meth:`~workers.governor.settle.Settler.replay`.
         recover_if_restarted: See :meth:`~workers.governor.recovery.Recovery.recover_if_restarted`.
     """
@@ -58,10 +73,83 @@ class Governor:
         self.grants = grants = Grants()
         self.server = server
         self.settler = settler = Settler(server, accounts, grants)
-        self.take = Taker(server, accounts, grants, followers, one_first=one_first).take
-        self.settle, self.replay = settler.settle, settler.replay
+        self._taker = Taker(server, accounts, grants, followers, one_first=one_first)
+        self.replay = settler.replay
         self.recover_if_restarted = Recovery(server, accounts, grants, settler).recover_if_restarted
         self._pid = os.getpid()
+
+    def round(
+        self,
+        settled: Iterable[Grant],
+        wanted: Iterable[tuple[str, int]],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Round:
+        """Settle grants, and take of accounts, in one round trip.
+
+        Answers that Redis has not got are kept and repeated by :meth:`replay`.
+
+        Args:
+            settled: Grants with their settlements and rulings.
+            wanted: Queues, and how many requests each may bring.
+            meanwhile: Called while Redis is at work.
+
+        Raises:
+            redis.RedisError: Redis is away, or takes no writes. Each TAKE is repeated at the next one of its queue.
+        """
+        answers = self.settler.release(settled)
+        wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count))]
+        calls = [("settle", answer.known.queue, answer.argument) for answer in answers]
+        calls += [("take", wish.queue, wish.argument) for wish in wishes]
+        if not calls:
+            return Round()
+        try:
+            replies = self.server.run_many(calls, meanwhile)
+        except redis.RedisError as error:
+            self.server.suspicious = True
+            for answer in answers:
+                self.settler.heard(answer, error)
+            for wish in wishes:
+                self._taker.missed(wish)
+            raise
+        done = Round()
+        for answer, reply in zip(answers, replies, strict=False):
+            if self.settler.heard(answer, reply):
+                done.changed.add(answer.known.queue)
+        away: redis.RedisError | None = None
+        for wish, reply in zip(wishes, replies[len(answers) :], strict=True):
+            if isinstance(reply, redis.RedisError):
+                self._taker.missed(wish)
+                self.server.suspicious = True
+                if isinstance(reply, NO_WRITES):
+                    away = reply
+                else:
+                    done.refused[wish.queue] = reply
+            else:
+                done.taken[wish.queue] = self._taker.heard(wish, reply)
+        if away is not None and not done.taken:
+            raise away
+        self.server.succeeded()
+        return done
+
+    def take(self, queue: str, count: int) -> Taken:
+        """Take up to ``count`` requests of one account.
+
+        Raises:
+            redis.RedisError: Redis is away, or refuses it.
+        """
+        done = self.round([], [(queue, count)])
+        if queue in done.refused:
+            raise done.refused[queue]
+        return done.taken.get(queue, Taken([], State.EMPTY))
+
+    def settle(self, grant: Grant) -> None:
+        """Settle one grant. If Redis is away its answer is kept.
+
+        Raises:
+            ValueError: The grant has no settlement.
+        """
+        with contextlib.suppress(redis.RedisError):
+            self.round([grant], [])
 
     @property
     def unsent(self) -> int:
@@ -91,9 +179,7 @@ class Governor:
 
     def in_flight(self, queue: str | None = None) -> int:
         """Grants held in this process."""
-        if queue is None:
-            return len(self.grants)
-        return sum(grant.queue == queue for grant in self.grants)
+        return len(self.grants) if queue is None else self.grants.of(queue)
 
     def forget_expired(self) -> int:
         """Forget grants whose lease is over: whatever lost them, Redis has queued their events again.

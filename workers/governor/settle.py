@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
-import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 import redis
 
 from config.accounts import Account
@@ -24,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that Redis may forget with ``appendfsync everysec``, and some more.
 REMEMBERED_S: Final = 3.0
-#: Most grants kept for that: more than a process settles in that time.
-RECENT_GRANTS: Final = 10_000
+#: Most grants kept for that: more than a process settles in that time, at 10,000 a second.
+RECENT_GRANTS: Final = 30_000
 #: Seconds after which settlements that Redis refused are tried again.
 REFUSED_S: Final = 1.0
 #: The most common answer.
@@ -70,6 +69,8 @@ class Answer:
 
     known: Known
     argument: bytes
+    #: Something of it waits for a later time.
+    leaves_something: bool
 
 
 def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:
@@ -128,64 +129,53 @@ def settings_of(account: Account | None) -> dict[str, Any]:
 
 
 class Settler:
-    """Settles grants. Any thread.
-
-    Attributes:
-        on_released: Called in any thread when a grant is no longer held here.
-        on_delayed: Called before it, with the queue of a grant of which something waits for a later time.
-    """
+    """Settles grants. In the rounds' thread."""
 
     def __init__(self, server: Server, accounts: Accounts, grants: Grants) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
         self._server, self._accounts, self._grants = server, accounts, grants
-        self.on_released: Callable[[], None] = lambda: None
-        self.on_delayed: Callable[[str], None] = lambda queue: None
+        #: Queue -> its account, and what SETTLE is told of it.
+        self._settings: dict[str, tuple[Account | None, orjson.Fragment]] = {}
         #: Answers that Redis has not got yet, by grant.
         self._unsent: dict[str, Answer] = {}
-        #: Answers that a thread is telling it now.
-        self._sending: dict[str, Answer] = {}
         #: Answers settled lately, and when (monotonic), for a Redis that forgot its last second.
         self._recent: deque[tuple[float, Answer]] = deque(maxlen=RECENT_GRANTS)
         self._replay_at = 0.0
-        self._lock = threading.Lock()
 
     @property
     def unsent(self) -> int:
         """Settlements that Redis has not got yet."""
         return len(self._unsent)
 
-    def settle(self, grant: Grant) -> None:
-        """Apply a grant's settlement and the rulings on its events.
-
-        If Redis is away they are kept and repeated by :meth:`replay`. Never raises for Redis.
+    def release(self, grants: Iterable[Grant]) -> list[Answer]:
+        """What SETTLE is to be told of grants, which are held here no longer; nothing of those that were not.
 
         Raises:
-            ValueError: The grant has no settlement.
+            ValueError: A grant has no settlement.
         """
-        settlement = grant.settlement
-        if settlement is None:
-            raise ValueError("the grant has no settlement")
-        answer = self._answer(grant, settlement)
-        if self._grants.pop(grant.id) is None:
-            return
-        self._sending[grant.id] = answer
-        leaves_something = bool(settlement.halves) or any(
-            isinstance(envelope.ruling, Again | Poll) for envelope in grant.envelopes
-        )
-        try:
-            reply = named(self.send(answer))
-        except redis.RedisError as error:
-            self._unsent[grant.id] = answer
+        answers = []
+        for grant in grants:
+            if grant.settlement is None:
+                raise ValueError("the grant has no settlement")
+            answer = self._answer(grant, grant.settlement)
+            if self._grants.pop(grant.id) is not None:
+                answers.append(answer)
+        return answers
+
+    def keep(self, answers: Iterable[Answer]) -> None:
+        """Redis has not got these: :meth:`replay` tells it."""
+        for answer in answers:
+            self._unsent[answer.known.id] = answer
+
+    def heard(self, answer: Answer, reply: Any) -> bool:
+        """What SETTLE replied. Returns whether something of the grant, or of its account, now waits for a later time."""
+        if isinstance(reply, redis.RedisError):
+            self.keep([answer])
             self._server.suspicious = True
-            logger.warning("%s: cannot settle now, kept for later (%s)", grant.queue, type(error).__name__)
-        else:
-            leaves_something = leaves_something or "releasing" in reply
-            self._remember(answer)
-        finally:
-            self._sending.pop(grant.id, None)
-        if leaves_something:
-            self.on_delayed(grant.queue)
-        self.on_released()
+            logger.warning("%s: cannot settle now, kept for later (%s)", answer.known.queue, type(reply).__name__)
+            return answer.leaves_something
+        self._remember(answer)
+        return answer.leaves_something or "releasing" in named(reply)
 
     def _answer(self, grant: Grant, settlement: Settlement) -> Answer:
         account = self._accounts().get(grant.queue)
@@ -193,11 +183,20 @@ class Settler:
             "grant": grant.id,
             **encoded(grant, settlement),
             "random": random.random(),
-            "account": settings_of(account),
+            "account": self._settings_of(account),
         }
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
-        return Answer(Known.of(grant), json.dumps(told, separators=(",", ":")).encode())
+        waits = any(isinstance(envelope.ruling, Again | Poll) for envelope in grant.envelopes)
+        return Answer(Known.of(grant), orjson.dumps(told), waits or bool(settlement.halves))
+
+    def _settings_of(self, account: Account | None) -> orjson.Fragment:
+        """What SETTLE is told of an account, as JSON: made once for each."""
+        queue = account.queue if account else ""
+        known = self._settings.get(queue)
+        if known is None or known[0] is not account:
+            known = self._settings[queue] = (account, orjson.Fragment(orjson.dumps(settings_of(account))))
+        return known[1]
 
     def send(self, answer: Answer) -> Any:
         """Tell Redis of an answer. Safe to repeat: SETTLE knows a grant that it has settled.
@@ -244,17 +243,15 @@ class Settler:
     def _remember(self, answer: Answer) -> None:
         self._server.succeeded()
         now = self._server.clock()
-        with self._lock:
-            if not self._server.suspicious:
-                while self._recent and self._recent[0][0] < now - REMEMBERED_S:
-                    self._recent.popleft()
-            self._recent.append((now, answer))
+        if not self._server.suspicious:
+            while self._recent and self._recent[0][0] < now - REMEMBERED_S:
+                self._recent.popleft()
+        self._recent.append((now, answer))
 
     def settled_since(self, moment_s: float) -> list[Answer]:
         """Answers settled since then (monotonic), as far as they are remembered; the oldest first."""
-        with self._lock:
-            return [answer for settled_s, answer in self._recent if settled_s >= moment_s]
+        return [answer for settled_s, answer in self._recent if settled_s >= moment_s]
 
     def unsettled(self) -> list[Answer]:
-        """Answers that Redis may not have got: their own thread, or :meth:`replay`, tells it."""
-        return [*self._sending.values(), *self._unsent.values()]
+        """Answers that Redis may not have got: :meth:`replay` tells it."""
+        return list(self._unsent.values())

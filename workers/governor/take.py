@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-import redis
 
 from config.accounts import Account
 from postback.operations.quota import padded_ms
@@ -49,6 +48,19 @@ class Taken:
     pause: PauseNews | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A call of TAKE."""
+
+    queue: str
+    account: Account
+    id: str
+    count: int
+    #: When it was made first (monotonic).
+    begun_s: float
+    argument: bytes
+
+
 class Taker:
     """Takes grants. In one thread."""
 
@@ -61,23 +73,22 @@ class Taker:
         self._one_first = one_first
         self._name = f"{GRANT_PREFIX}{uuid.uuid4().hex[:12]}"
         self._calls = 0
-        #: Queue -> the call whose reply was lost: its id, the count and when it began (monotonic).
-        self._lost_calls: dict[str, tuple[str, int, float]] = {}
-        #: Queue -> its account, when that was read (monotonic), and what TAKE is told of it.
-        self._settings: dict[str, tuple[Account, float, dict[str, Any]]] = {}
+        #: Queue -> the call whose reply was lost.
+        self._lost: dict[str, Wish] = {}
+        #: Queue -> its account, when that was read (monotonic), and what TAKE is told of it, as JSON.
+        self._settings: dict[str, tuple[Account, float, orjson.Fragment]] = {}
 
-    def take(self, queue: str, count: int) -> Taken:
-        """Take up to ``count`` requests of an account.
+    def wish(self, queue: str, count: int) -> Wish | None:
+        """A call that takes up to ``count`` requests of an account; None if there is no such account.
 
-        Raises:
-            redis.RedisError: Redis is away. The same call is repeated at the next ``take`` of this queue.
+        One whose reply was lost is repeated as it was: what it took is not taken twice.
         """
         account = self._accounts().get(queue)
         if account is None:
-            return Taken([], State.EMPTY)
-        lost = self._lost_calls.pop(queue, None)
+            return None
+        lost = self._lost.pop(queue, None)
         if lost:
-            call_id, count, begun = lost
+            call_id, count, begun = lost.id, lost.count, lost.begun_s
         else:
             self._calls += 1
             call_id, begun = f"{self._name}.{self._calls}", self._server.clock()
@@ -89,20 +100,22 @@ class Taker:
             "run": self._server.run_id,
             "account": self._settings_of(account),
         }
-        try:
-            reply = take_reply(self._server.run("take", queue, orjson.dumps(wish)))
-        except redis.RedisError:
-            self._lost_calls[queue] = (call_id, count, begun)
-            self._server.suspicious = True
-            raise
-        self._server.succeeded()
-        grants = [self._opened(queue, account, taken, begun, outage=reply.outage) for taken in reply.grants]
+        return Wish(queue, account, call_id, count, begun, orjson.dumps(wish))
+
+    def missed(self, wish: Wish) -> None:
+        """Its reply did not come: it may or may not have taken something."""
+        self._lost[wish.queue] = wish
+
+    def heard(self, wish: Wish, reply: Any) -> Taken:
+        """What it brought."""
+        brought = take_reply(reply)
+        grants = [self._opened(wish, taken, outage=brought.outage) for taken in brought.grants]
         for grant in grants:
             self._grants.add(grant)
-        pause = PauseNews.of(queue, reply.pause) if reply.pause else None
-        return Taken(grants, reply.state, reply.wait_ms, reply.due_ms, pause)
+        pause = PauseNews.of(wish.queue, brought.pause) if brought.pause else None
+        return Taken(grants, brought.state, brought.wait_ms, brought.due_ms, pause)
 
-    def _opened(self, queue: str, account: Account, taken: TakenGrant, begun: float, *, outage: bool) -> Grant:
+    def _opened(self, wish: Wish, taken: TakenGrant, *, outage: bool) -> Grant:
         envelopes = [
             open_envelope(raw, owner.decode(errors="replace"), self._followers)
             for raw, owner in zip(taken.raws, taken.owners, strict=True)
@@ -111,20 +124,21 @@ class Taker:
             envelopes[number - 1].revoked = True
         return Grant(
             id=taken.id,
-            queue=queue,
+            queue=wish.queue,
             envelopes=envelopes,
             siblings=[Envelope(raw=raw) for raw in taken.siblings],
             group=taken.group,
             outage=outage,
             granted_us=taken.granted_us,
-            lease_end=begun + account.lease_s,
+            lease_end=wish.begun_s + wish.account.lease_s,
         )
 
-    def _settings_of(self, account: Account) -> dict[str, Any]:
+    def _settings_of(self, account: Account) -> orjson.Fragment:
         cached = self._settings.get(account.queue)
         now = self._server.clock()
         if cached is None or cached[0] is not account or cached[1] + LETTER_S < now:
-            cached = self._settings[account.queue] = (account, now, settings_of(account))
+            text = orjson.Fragment(orjson.dumps(settings_of(account)))
+            cached = self._settings[account.queue] = (account, now, text)
         return cached[2]
 
 

@@ -1,7 +1,6 @@
 """Task events that Celery does not send, so that Flower shows every event under its own id, with its state and its reason.
 
-Celery tells Flower of the messages that it runs. A batch is one message: what became of each of its events is told here.
-So is what died without having run: expired, revoked, buried by TAKE.
+Celery tells Flower of the messages that it runs. An event is none when it is delivered, so it is told here.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from typing import Any, Final
 
 import redis
 
+from postback.events import EVENTS
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.rulings import Dead, Ruling, Waiting
-from tasks.task import REFUSED_TASK
 
 #: A message with no events in it: what receives it, receives ours. Monitors read a list of events, here an empty one.
 NO_EVENTS: Final = json.dumps(
@@ -36,8 +35,14 @@ NO_EVENTS: Final = json.dumps(
         },
     }
 )
+#: Name of the row of a message that is no event of ours.
+REFUSED_TASK: Final = "postback.refused"
 #: Most characters of what Flower shows of an event's arguments.
 MAX_SHOWN: Final = 1000
+#: Most rows that are kept while there is no connection.
+MOST_GATHERED: Final = 50_000
+#: Seconds after a new connection until the rows of the time without one are sent.
+AFTER_LOSS_S: Final = 3.0
 #: Seconds for which rows are gathered.
 GATHER_S: Final = 0.1
 
@@ -66,7 +71,7 @@ class Rows:
         self._dispatcher: Any = None
         self._listened: Callable[[], bool] | None = None
         self._later: Callable[[float, Callable[[], None]], Any] | None = None
-        self._gathered: deque[tuple[str, Envelope, Ruling, float]] = deque()
+        self._gathered: deque[tuple[str, Envelope, Ruling, float]] = deque(maxlen=MOST_GATHERED)
         self._armed = False
 
     def use(
@@ -75,47 +80,48 @@ class Rows:
         listened: Callable[[], bool] | None = None,
         later: Callable[[float, Callable[[], None]], Any] | None = None,
     ) -> None:
-        """Send through this ``celery.events.EventDispatcher`` from now on; None for none.
+        """Send through this ``celery.events.EventDispatcher`` from now on.
 
         With ``listened`` and ``later`` rows are gathered and, if nobody listens, dropped: they are a fifth of the work
-        on a batch.
+        on a batch. After a lost connection they wait until monitors are likely to be connected again, too.
 
         Args:
-            dispatcher: The current connection's.
+            dispatcher: The current connection's; None while there is none: rows are gathered.
             listened: Whether any monitor listens now.
             later: Runs a function in the event loop after some seconds; may be called from any thread.
         """
-        self._dispatcher, self._listened, self._later, self._armed = dispatcher, listened, later, False
+        self._dispatcher, self._listened, self._later = dispatcher, listened, later
+        self._armed = bool(later and self._gathered)
+        if later and self._armed:
+            later(AFTER_LOSS_S, self.flush)
 
     def flush(self) -> None:
         """Send what was gathered, if anybody listens. In the event loop's thread."""
         self._armed = False
-        rows = [self._gathered.popleft() for _ in range(len(self._gathered))]
         dispatcher, listened = self._dispatcher, self._listened
-        if not rows or dispatcher is None or not dispatcher.enabled or (listened is not None and not listened()):
+        if dispatcher is None:
+            return
+        rows = [self._gathered.popleft() for _ in range(len(self._gathered))]
+        if not rows or not dispatcher.enabled or (listened is not None and not listened()):
             return
         for row in rows:
             _tell(dispatcher, *row)
 
     def observe(self, report: Report) -> None:
-        """Tell of each event of a grant.
-
-        A single one whose task ran is told by Celery. Of one that is expired or revoked Celery has told as REVOKED; a
-        dead letter is a FAILURE with its reason, which comes after it.
-        """
+        """Tell of each event of a grant."""
         grant, dispatcher = report.grant, self._dispatcher
-        if dispatcher is None or not dispatcher.enabled or (report.ran and len(grant.envelopes) == 1):
+        if dispatcher is not None and not dispatcher.enabled:
             return
         for envelope in grant.envelopes:
             row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
             named = bool(envelope.id and not envelope.defect)
-            if isinstance(envelope.ruling, Waiting) and named:
+            if dispatcher is not None and isinstance(envelope.ruling, Waiting) and named:
                 # At once: another worker may tell the event's end a moment later, and a monitor
                 # believes what comes last.
                 _tell(dispatcher, *row)
             elif named or isinstance(envelope.ruling, Dead):
                 self._gathered.append(row)
-        if self._later is None:
+        if self._later is None or dispatcher is None:
             self.flush()
         elif not self._armed:
             self._armed = True
@@ -137,7 +143,7 @@ def _tell(dispatcher: Any, queue: str, envelope: Envelope, ruling: Ruling, elaps
     headers = envelope.headers
     about = {
         "uuid": envelope.id or str(uuid.uuid4()),
-        "name": REFUSED_TASK if envelope.defect or not envelope.task else envelope.task,
+        "name": REFUSED_TASK if envelope.defect or envelope.task not in EVENTS else envelope.task,
         "kwargs": kwargs_shown(envelope, queue),
         "root_id": headers.get("root_id"),
         "retries": envelope.state.attempts,

@@ -63,6 +63,7 @@ class Watch:
     def stop(self) -> None:
         """End, with that consumer."""
         self._rows.flush()
+        self._rows.use(None)
         for timer in self._timers:
             timer.cancel()
         self._timers = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -18,10 +18,14 @@ from redis.retry import Retry
 from config.accounts import Account, build_account
 from postback import keys
 from tasks.grants import Grant, Half, Health, Settlement
+from tasks.request import HttpRequest
 from tasks.rulings import Delivered, Ruling
 from tests.integration.governor.bench import Bench, id_of
 from tests.servers import RedisServer
+from tests.unit.tasks.fakes import Server as Provider
 from workers.governor import Governor, Server, Taken
+from workers.http.wire import Done, Exchange
+from workers.writes import Client
 
 CREDENTIALS: Final[Mapping[str, Mapping[str, object]]] = {
     "tgtrack": {"api_key": "k", "limits": "1000/second"},
@@ -30,18 +34,31 @@ CREDENTIALS: Final[Mapping[str, Mapping[str, object]]] = {
 LETTER: Final = '{"reason": "rejected"}'
 
 
-class Lossy(redis.Redis):
-    """A client that loses a script's way there (``before``) or its reply (``after``), once for each time it is told to."""
+def own_client(server: RedisServer) -> Client:
+    """A client as a worker's governor has it."""
+    return Client(port=server.port, retry=Retry(NoBackoff(), 0), socket_timeout=5, single_connection_client=True)
+
+
+class Lossy(Client):
+    """A client that loses a trip's way there (``before``) or its replies (``after``), once for each time it is told to."""
 
     def __init__(self, server: RedisServer) -> None:
         super().__init__(port=server.port, retry=Retry(NoBackoff(), 0), socket_timeout=5, single_connection_client=True)
         self.lose: list[str] = []
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        lost = self.lose.pop(0) if self.lose and args[0] == "EVALSHA" else ""
+        trip = super().execute_command
+        return self._lossy(lambda: trip(*args, **options)) if args[0] == "EVALSHA" else trip(*args, **options)
+
+    def round_trip(self, *arguments: Any) -> Any:
+        trip = super().round_trip
+        return self._lossy(lambda: trip(*arguments))
+
+    def _lossy(self, trip: Callable[[], Any]) -> Any:
+        lost = self.lose.pop(0) if self.lose else ""
         if lost == "before":
             raise redis.ConnectionError("the command was lost")
-        reply = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        reply = trip()
         if lost == "after":
             raise redis.ConnectionError("the reply was lost")
         return reply
@@ -97,6 +114,20 @@ class Worker:
     def push(self, *raws: bytes) -> None:
         for raw in raws:
             self.look.client.lpush(self.queue, raw)
+
+
+class AnswersAtOnce:
+    """A wire whose provider answers before anybody waits."""
+
+    def __init__(self, server: Provider) -> None:
+        self.server = server
+
+    def start(self, request: HttpRequest, account: Account, done: Done) -> None:
+        done(Exchange(self.server.send(request, account), 0.001))
+
+    def step(self, timeout_s: float) -> None: ...
+    def wake(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Look:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +13,11 @@ import pytest
 import redis
 
 from postback import keys
-from tasks.grants import Grant
 from tasks.rulings import PUT_BACK, Again, Dead
 from tests.integration.governor.bench import message
 from tests.integration.governor.crew import LETTER, Given, Worker, answer
 from tests.servers import RedisServer
-from workers.governor import Governor, Server, State, Taken
+from workers.governor import State, Taken
 from workers.governor.settle import REMEMBERED_S, encoded
 
 
@@ -261,16 +259,14 @@ class TestSettle:
         assert crew.look.meta()["delivered"] == "1"
         assert "fails" not in crew.look.meta()
 
-    def test_others_are_told(self, crew: Worker) -> None:
-        """Whoever waits for a free place hears of each settle, also while Redis is away."""
-        heard: list[int] = []
-        crew.governor.settler.on_released = lambda: heard.append(len(crew.governor.grants))
+    def test_what_waits_is_told(self, crew: Worker) -> None:
+        """A round says in which accounts something now waits for a later time, also while Redis refuses it."""
         crew.push(message("a"), message("b"))
         first, second = crew.take(2)
-        crew.settle(first)
-        crew.client.lose = ["before"]
-        crew.settle(second)
-        assert heard == [1, 0]
+        first.settlement = answer(Again(60, ""), health="unknown").to(first)
+        second.settlement = answer().to(second)
+        assert crew.governor.round([second], []).changed == set()
+        assert crew.governor.round([first], []).changed == {crew.queue}
 
     def test_an_account_that_is_gone(self, crew: Worker) -> None:
         """An account that left the accounts file meanwhile: what was taken is still settled."""
@@ -281,24 +277,43 @@ class TestSettle:
         assert len(crew.look.bench.delayed()) == 1
         assert crew.governor.take(crew.queue, 1).state is State.EMPTY
 
-    def test_from_many_threads(self, crew: Worker, redis_server: RedisServer) -> None:
-        """Threads settle at once, each through a connection of its own."""
-        crew.push(*(message(f"e{number}") for number in range(64)))
-        governor = Governor(Server(redis_server.client), lambda: crew.accounts, one_first=False)
-        grants = governor.take(crew.queue, 64).grants
+    def test_many_in_one_trip(self, crew: Worker) -> None:
+        """Answers of a moment and the next TAKE are one round trip."""
+        crew.push(*(message(f"e{number}") for number in range(70)))
+        grants = crew.take(64)
+        for grant in grants:
+            grant.settlement = answer().to(grant)
+        crew.look.client.config_resetstat()
+        done = crew.governor.round(grants, [(crew.queue, 9)])
+        assert crew.look.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 65
+        assert len(done.taken[crew.queue].grants) == 6
+        assert (crew.look.meta()["delivered"], crew.governor.unsent, len(crew.governor.grants)) == ("64", 0, 6)
 
-        def settle(mine: list[Grant]) -> None:
-            for grant in mine:
-                grant.settlement = answer().to(grant)
-                governor.settle(grant)
+    def test_a_trip_that_is_lost(self, crew: Worker) -> None:
+        """Its answers are kept, its TAKE is repeated: nothing is done twice and nothing is lost."""
+        crew.push(*(message(f"e{number}") for number in range(6)))
+        grants = crew.take(3)
+        for grant in grants:
+            grant.settlement = answer().to(grant)
+        crew.client.lose = ["after"]
+        with pytest.raises(redis.ConnectionError):
+            crew.governor.round(grants, [(crew.queue, 3)])
+        assert crew.governor.unsent == 3
+        crew.pump()
+        assert crew.governor.unsent == 0
+        again = crew.governor.round([], [(crew.queue, 3)])
+        assert len(again.taken[crew.queue].grants) == 3
+        assert (crew.look.meta()["delivered"], crew.look.requests()) == ("3", 3)
 
-        threads = [threading.Thread(target=settle, args=(grants[number::8],)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert crew.look.meta()["delivered"] == "64"
-        assert (crew.look.requests(), governor.unsent, len(governor.grants)) == (0, 0, 0)
+    def test_a_server_that_forgot_the_scripts(self, crew: Worker) -> None:
+        """They are told once more, and the trip goes on."""
+        crew.push(message("a"), message("b"))
+        grant = crew.one()
+        grant.settlement = answer().to(grant)
+        crew.look.client.script_flush()
+        done = crew.governor.round([grant], [(crew.queue, 1)])
+        assert len(done.taken[crew.queue].grants) == 1
+        assert crew.look.meta()["delivered"] == "1"
 
     def test_settled_grants_do_not_pile_up(self, crew: Worker) -> None:
         """A busy worker keeps the grants of the last seconds and no more."""

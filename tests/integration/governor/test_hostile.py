@@ -14,12 +14,8 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group, signature
-from celery.concurrency.solo import TaskPool
-from celery.worker import state as worker_state
-from celery.worker.strategy import default as strategy
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from kombu.transport.virtual import Base64, Message
 from kombu.utils import json as kombu_json
 
 import postback
@@ -27,20 +23,23 @@ import workers.worker
 from config.accounts import Account, build_account
 from config.celeryconfig import celery_config
 from config.settings import load_settings
+from config.topology import DEFAULT_EXCHANGE
 from postback import keys, operations
 from postback.cli import main
 from postback.operations import deadletters
 from postback.operations.letters import Filter
 from postback.operations.messages import read_message
 from tasks import task
-from tasks.grants import Grant
+from tasks.followers import follow_up
 from tasks.request import Answer
 from tests import hostile
+from tests.integration.governor.crew import AnswersAtOnce, own_client
 from tests.servers import RedisServer
 from tests.unit.tasks.fakes import EVENTS, Server
 from workers.governor import Server as RedisOf
-from workers.governor.scripts import State
-from workers.rounds import transport
+from workers.observe.outcomes import log_outcomes
+from workers.observe.rows import Rows
+from workers.rounds.rounds import Rounds
 
 ME = "987654321"
 #: Provider -> credentials and a task: one that sends singly, one that sends batches, one that has a result.
@@ -52,7 +51,7 @@ PROVIDERS: dict[str, tuple[dict[str, object], str]] = {
 
 
 class Worker:
-    """One process's worker without a loop or threads: what is taken is run by Celery at once."""
+    """One process's worker without a thread: a round is run when the test wants it. Celery's own tracer publishes."""
 
     def __init__(self, server: RedisServer) -> None:
         self.client: Any = server.client()
@@ -64,37 +63,26 @@ class Worker:
         )
         self.app = Celery("postback.test")
         self.app.config_from_object(celery_config(load_settings({"POSTBACK_BROKER_URL": server.url})))
-        self.worker = workers.worker.Worker(RedisOf(server.client), self.accounts, self.server)
+        self.app.amqp.default_exchange = DEFAULT_EXCHANGE  # type: ignore[misc]
+        self.app.amqp.autoexchange = lambda name: DEFAULT_EXCHANGE  # type: ignore[assignment]
+        self.worker = workers.worker.Worker(RedisOf(lambda: own_client(server)), self.accounts, self.server)
         task.register(self.app, self.worker)
-        self.channel = SimpleNamespace(
-            decode_body=lambda body, encoding=None: Base64().decode(body) if encoding == "base64" else body,
-            no_ack_consumers=None,
-            basic_ack=lambda tag, multiple=False: self.worker.close(tag),
-            basic_reject=lambda tag, requeue=False: self.worker.close(tag),
+        # What Flower is told must be JSON, whatever the message holds.
+        self.rows = Rows()
+        dispatcher = SimpleNamespace(enabled=True, send=lambda kind, **fields: json.dumps(fields))
+        self.rows.use(dispatcher)
+        self.worker.observers += [log_outcomes, self.rows.observe]
+        self.rounds = Rounds(
+            self.worker, AnswersAtOnce(self.server), 16, lambda event: follow_up(self.app, "test", event)
         )
-        pool = TaskPool()
-        pool.start()
-        events = SimpleNamespace(enabled=True, send=lambda kind, **fields: json.dumps(fields))
-        self.consumer: Any = SimpleNamespace(
-            hostname="test", connection_errors=(), event_dispatcher=events, timer=SimpleNamespace(call_at=None),
-            apply_eta_task=None, disable_rate_limits=True, task_buckets={}, _limit_task=None, _limit_post_eta=None, pool=pool,
-            controller=SimpleNamespace(state=worker_state), on_task_request=lambda request: request.execute_using_pool(pool),
-        )  # fmt: skip
-        self.strategies = {name: strategy(one, self.app, self.consumer) for name, one in self.app.tasks.items()}
-
-    def hand_over(self, grant: Grant) -> None:
-        message = Message(transport.message_of(grant), channel=self.channel)
-        self.strategies[message.headers["task"]](message, None, message.ack_log_error, message.reject_log_error, [])
 
     def run(self, queue: str) -> None:
-        """Take and run until nothing is left to take."""
-        self.worker.governor.recover_if_restarted()
+        """Rounds until nothing is left to take."""
         for _ in range(3 * len(self.entries(queue)) + 10):
-            taken = self.worker.governor.take(queue, 16)
-            for grant in taken.grants:
-                self.hand_over(grant)
-                assert grant.id not in self.worker.grants, "its grant is settled when Celery is done with it"
-            if not taken.grants and taken.state is not State.MORE:
+            self.rounds.ask(queue)
+            delay = self.rounds.round()
+            assert not any(grant.queue == queue for grant in self.worker.grants if grant.settlement is None)
+            if delay > 0 and not len(self.worker.grants):
                 return
         raise AssertionError("an entry goes round for ever")
 

@@ -15,8 +15,10 @@ from config.accounts import build_account
 from postback import Event, keys, tgtrack
 from postback.cli import main
 from postback.operations.messages import iso
+from tests.integration.governor.crew import own_client
 from tests.servers import RedisServer
 from workers.governor import Governor, Server
+from workers.writes import Client
 
 ACCOUNTS = {
     "tgtrack": ["main", "shop"],
@@ -109,8 +111,8 @@ def govern(redis_server: RedisServer, desk: Desk) -> Iterator[Callable[..., Gove
     credentials = {"tgtrack": {"api_key": "k"}, "mytracker": {"id_app": 1, "token": "t"}}
     clients = []
 
-    def connect() -> redis.Redis:
-        clients.append(redis_server.client())
+    def connect() -> Client:
+        clients.append(own_client(redis_server))
         return clients[-1]
 
     def made(queue: str, **table: Any) -> Governor:

@@ -47,10 +47,10 @@ def test_bad_broker_url(name: str, url: str) -> None:
     assert SECRET not in told
 
 
-@pytest.mark.parametrize("value", ["0", "257", "-1", "8.0", "eight", "1e2", "٨", "99999999999999"])
+@pytest.mark.parametrize("value", ["0", "10001", "-1", "8.0", "eight", "1e2", "٨", "99999999999999"])
 def test_bad_concurrency(value: str) -> None:
-    """Concurrency is a whole number from 1 to 256."""
-    assert refusal(POSTBACK_CONCURRENCY=value) == "POSTBACK_CONCURRENCY must be a whole number from 1 to 256"
+    """Concurrency is a whole number from 1 to 10000."""
+    assert refusal(POSTBACK_CONCURRENCY=value) == "POSTBACK_CONCURRENCY must be a whole number from 1 to 10000"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_defaults(environ: dict[str, str]) -> None:
     settings = load_settings(environ)
     assert settings.broker_url == "redis://127.0.0.1:6379/0"
     assert settings.accounts_path == Path("config/accounts.toml")
-    assert (settings.concurrency, settings.log_level, settings.log_format) == (8, "INFO", "text")
+    assert (settings.concurrency, settings.log_level, settings.log_format) == (256, "INFO", "text")
     assert settings.brokers == {}
 
 

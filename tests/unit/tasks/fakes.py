@@ -124,11 +124,22 @@ class Says(Provider):
         return self.verdict
 
 
-def delivery(
-    to: Account, server: Server, provider: Provider | None = None, scrub: Callable[[str], str] = str
-) -> Delivery:
-    """What delivers for an account."""
-    return Delivery(to, provider or PROVIDERS[to.provider], server, scrub)
+class Deliverer:
+    """What delivers for an account, over a server in memory."""
+
+    def __init__(
+        self, to: Account, server: Server, provider: Provider | None = None, scrub: Callable[[str], str] = str
+    ) -> None:
+        """Deliver for ``to``."""
+        self.provider = provider or PROVIDERS[to.provider]
+        self._delivery, self._server = Delivery(to, self.provider, scrub), server
+
+    def deliver(self, grant: Grant) -> Report:
+        """One grant."""
+        return self._delivery.deliver(grant, self._server)
+
+
+delivery = Deliverer
 
 
 def dead_of(grant: Grant, index: int = 0) -> Dead:

@@ -1,4 +1,4 @@
-"""What Celery is told: states, results, and that nothing but our own task settles a grant."""
+"""What Celery is told of events that something hangs on, and what a task does when it is called by hand."""
 
 from __future__ import annotations
 
@@ -8,73 +8,46 @@ from typing import Any
 
 import pytest
 from celery import Celery, states
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Retry
 
 from config.accounts import Account
+from postback.errors import UnknownAccount
 from postback.events import EVENTS
 from tasks import task
-from tasks.delivery import Report
-from tasks.grants import Grant, Grants, Settlement
+from tasks.envelopes import Envelope
+from tasks.followers import RULED, follow_up
 from tasks.outcomes import DeadLettered
 from tasks.request import Answer, NotSent
-from tasks.rulings import PUT_BACK, Again, Delivered
-from tests.unit.tasks.fakes import OK, Server, account, grant_of, letter_of, message
+from tasks.rulings import PUT_BACK, Again, Back, Dead, Delivered, Duplicate, Halved, Poll, Ruling
+from tests.hostile import LINK
+from tests.unit.tasks.fakes import EVENTS as VALID
+from tests.unit.tasks.fakes import OK, Server, account, grant_of, message
 
-TRACKED = Answer(200, {}, b'{"message": "OK"}')
 USER = Answer(200, {}, b'{"status": "OK", "data": {"user_id": "1", "first_name": "Jane"}}')
 
 
 @dataclass
 class Worker:
-    """A worker process without Celery's own machinery."""
+    """A worker, as its tasks see it."""
 
-    server: Server
+    sender: Server
     accounts: dict[str, Account]
-    settled: list[Grant] = field(default_factory=list)
-    observed: list[Report] = field(default_factory=list)
-    app: Celery = field(default_factory=lambda: Celery("test", set_as_current=False))
-
-    grants: Grants = field(default_factory=Grants)
+    app: Celery = field(default_factory=lambda: Celery("test", set_as_current=False, backend="cache+memory://"))
 
     def __post_init__(self) -> None:
         task.register(self.app, self)
 
-    @property
-    def sender(self) -> Server:
-        return self.server
-
-    def account(self, queue: str) -> Account | None:
-        return self.accounts.get(queue)
-
-    def settle(self, grant: Grant) -> None:
-        self.settled.append(grant)
-
-    def scrub(self, text: str) -> str:
+    def scrub(self, text: str, /) -> str:
         return text
 
-    def observe(self, report: Report) -> None:
-        self.observed.append(report)
-
-    def run(self, grant: Grant, name: str = "tgtrack.add_event") -> Any:
-        """Run the task of a grant as Celery does, up to its return value or exception; then settle."""
-        self.grants.add(grant)
+    def told(self, ruling: Ruling, name: str = "tgtrack.add_event") -> Any:
+        """What a task makes of a ruling."""
         running: Any = self.app.tasks[name]
-        running.push_request(id="event-1", properties={"delivery_tag": grant.id})
-        status: str = states.SUCCESS
+        running.push_request(**{RULED: ruling})
         try:
-            value = running.run(account="main", event={})
-        except Retry as retry:
-            # Celery does not call after_return for a retry: the acknowledgement settles it.
-            return retry
-        except Exception as error:
-            status, value = states.FAILURE, error
-        try:
-            running.after_return(status, value, "event-1", (), {}, None)
+            return running.run()
         finally:
             running.pop_request()
-        if isinstance(value, Exception):
-            raise value
-        return value
 
 
 @pytest.fixture
@@ -83,182 +56,147 @@ def worker() -> Worker:
     return Worker(Server(OK), queues)
 
 
-def batch(count: int, **more: Any) -> Grant:
-    return grant_of(*(message("mytracker.login", id=str(number), **more) for number in range(count)),
-                    queue="mytracker.main")  # fmt: skip
-
-
-class TestOneEvent:
+class TestTold:
     def test_delivered(self, worker: Worker) -> None:
-        """A delivered event is a SUCCESS that says so, and is settled once."""
-        grant = grant_of(message())
-        assert worker.run(grant) == "delivered"
-        assert worker.settled == [grant]
-        assert grant.settlement == Settlement("ok")
-        assert grant.envelopes[0].ruling == Delivered()
-
-    def test_read(self, worker: Worker) -> None:
-        """A look-up's result is its data."""
-        worker.server.answers = [USER]
-        result = worker.run(grant_of(message("tgtrack.get_user_info")), "tgtrack.get_user_info")
-        assert result == {"user_id": "1", "first_name": "Jane"}
-
-    def test_write_has_no_result(self, worker: Worker) -> None:
-        """What an answer says of a person is not a write's result."""
-        worker.server.answers = [USER]
-        assert worker.run(grant_of(message())) == "delivered"
-
-    @pytest.mark.parametrize(
-        ("raw", "first_word"),
-        [
-            (b"hello", "malformed"),
-            (message(event={}), "invalid"),
-            (message(account="shop"), "unknown_account"),
-            (message(headers={"expires": "2020-01-01T00:00:00"}), "expired"),
-        ],
-    )
-    def test_dead_unsent(self, worker: Worker, raw: bytes, first_word: str) -> None:
-        """A dead letter is a FAILURE whose first word is the reason, and is settled as it was decided."""
-        grant = grant_of(raw)
-        with pytest.raises(DeadLettered, match=f"^{first_word}"):
-            worker.run(grant)
-        assert grant.settlement is not None
-        assert letter_of(grant)["reason"] == first_word
-
-    def test_rejected(self, worker: Worker) -> None:
-        """A refusal is a FAILURE with the provider's words."""
-        worker.server.answers = [Answer(400, {}, b'{"status":"error","error_code":400,"error_description":"Bad"}')]
-        with pytest.raises(DeadLettered, match=r"^rejected 400 Bad$"):
-            worker.run(grant_of(message()))
-
-    @pytest.mark.parametrize(
-        ("answer", "words"),
-        [
-            (Answer(500, {}, b""), "retry 500"),
-            (Answer(200, {}, b""), "ambiguous 200 unknown answer"),
-            (Answer(429, {"retry-after": "7"}, b""), "quota 429"),
-            (Answer(401, {}, b""), "credentials 401"),
-            (NotSent("connection refused"), "retry connection refused"),
-        ],
-    )
-    def test_waits(self, worker: Worker, answer: Any, words: str) -> None:
-        """An event that waits in Redis is a RETRY with its reason, decided but settled by the acknowledgement."""
-        worker.server.answers = [answer]
-        grant = grant_of(message())
-        retry = worker.run(grant)
-        assert isinstance(retry, Retry)
-        assert str(retry.exc) == words == str(retry.message)
-        assert grant.settlement is not None
-        assert worker.settled == []
-
-    def test_says_when(self, worker: Worker) -> None:
-        """A RETRY tells after how many seconds."""
-        worker.server.answers = [Answer(429, {"retry-after": "7"}, b"")]
-        assert worker.run(grant_of(message())).when == 7.0
-
-    def test_pending(self, worker: Worker) -> None:
-        """A trace that is not final is a RETRY in two seconds."""
-        worker.server.answers = [Answer(200, {}, b'{"event_id": "ab", "in_progress": true}')]
-        retry = worker.run(grant_of(message("tonapi.get_event"), queue="tonapi.main"), "tonapi.get_event")
-        assert (str(retry.exc), retry.when) == ("pending 200 its trace is not finished yet", 2.0)
+        """A delivered event is a SUCCESS that says so; a look-up's result is its data."""
+        assert worker.told(Delivered()) == "delivered"
+        assert worker.told(Delivered({"user_id": "1"})) == {"user_id": "1"}
 
     def test_duplicate(self, worker: Worker) -> None:
         """A dropped duplicate is a SUCCESS that names its twin."""
-        grant = grant_of(message("tonai.conversion"), queue="tonai.main")
-        grant.envelopes[0].duplicate_of = "event-0"
-        assert worker.run(grant, "tonai.conversion") == "duplicate of event-0"
+        assert worker.told(Duplicate("event-0")) == "duplicate of event-0"
+
+    def test_dead(self, worker: Worker) -> None:
+        """A dead letter is a FAILURE whose first word is the reason."""
+        with pytest.raises(DeadLettered, match=r"^rejected 400 Bad$"):
+            worker.told(Dead("rejected 400 Bad", "{}"))
+
+    @pytest.mark.parametrize(
+        ("ruling", "when"),
+        [(Again(3.0, "retry 500"), 3.0), (Poll(2.0, "pending"), 2.0), (Back("quota 429", 7.0), 7.0), (PUT_BACK, None),
+         (Halved("rejected 400: in a batch of 3, halving it"), None)],
+    )  # fmt: skip
+    def test_waits(self, worker: Worker, ruling: Ruling, when: float | None) -> None:
+        """An event that waits in Redis is a RETRY with its reason, and after how many seconds where that is known."""
+        with pytest.raises(Retry) as retry:
+            worker.told(ruling)
+        assert (str(retry.value.exc), retry.value.when) == (ruling.text, when)
 
 
-class TestBatch:
-    def run(self, worker: Worker, grant: Grant, *answers: Answer) -> Any:
-        worker.server.answers = list(answers)
-        return worker.run(grant, "mytracker.login")
+def event(name: str, ruling: Ruling, **embed: Any) -> Envelope:
+    """An event with a ruling, and what hangs on it."""
+    body = [
+        [],
+        {"account": "main", "event": VALID[name]},
+        {"callbacks": None, "errbacks": None, "chain": None, **embed},
+    ]
+    (envelope,) = grant_of(message(name, body=body)).envelopes
+    envelope.ruling = ruling
+    return envelope
+
+
+class TestFollowUp:
+    @pytest.fixture(autouse=True)
+    def runs(self, monkeypatch: pytest.MonkeyPatch, worker: Worker) -> list[Any]:
+        """What Celery's tracer was asked to run."""
+        self.traced: list[Any] = []
+        self.info: Any = None
+
+        def trace(task: Any, uuid: str, args: Any, kwargs: Any, request: Any, app: Any) -> Any:
+            self.traced.append((uuid, request))
+            return type("Traced", (), {"info": self.info})
+
+        monkeypatch.setattr("tasks.followers.trace_task", trace)
+        return self.traced
+
+    def test_nothing_hangs_on_it(self, worker: Worker) -> None:
+        """Most events never meet Celery."""
+        assert follow_up(worker.app, "here", event("tgtrack.add_event", Delivered()))
+        assert self.traced == []
+
+    @pytest.mark.parametrize("ruling", [Delivered(), Duplicate("x"), Dead("rejected", "{}")])
+    def test_at_the_end(self, worker: Worker, ruling: Ruling) -> None:
+        """What hangs on an event is published when it has ended, with the worker's name and the ruling."""
+        assert follow_up(worker.app, "here", event("tgtrack.add_event", ruling, callbacks=[LINK]))
+        ((uuid, request),) = self.traced
+        assert (uuid, request["hostname"], request[RULED]) == ("event-1", "here", ruling)
+        assert request["callbacks"] == [LINK]
+
+    @pytest.mark.parametrize("ruling", [Again(1, "retry"), Poll(1, "pending"), PUT_BACK])
+    def test_not_before(self, worker: Worker, ruling: Ruling) -> None:
+        """Nothing is published for what waits."""
+        assert follow_up(worker.app, "here", event("tgtrack.add_event", ruling, callbacks=[LINK]))
+        assert self.traced == []
+
+    def test_a_look_up_that_waits(self, worker: Worker) -> None:
+        """Its caller sees RETRY, and nothing is published yet."""
+        assert follow_up(worker.app, "here", event("tonapi.get_event", Poll(1, "pending"), callbacks=[LINK]))
+        ((_, request),) = self.traced
+        assert "callbacks" not in request
+
+    def test_could_not_be_published(self, worker: Worker) -> None:
+        """If it could not be published the event must not settle as delivered; a dead letter's failure is its own."""
+        self.info = object()
+        assert not follow_up(worker.app, "here", event("tgtrack.get_user_info", Delivered({})))
+        assert follow_up(worker.app, "here", event("tgtrack.get_user_info", Dead("rejected", "{}")))
+        assert follow_up(worker.app, "here", event("tgtrack.get_user_info", Again(1, "retry")))
+
+    def test_a_second_copy_of_a_look_up(self, worker: Worker) -> None:
+        """It leaves the first one's result alone."""
+        copy = event("tgtrack.get_user_info", Duplicate("event-1"))
+        copy.duplicate_of = "event-1"
+        assert follow_up(worker.app, "here", copy)
+        assert self.traced == []
+
+    @pytest.mark.parametrize("raw", [b"hello", message("tgtrack.nothing")])
+    def test_no_event(self, worker: Worker, raw: bytes) -> None:
+        """What is no event of ours has nobody who waits."""
+        (envelope,) = grant_of(raw).envelopes
+        assert follow_up(worker.app, "here", envelope)
+        assert self.traced == []
+
+
+def test_stored_where_its_caller_looks(worker: Worker) -> None:
+    """Through Celery's real tracer a look-up's result is stored under the event's id."""
+    assert follow_up(worker.app, "here", event("tgtrack.get_user_info", Delivered({"user_id": "1"})))
+    assert worker.app.AsyncResult("event-1").get(timeout=1) == {"user_id": "1"}
+    assert follow_up(worker.app, "here", event("tgtrack.get_user_info", Dead("rejected 404 no", "{}")))
+    assert worker.app.AsyncResult("event-1").state in (states.SUCCESS, states.FAILURE)
+
+
+class TestByHand:
+    """``task.apply()`` and a plain call deliver one event."""
 
     def test_delivered(self, worker: Worker) -> None:
-        """A batch's own message says how many."""
-        assert self.run(worker, batch(3), TRACKED) == "3 delivered"
+        """The request goes out, and its outcome is the result."""
+        done = worker.app.tasks["tgtrack.add_event"].apply(
+            kwargs={"account": "main", "event": VALID["tgtrack.add_event"]}
+        )
+        assert (done.state, done.result) == (states.SUCCESS, "delivered")
+        assert len(worker.sender.requests) == 1
 
-    def test_mixed(self, worker: Worker) -> None:
-        """What became of a batch's events is counted by kind."""
-        grant = grant_of(b"hello", message("mytracker.login"), queue="mytracker.main")
-        assert self.run(worker, grant, TRACKED) == "1 dead, 1 delivered"
+    def test_look_up(self, worker: Worker) -> None:
+        """A look-up returns what it found."""
+        worker.sender.answers = [USER]
+        done = worker.app.tasks["tgtrack.get_user_info"].apply(kwargs={"event": {"user_id": "1"}})
+        assert done.get() == {"user_id": "1", "first_name": "Jane"}
 
-    def test_all_dead(self, worker: Worker) -> None:
-        """If nothing of a batch is left, it is a FAILURE."""
-        with pytest.raises(DeadLettered, match=r"^invalid .*\(2 dead\)$"):
-            self.run(worker, batch(2, event={}), TRACKED)
+    def test_refused(self, worker: Worker) -> None:
+        """What the worker would bury is a failure with its reason."""
+        done = worker.app.tasks["tgtrack.add_event"].apply(kwargs={"event": {}})
+        assert done.state == states.FAILURE
+        assert str(done.result).startswith("invalid ")
 
-    @pytest.mark.parametrize("status", [400, 403, 429, 500])
-    def test_all_wait(self, worker: Worker, status: int) -> None:
-        """If all of a batch waits, it is a RETRY."""
-        assert isinstance(self.run(worker, batch(3), Answer(status, {}, b"{}")), Retry)
+    def test_not_sent(self, worker: Worker) -> None:
+        """What the worker would send again later is a RETRY."""
+        worker.sender.answers = [NotSent("connection refused")]
+        done = worker.app.tasks["tgtrack.add_event"].apply(kwargs={"event": VALID["tgtrack.add_event"]})
+        assert done.state == states.RETRY
 
-
-class TestSettling:
-    def test_observed_once(self, worker: Worker) -> None:
-        """Logs and metrics hear of each grant once."""
-        worker.run(grant_of(message()))
-        assert [report.rulings[0].kind for report in worker.observed] == ["delivered"]
-
-    def test_lost_grant(self, worker: Worker) -> None:
-        """A message whose lease ran out while it waited for a thread is not sent a second time."""
-        running: Any = worker.app.tasks["tgtrack.add_event"]
-        running.push_request(id="event-1", properties={"delivery_tag": "postback:gone.1"})
-        with pytest.raises(Ignore):
-            running.run()
-        running.after_return(states.SUCCESS, None, "event-1", (), {}, None)
-        running.pop_request()
-        assert (worker.server.requests, worker.settled) == ([], [])
-
-    @pytest.mark.parametrize("properties", [None, {}, {"delivery_tag": None}, {"delivery_tag": "uuid"}])
-    def test_foreign_message(self, worker: Worker, properties: Any) -> None:
-        """A task that did not come through the governor does nothing: no token, no request."""
-        running: Any = worker.app.tasks["tgtrack.add_event"]
-        running.push_request(id="event-1", properties=properties)
-        with pytest.raises(Ignore):
-            running.run(account="main", event={"user_id": "1", "event_type": "sale"})
-        running.pop_request()
-        assert worker.server.requests == []
-
-    def test_account_gone(self, worker: Worker) -> None:
-        """If the accounts file lost the account, the event waits for it to come back."""
-        worker.accounts.clear()
-        grant = grant_of(message())
-        assert isinstance(worker.run(grant), Retry)
-        assert grant.settlement == Settlement("none")
-        assert grant.envelopes[0].ruling == PUT_BACK
-        assert worker.server.requests == []
-
-    def test_our_own_failure(self, worker: Worker) -> None:
-        """An exception of ours after the request may have gone out is ambiguous, never delivered."""
-        worker.server.answers = [RuntimeError("a bug")]
-        grant = grant_of(message())
-        with pytest.raises(RuntimeError):
-            worker.run(grant)
-        words = "ambiguous: the worker's own code failed"
-        assert grant.settlement == Settlement("unknown", words)
-        assert grant.envelopes[0].ruling == Again(2, words, ambiguous=True)
-        assert worker.settled == [grant]
-
-    def test_link_was_not_published(self, worker: Worker) -> None:
-        """If what hangs on a delivered event could not be published, the event is sent again and flagged."""
-        grant = grant_of(message(headers={"expires": "2099-01-01T00:00:00"}))
-        worker.run(grant)
-        running: Any = worker.app.tasks["tgtrack.add_event"]
-        running.push_request(id="event-1", properties={"delivery_tag": grant.id})
-        running.after_return(states.FAILURE, ConnectionError("Redis is away"), "event-1", (), {}, None)
-        running.pop_request()
-        assert grant.settlement is not None
-        assert grant.settlement.health == "unknown"
-        assert grant.envelopes[0].ruling.kind == "retry"
-
-    def test_dead_letter_stays_as_decided(self, worker: Worker) -> None:
-        """A dead letter's FAILURE is no failure of ours."""
-        grant = grant_of(message(event={}))
-        with pytest.raises(DeadLettered):
-            worker.run(grant)
-        assert grant.settlement is not None
-        assert letter_of(grant)["attempts"] == 0
+    def test_unknown_account(self, worker: Worker) -> None:
+        """An account that is not there is named."""
+        with pytest.raises(UnknownAccount, match="nobody"):
+            worker.app.tasks["tgtrack.add_event"](account="nobody", event={})
 
 
 class TestRegister:
@@ -279,17 +217,6 @@ class TestRegister:
         shown = saferepr({"user_id": "987654321", "first_name": "Jane"}, size)
         assert "Jane" not in shown
         assert "987654321" not in shown
-
-    def test_refused(self, worker: Worker) -> None:
-        """Messages that are no events run a task of their own, which buries them."""
-        with pytest.raises(DeadLettered, match=r"^malformed not JSON$"):
-            worker.run(grant_of(b"hello"), task.REFUSED_TASK)
-
-    @pytest.mark.parametrize("option", ["acks_late", "typing", "max_retries"])
-    def test_options(self, worker: Worker, option: str) -> None:
-        """Acknowledged late, never refused for their arguments, counted by Postback and not by Celery."""
-        wanted = {"acks_late": True, "typing": False, "max_retries": None}
-        assert all(getattr(worker.app.tasks[name], option) == wanted[option] for name in EVENTS)
 
 
 def test_failure_is_short() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import redis
 from prometheus_client import generate_latest
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -17,11 +16,12 @@ from tests.unit.tasks.fakes import Server, grant_of, message, ruled
 from workers.governor import Server as RedisOf
 from workers.observe.measurements import Measurements, reason_of
 from workers.worker import Worker
+from workers.writes import Client
 
 
-def away() -> redis.Redis:
+def away() -> Client:
     """A connection to a Redis that is not there."""
-    return redis.Redis(port=1, retry=Retry(NoBackoff(), 0), single_connection_client=False)
+    return Client(port=1, retry=Retry(NoBackoff(), 0))
 
 
 class TestMeasurements:
@@ -36,7 +36,7 @@ class TestMeasurements:
             lost = grant_of(message())
             lost.id, lost.settlement = f"postback:lost.{number}", lost.put_back()
             worker.grants.add(lost)
-            worker.settle(lost)
+            worker.governor.settle(lost)
         worker.grants.add(grant)
         worker.observe(Report(grant, Settlement(), verdict, 0.2))
         measurements.ran("take", 0.0004)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,8 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A worker of one account; the queues that the feeder is asked to look at."""
     queues: list[str] = []
     worker = Worker(RedisOf(redis.Redis), {"tgtrack.main": account()}, Server())
-    feeder: Any = SimpleNamespace(ask=queues.append, kick=None, look_again=None)
-    worker.feed_from(feeder)
+    worker.ask = queues.append
     monkeypatch.setattr(
         remote_control, "pause", lambda client, queue, detail: Paused(queue, detail != "again", "operator")
     )

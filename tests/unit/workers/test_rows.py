@@ -11,7 +11,7 @@ from tasks.delivery import Report
 from tasks.grants import Grant, Settlement
 from tasks.rulings import Again, Dead, Delivered, Ruling
 from tests.unit.tasks.fakes import grant_of, message, ruled
-from workers.observe.rows import Listeners, Rows, kwargs_shown
+from workers.observe.rows import AFTER_LOSS_S, Listeners, Rows, kwargs_shown
 
 
 class Dispatcher:
@@ -38,16 +38,14 @@ def rows(dispatcher: Dispatcher) -> Rows:
     return rows
 
 
-def report(grant: Grant, *rulings: Ruling, ran: bool = True) -> Report:
-    return Report(ruled(grant, *rulings), Settlement(), elapsed_s=0.5, ran=ran)
+def report(grant: Grant, *rulings: Ruling) -> Report:
+    return Report(ruled(grant, *rulings), Settlement(), elapsed_s=0.5)
 
 
 def test_single(rows: Rows, dispatcher: Dispatcher) -> None:
-    """Celery tells of a single event by itself; one that it closed without a run is told here."""
+    """A single event has its row too: Celery runs no message for it."""
     grant = grant_of(message())
-    rows.observe(report(grant, Dead("rejected 422", "{}")))
-    assert dispatcher.sent == []
-    rows.observe(report(grant, Dead("revoked", "{}"), ran=False))
+    rows.observe(report(grant, Dead("revoked", "{}")))
     (row,) = dispatcher.sent
     assert (row["type"], row["uuid"], row["name"]) == ("task-failed", "event-1", "tgtrack.add_event")
     assert row["exception"] == "DeadLettered('revoked')"
@@ -111,14 +109,27 @@ def test_defect_in_a_batch(rows: Rows, dispatcher: Dispatcher) -> None:
     assert first["uuid"]
 
 
-@pytest.mark.parametrize("on", [False, None])
-def test_no_events(on: bool | None) -> None:
-    """Without a dispatcher, or with events off, nothing is sent and nothing fails."""
+def test_events_off() -> None:
+    """With events off nothing is sent and nothing fails."""
     dispatcher, rows = Dispatcher(), Rows()
-    dispatcher.enabled = bool(on)
-    rows.use(dispatcher if on is False else None)
-    rows.observe(report(grant_of(message()), Dead("revoked", "{}"), ran=False))
+    dispatcher.enabled = False
+    rows.use(dispatcher)
+    rows.observe(report(grant_of(message()), Dead("revoked", "{}")))
     assert dispatcher.sent == []
+
+
+@pytest.mark.parametrize("ruling", [Dead("revoked", "{}"), Again(1, "retry 503"), Delivered()])
+def test_without_a_connection(rows: Rows, dispatcher: Dispatcher, ruling: Ruling) -> None:
+    """Rows of the time without a connection are sent over the next one, when monitors are back too."""
+    armed: list[float] = []
+    rows.use(None)
+    rows.observe(report(grant_of(message()), ruling))
+    rows.flush()
+    assert dispatcher.sent == []
+    rows.use(dispatcher, lambda: True, lambda delay_s, function: armed.append(delay_s))
+    assert armed == [AFTER_LOSS_S]
+    rows.flush()
+    assert len(dispatcher.sent) == 1
 
 
 def test_arguments() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import fakeredis
 import pytest
@@ -152,8 +150,7 @@ def test_back_again(desk: Desk) -> None:
 def test_changed(desk: Desk) -> None:
     """New settings are there for the next TAKE, which is asked at once; both keys are masked from now on."""
     asked: list[str] = []
-    feeder: Any = SimpleNamespace(ask=asked.append, kick=None, look_again=None)
-    desk.worker.feed_from(feeder)
+    desk.worker.ask = asked.append
     desk.write(MAIN.replace("key-main", "key-other") + SHOP)
     assert desk.accounts["tgtrack.main"].credentials["api_key"].reveal() == "key-other"
     assert asked == ["tgtrack.main"]

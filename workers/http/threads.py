@@ -1,0 +1,62 @@
+"""The second engine: ``requests`` in threads, behind the wire's contract."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+from config.accounts import Account
+from tasks.request import Answer, HttpRequest, NotSent, Sender, Unanswered
+from workers.http.requests import RequestsSender
+from workers.http.wire import Done, Exchange
+
+
+class ThreadWire:
+    """A thread for each request that is on its way; see :class:`workers.http.wire.Wire`."""
+
+    def __init__(self, at_once: int, sender: Sender | None = None) -> None:
+        """No thread runs yet.
+
+        Args:
+            at_once: Requests that may be on the wire at once.
+            sender: Sends in each thread; None for ``requests``.
+        """
+        self._sender = sender or RequestsSender()
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="postback-wire")
+        self._over: deque[tuple[Done, Exchange]] = deque()
+        self._woken = threading.Event()
+
+    def start(self, request: HttpRequest, account: Account, done: Done) -> None:
+        """See :class:`workers.http.wire.Wire`."""
+        self._threads.submit(self._send, request, account, done)
+
+    def _send(self, request: HttpRequest, account: Account, done: Done) -> None:
+        begun = time.monotonic()
+        try:
+            answer: Answer | NotSent | Unanswered = self._sender.send(request, account)
+        except (NotSent, Unanswered) as error:
+            answer = error
+        except Exception as error:
+            # A bug of ours or of the library's: it may have been sent.
+            answer = Unanswered(f"our own code failed ({type(error).__name__})")
+        self._over.append((done, Exchange(answer, time.monotonic() - begun)))
+        self._woken.set()
+
+    def step(self, timeout_s: float) -> None:
+        """See :class:`workers.http.wire.Wire`."""
+        if not self._over:
+            self._woken.wait(timeout_s)
+        self._woken.clear()
+        while self._over:
+            done, exchange = self._over.popleft()
+            done(exchange)
+
+    def wake(self) -> None:
+        """See :class:`workers.http.wire.Wire`."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """See :class:`workers.http.wire.Wire`."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

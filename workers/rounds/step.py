@@ -1,0 +1,36 @@
+"""Delivery as a step of Celery's consumer: it begins with the first connection and outlives the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state as worker_state
+
+from workers.rounds.rounds import Rounds
+from workers.worker import Worker
+
+
+def delivery_step(worker: Worker, rounds: Rounds, *, after: type[bootsteps.Step]) -> type[bootsteps.StartStopStep]:
+    """The step.
+
+    Args:
+        worker: Hears Celery's name of it.
+        rounds: Started and finished.
+        after: What must have been done before anything is taken.
+    """
+
+    class DeliveryStep(bootsteps.StartStopStep):
+        requires = (after,)
+        name = "postback.delivery"
+
+        def start(self, c: Any) -> None:
+            worker.hostname = c.hostname
+            rounds.start()
+
+        def stop(self, c: Any) -> None:
+            # A lost connection to the broker stops no request: the rounds have their own.
+            if worker_state.should_stop is not None and worker_state.should_terminate is None:
+                rounds.finish()
+
+    return DeliveryStep

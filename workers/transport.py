@@ -1,0 +1,70 @@
+"""kombu's Redis transport for what is not an event: remote control, links' queues (invariants I1 and I9).
+
+Accounts' queues are consumers of Celery's in name only, so that Celery and Flower list them. Nothing of kombu's ever
+reads them: its BRPOP would pop events without a token and lose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from kombu.transport import redis as kombu_redis
+
+from config.topology import provider_of
+from workers.writes import Client
+
+
+class _Channel:
+    """Mixed into kombu's channel classes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Consumer tags of accounts' queues.
+        self._in_name_only: set[str] = set()
+        super().__init__(*args, **kwargs)
+
+    def _get_client(self) -> Any:
+        stock = super()._get_client()  # type: ignore[misc]
+        return Client if stock is redis.Redis else stock
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
+    ) -> Any:
+        """Consume a queue; an account's in name only."""
+        if is_governed(queue):
+            self._in_name_only.add(consumer_tag)
+            return None
+        return super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)  # type: ignore[misc]
+
+    def basic_cancel(self, consumer_tag: str) -> Any:
+        """Stop consuming."""
+        if consumer_tag in self._in_name_only:
+            self._in_name_only.discard(consumer_tag)
+            return None
+        return super().basic_cancel(consumer_tag)  # type: ignore[misc]
+
+
+def is_governed(queue: str) -> bool:
+    """Whether a queue belongs to a provider: an account's, or one that is no account here (``tgtrack.dead``)."""
+    return provider_of(queue) is not None
+
+
+class Channel(_Channel, kombu_redis.Channel):  # type: ignore[misc]
+    """A channel to one Redis."""
+
+
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """A channel to the primary that the Sentinels name."""
+
+
+class Transport(kombu_redis.Transport):
+    """One Redis."""
+
+    Channel = Channel
+
+
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):
+    """Redis behind Sentinels."""
+
+    Channel = SentinelChannel
