@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -43,8 +44,12 @@ MAX_SHOWN: Final = 1000
 MOST_GATHERED: Final = 50_000
 #: Seconds after a new connection until the rows of the time without one are sent.
 AFTER_LOSS_S: Final = 3.0
-#: Seconds for which rows are gathered.
+#: Seconds for which rows are gathered, and most of them in one message.
 GATHER_S: Final = 0.1
+MOST_IN_MESSAGE: Final = 250
+
+#: A queue, its event, what became of it, seconds of its request.
+Row = tuple[str, Envelope, Ruling, float]
 
 
 class Listeners:
@@ -71,8 +76,9 @@ class Rows:
         self._dispatcher: Any = None
         self._listened: Callable[[], bool] | None = None
         self._later: Callable[[float, Callable[[], None]], Any] | None = None
-        self._gathered: deque[tuple[str, Envelope, Ruling, float]] = deque(maxlen=MOST_GATHERED)
+        self._gathered: deque[Row] = deque(maxlen=MOST_GATHERED)
         self._armed = False
+        self._sending = threading.Lock()
 
     def use(
         self,
@@ -90,6 +96,9 @@ class Rows:
             listened: Whether any monitor listens now.
             later: Runs a function in the event loop after some seconds; may be called from any thread.
         """
+        if dispatcher is not None:
+            # They are sent when we say so, not at each turn of Celery's loop.
+            dispatcher.buffer_limit, dispatcher.on_send_buffered = MOST_IN_MESSAGE, None
         self._dispatcher, self._listened, self._later = dispatcher, listened, later
         self._armed = bool(later and self._gathered)
         if later and self._armed:
@@ -104,23 +113,31 @@ class Rows:
         rows = [self._gathered.popleft() for _ in range(len(self._gathered))]
         if not rows or not dispatcher.enabled or (listened is not None and not listened()):
             return
-        for row in rows:
-            _tell(dispatcher, *row)
+        self._send(dispatcher, rows)
+
+    def _send(self, dispatcher: Any, rows: list[Row]) -> None:
+        with self._sending:
+            for row in rows:
+                _tell(dispatcher, *row)
+            dispatcher.flush()
 
     def observe(self, report: Report) -> None:
         """Tell of each event of a grant."""
         grant, dispatcher = report.grant, self._dispatcher
         if dispatcher is not None and not dispatcher.enabled:
             return
+        waiting: list[Row] = []
         for envelope in grant.envelopes:
             row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
             named = bool(envelope.id and not envelope.defect)
             if dispatcher is not None and isinstance(envelope.ruling, Waiting) and named:
-                # At once: another worker may tell the event's end a moment later, and a monitor
-                # believes what comes last.
-                _tell(dispatcher, *row)
+                waiting.append(row)
             elif named or isinstance(envelope.ruling, Dead):
                 self._gathered.append(row)
+        if waiting:
+            # Before it is settled: another worker may tell the event's end a moment later, and a
+            # monitor believes what comes last.
+            self._send(dispatcher, waiting)
         if self._later is None or dispatcher is None:
             self.flush()
         elif not self._armed:

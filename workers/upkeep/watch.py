@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import Any, Final
 
 import redis
 from celery import bootsteps
 
 from workers.observe.endpoint import Endpoint
-from workers.observe.monitors import gather_events, send_rows
-from workers.observe.rows import Rows
+from workers.observe.rows import Listeners, Rows
 from workers.upkeep.accounts_file import LOOK_S, AccountsFile
 from workers.upkeep.heartbeat import HEARTBEAT_S, Heartbeat
 
@@ -47,14 +47,14 @@ class Watch:
         self._heartbeat.hostname = consumer.hostname
         if self._endpoint:
             self._heartbeat.metrics = self._endpoint.open()
-        send_rows(self._rows, self._client, consumer)
         self._file.match(consumer)
         self._heartbeat.beat()
         loop = consumer.hub
         if loop is None:
+            self._rows.use(consumer.event_dispatcher)
             return
+        self._rows.use(consumer.event_dispatcher, Listeners(self._client), partial(loop.call_soon, loop.call_later))
         _calm_collector()
-        gather_events(consumer)
         self._timers = [
             loop.call_repeatedly(HEARTBEAT_S, self._heartbeat.beat),
             loop.call_repeatedly(LOOK_S, self._file.look, consumer),

@@ -22,8 +22,13 @@ class Dispatcher:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
 
+        self._buffer: list[dict[str, Any]] = []
+
     def send(self, kind: str, **fields: Any) -> None:
-        self.sent.append({"type": kind, **fields})
+        self._buffer.append({"type": kind, **fields})
+
+    def flush(self) -> None:
+        self.sent, self._buffer = self.sent + self._buffer, []
 
 
 @pytest.fixture
@@ -79,6 +84,13 @@ def test_gathered_rows_are_sent_to_a_listener(rows: Rows, dispatcher: Dispatcher
     armed = gather(rows, dispatcher, listened=True)
     assert [row["uuid"] for row in dispatcher.sent] == ["0", "1"]
     assert armed == [rows.flush]
+
+
+def test_what_waits_is_told_at_once(rows: Rows, dispatcher: Dispatcher) -> None:
+    """Another worker may tell the event's end a moment later: what is gathered would come after that."""
+    rows.use(dispatcher, lambda: True, lambda delay_s, function: None)
+    rows.observe(report(grant_of(message(id="1"), message(id="2")), Again(1, "retry 503"), Delivered()))
+    assert [row["uuid"] for row in dispatcher.sent] == ["1"]
 
 
 def test_nobody_listens(rows: Rows, dispatcher: Dispatcher) -> None:
