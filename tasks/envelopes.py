@@ -15,6 +15,7 @@ import orjson
 from postback.compression import inflate
 from postback.payload import MAX_MESSAGE_BYTES
 from postback.wire.formats import MESSAGE_FORMAT_HEADER
+from tasks import json_text
 from tasks.checks import (
     MAX_SHORT,
     MAX_TEXT,
@@ -50,12 +51,6 @@ MAX_AHEAD_US: Final = 86_400_000_000
 #: How deep lists and objects may be nested in a message, and again in its body. An event's own
 #: bound is lower.
 MAX_NESTING: Final = 200
-
-#: So many digits in a row may be an integer beyond 64 bits. The text is translated with
-#: :data:`ANY_DIGIT` first; a regular expression takes seven times as long.
-LONG_NUMBER: Final = b"0" * 19
-#: Every digit as a 0.
-ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,19 +239,6 @@ def _parsed(raw: bytes) -> Any:
         return json.loads(raw.decode())
 
 
-def _parsed_body(text: bytes) -> Any:
-    """A message's body as JSON.
-
-    orjson reads it where it reads the same as the standard library. It does not for integers beyond 64 bits.
-    """
-    if LONG_NUMBER in text.translate(ANY_DIGIT):
-        return json.loads(text)
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return json.loads(text)
-
-
 class _Unfit(ValueError):
     """Why an entry is no event message; the text is its defect."""
 
@@ -372,7 +354,7 @@ def _open_body(envelope: Envelope, document: dict[str, Any], followers: Follower
             body = inflate(body, compression, MAX_MESSAGE_BYTES)
         except ValueError as unread:
             raise _Unfit(f"its body {unread}") from None
-    parts = _parsed_body(body)
+    parts = json_text.read(body)
     _check_nesting(body, parts)
     if not isinstance(parts, list) or len(parts) != 3 or not isinstance(parts[1], dict):
         raise _Unfit("its body is not [args, kwargs, embed]")

@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NoReturn, Protocol
 
 from config.accounts import Account
+from tasks import json_text
 
 #: Longest wait that a ``Retry-After`` can ask for, in seconds: no quota window of a provider is longer than a week.
 MAX_RETRY_AFTER_S: Final = 7 * 86_400.0
@@ -36,7 +38,7 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON, or None if it is none."""
         try:
-            return json.loads(self.body, parse_constant=_refuse_constant)
+            return json_text.read(self.body, _standard)
         except (ValueError, RecursionError):
             return None
 
@@ -59,6 +61,9 @@ class Answer:
 def _refuse_constant(name: str) -> NoReturn:
     """NaN and Infinity are not JSON, and a result that holds one could not be read by its caller."""
     raise ValueError(f"{name} is not JSON")
+
+
+_standard: Final = partial(json.loads, parse_constant=_refuse_constant)
 
 
 class NotSent(Exception):

@@ -16,7 +16,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import BytesIO
 from itertools import count
 from typing import Any, Final
@@ -239,15 +239,12 @@ class CurlWire:
         flight = self._handle_of(account)
         try:
             flight.prepare(request, done)
-            parts = urlsplit(request.url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("no address")
-            host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+            host, port, needs_lookup = _place_of(request.url)
         except ValueError:
             done(Exchange(NotSent("the request cannot be built"), 0.0))
             return
         self._requests.add(flight)
-        if flight.proxied or _is_address(host):
+        if flight.proxied or not needs_lookup:
             self._fly(flight)
             return
         deadline_s = flight.begun_s + min(account.connect_timeout_s, account.timeout_s)
@@ -378,6 +375,19 @@ def _has_something(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLRDHUP)
     return bool(poll.poll(0))
+
+
+@lru_cache(maxsize=1024)
+def _place_of(url: str) -> tuple[str, int, bool]:
+    """Host and port of a URL, and whether the host is a name.
+
+    Raises:
+        ValueError: It has none, or is neither http nor https.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("no address")
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), not _is_address(parts.hostname)
 
 
 def _is_address(host: str) -> bool:

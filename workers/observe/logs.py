@@ -88,6 +88,10 @@ class JsonFormatter(logging.Formatter):
 
 def configure(settings: Settings, masker: Masker) -> None:
     """Set up the process's logging."""
+    # What no line of ours shows is not looked up for each: caller, thread and process (the library's
+    # own way to say so).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.setLogRecordFactory(partial(ScrubbedRecord, masker))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(masker) if settings.log_format == "json" else TextFormatter(masker))

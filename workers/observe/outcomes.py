@@ -32,4 +32,4 @@ def log_outcomes(report: Report) -> None:
         }
         parts = [ruling.kind, word(envelope.task) or "?", word(envelope.id) or "?", grant.queue]
         text = " ".join(parts) + (f": {reason}" if ruling.text != ruling.kind and reason else "")
-        outcomes.log(level, "%s", text, extra={"postback": fields})
+        outcomes.log(level, text, extra={"postback": fields})
