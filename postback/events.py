@@ -94,6 +94,8 @@ class Event(_Declared):
     _schema: ClassVar[marshmallow.Schema]
     #: The provider's name of a field -> our name of it, and the field.
     _by_wire: ClassVar[dict[str, tuple[str, fields.Field]]]
+    #: Our name of a field, the provider's, and whether None means that it is absent.
+    _wire_names: ClassVar[tuple[tuple[str, str, bool], ...]]
     _defaults: ClassVar[dict[str, Any]]
     _required: ClassVar[frozenset[str]]
 
@@ -116,6 +118,9 @@ class Event(_Declared):
         schema = marshmallow.Schema.from_dict(by_wire, name=cls.__name__)
         cls._schema = schema(unknown=marshmallow.RAISE)
         cls._by_wire = {field.wire: (name, field) for name, field in cls._fields.items()}
+        cls._wire_names = tuple(
+            (name, field.wire, field.default is not fields.UNSET) for name, field in cls._fields.items()
+        )
         cls._defaults = {name: field.default for name, field in cls._fields.items()}
         cls._required = frozenset(field.wire for field in cls._fields.values() if field.required)
         cls._schema.error_messages = {"unknown": "is not a field of this event", "type": "must be a JSON object"}
@@ -247,14 +252,12 @@ class Event(_Declared):
 
     def _wire(self) -> Any:
         """The wire form; nested values are the event's own and must not be changed."""
-        own = self.__dict__
-        wire = {}
-        for name, field in self._fields.items():
-            value = own[name]
-            if value is fields.UNSET or (value is None and field.default is not fields.UNSET):
-                continue
-            wire[field.wire] = value
-        return wire
+        own, unset = self.__dict__, fields.UNSET
+        return {
+            wire: value
+            for name, wire, null_is_absent in self._wire_names
+            if (value := own[name]) is not unset and not (value is None and null_is_absent)
+        }
 
     def encoded(self) -> bytes:
         """The wire form as it is sent: compact JSON, or the text that was given; UTF-8."""

@@ -58,8 +58,8 @@ def _body(envelope: Envelope, account: Account, provider: Provider, first_us: in
         raise Unfit("malformed", f"unknown task {envelope.task[:80]!r}")
     if end := ended(envelope):
         raise Unfit(end, "its `expires` has passed" if end == "expired" else "")
-    longest_s, wanted_ms = account.max_wait_s, envelope.wanted_ms
-    if longest_s and wanted_ms and granted_us / 1000 - wanted_ms > longest_s * 1000:
+    longest_s = account.max_wait_s
+    if longest_s and (wanted_ms := envelope.wanted_ms) and granted_us / 1000 - wanted_ms > longest_s * 1000:
         raise Unfit("expired", f"it has waited longer than max_wait_s ({longest_s:g})")
     named = envelope.kwargs.get("account", account.name)
     if named != account.name:

@@ -13,7 +13,7 @@ from tasks.fitness import ended
 from tasks.grants import Grant, Settlement
 from tasks.letters import buried
 from tasks.outcomes import Outcome, Verdict
-from tasks.rulings import Again, Back, Dead, Delivered, Poll, Ruling
+from tasks.rulings import DELIVERED, Again, Back, Dead, Delivered, Poll, Ruling
 
 OUR_FAILURE: Final = "the worker's own code failed"
 
@@ -26,6 +26,8 @@ def judge(envelope: Envelope, verdict: Verdict, account: Account, grant: Grant) 
             # What a provider says about a write is nobody's result: Celery would show it, and it
             # may name a person.
             result = verdict.data if EVENTS[envelope.task].has_result else None
+            if result is None and not envelope.state.duplicate:
+                return DELIVERED
             return Delivered(result, envelope.state.duplicate)
         case Outcome.QUOTA | Outcome.CREDENTIALS:
             timed = EVENTS[envelope.task].time_field is not None

@@ -105,5 +105,7 @@ class Dead:
 #: It is not at its end: it waits in Redis.
 Waiting = Again | Poll | Back | Halved
 Ruling = Delivered | Duplicate | Waiting | Dead
+#: The most common ruling.
+DELIVERED = Delivered()
 #: Nobody has sent it.
 PUT_BACK = Back()

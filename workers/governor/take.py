@@ -117,7 +117,7 @@ class Taker:
 
     def _opened(self, wish: Wish, taken: TakenGrant, *, outage: bool) -> Grant:
         envelopes = [
-            open_envelope(raw, owner.decode(errors="replace"), self._followers)
+            open_envelope(raw, owner.decode(errors="replace") if owner else "", self._followers)
             for raw, owner in zip(taken.raws, taken.owners, strict=True)
         ]
         for number in taken.revoked:

@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import redis
@@ -22,6 +22,9 @@ from workers.observe.masking import Masker
 #: Loggers that are kept at WARNING whatever the level. One line per outcome is ours; Celery's "received" and "succeeded" would make it three, with a
 #: look-up's answer in it. At DEBUG its pool, and kombu if asked to, write whole messages: a person's data.
 QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "celery.pool", "kombu.channel")
+
+#: Attribute of a record whose message is several lines of the log; a function that makes the JSON fields of each.
+LINES: Final = "postback_fields"
 
 #: Celery's logger of the error that ends a worker.
 LAST_WORDS: Final = "celery.worker"
@@ -48,19 +51,30 @@ class ScrubbedRecord(logging.LogRecord):
             self.exc_text = masker.scrub(logging.Formatter().formatException(self.exc_info))
 
 
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+
+
+def moment(record: logging.LogRecord) -> str:
+    """When it was made, in UTC."""
+    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+
+
 class TextFormatter(logging.Formatter):
     """For people."""
 
-    converter = staticmethod(time.gmtime)
-
     def __init__(self, masker: Masker) -> None:
-        """UTC times."""
+        """Mask what ``masker`` knows."""
         self._masker = masker
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        super().__init__()
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
-        text = super().format(record)
+        head = f"{moment(record)} {record.levelname:7} {record.name}: "
+        text = head + super().format(record)
+        if hasattr(record, LINES):
+            text = text.replace("\n", f"\n{head}")
         return text if isinstance(record, ScrubbedRecord) else self._masker.scrub(text)
 
 
@@ -74,16 +88,16 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as JSON."""
-        line: dict[str, Any] = {
-            "at": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line.update(getattr(record, "postback", {}))
+        head: dict[str, Any] = {"at": moment(record), "level": record.levelname.lower(), "logger": record.name}
+        fields_of_lines = getattr(record, LINES, None)
+        if fields_of_lines:
+            each = zip(record.getMessage().split("\n"), fields_of_lines(), strict=True)
+            lines = [{**head, "message": message, **fields} for message, fields in each]
+        else:
+            lines = [{**head, "message": record.getMessage()}]
         if record.exc_text or record.exc_info:
-            line["traceback"] = record.exc_text or self.formatException(record.exc_info)  # type: ignore[arg-type]
-        return self._masker.scrub(json.dumps(line, default=str, ensure_ascii=False))
+            lines[-1]["traceback"] = record.exc_text or self.formatException(record.exc_info)  # type: ignore[arg-type]
+        return self._masker.scrub("\n".join(json.dumps(line, default=str, ensure_ascii=False) for line in lines))
 
 
 def configure(settings: Settings, masker: Masker) -> None:
@@ -126,7 +140,7 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, traceback:
 
 def one_line(text: str) -> str:
     """On one line: whoever writes a message into a queue must not write lines of the log."""
-    return _CONTROL.sub(" ", text)
+    return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 
 def word(text: str) -> str:

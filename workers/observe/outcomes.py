@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
 
 from tasks.delivery import Report
-from workers.observe.logs import one_line, word
+from tasks.envelopes import Envelope
+from workers.observe.logs import LINES, one_line, word
 
 outcomes = logging.getLogger("postback.outcome")
 
 
 def log_outcomes(report: Report) -> None:
-    """One line for each event's outcome."""
+    """One line for each event's outcome; one record for those of one level, since a record costs more than its lines."""
     if not outcomes.isEnabledFor(logging.INFO):
         return
-    grant = report.grant
-    for envelope in grant.envelopes:
-        ruling = envelope.ruling
-        level = logging.WARNING if ruling.kind == "dead" else logging.INFO
-        reason = one_line(ruling.text)
-        fields = {
-            "outcome": ruling.kind,
-            "account": grant.queue,
+    queue = report.grant.queue
+    for level, group in groupby(report.grant.envelopes, _level):
+        envelopes = list(group)
+        text = "\n".join(_line(envelope, queue) for envelope in envelopes)
+        outcomes.log(level, text, extra={LINES: lambda envelopes=envelopes: _fields(report, envelopes)})
+
+
+def _level(envelope: Envelope) -> int:
+    return logging.WARNING if envelope.ruling.kind == "dead" else logging.INFO
+
+
+def _line(envelope: Envelope, queue: str) -> str:
+    ruling = envelope.ruling
+    text = f"{ruling.kind} {word(envelope.task) or '?'} {word(envelope.id) or '?'} {queue}"
+    if ruling.text != ruling.kind and (reason := one_line(ruling.text)):
+        return f"{text}: {reason}"
+    return text
+
+
+def _fields(report: Report, envelopes: list[Envelope]) -> Iterator[dict[str, Any]]:
+    """For a log store."""
+    for envelope in envelopes:
+        yield {
+            "outcome": envelope.ruling.kind,
+            "account": report.grant.queue,
             "task": word(envelope.task) or None,
             "id": word(envelope.id) or None,
-            "reason": reason,
+            "reason": one_line(envelope.ruling.text),
             "attempts": envelope.state.attempts,
-            "batch": len(grant.envelopes),
+            "batch": len(report.grant.envelopes),
             "elapsed_ms": round(report.elapsed_s * 1000, 1),
             "possible_duplicate": envelope.state.duplicate,
         }
-        parts = [ruling.kind, word(envelope.task) or "?", word(envelope.id) or "?", grant.queue]
-        text = " ".join(parts) + (f": {reason}" if ruling.text != ruling.kind and reason else "")
-        outcomes.log(level, text, extra={"postback": fields})
