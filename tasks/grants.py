@@ -83,7 +83,8 @@ class Grants:
     def __init__(self) -> None:
         """None yet."""
         self._held: dict[str, Grant] = {}
-        self._counts: Counter[str] = Counter()
+        #: Queue -> how many of it; only of those that have any.
+        self.counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many."""
@@ -104,15 +105,17 @@ class Grants:
     def add(self, grant: Grant) -> None:
         """Hold it from now on."""
         self._held[grant.id] = grant
-        self._counts[grant.queue] += 1
+        self.counts[grant.queue] += 1
 
     def pop(self, grant_id: str) -> Grant | None:
         """Hold it no longer. Of several threads that ask for one grant, one gets it."""
         grant = self._held.pop(grant_id, None)
         if grant is not None:
-            self._counts[grant.queue] -= 1
+            self.counts[grant.queue] -= 1
+            if not self.counts[grant.queue]:
+                del self.counts[grant.queue]
         return grant
 
     def of(self, queue: str) -> int:
         """How many of an account."""
-        return self._counts[queue]
+        return self.counts[queue]

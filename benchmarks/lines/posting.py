@@ -67,7 +67,7 @@ def slow(scale: float) -> Iterator[Sample]:
     """Answers after 200 ms, 300 accounts, one process."""
     plans: Sequence[tuple[Contestant, int | None, int]] = (
         (POSTBACK, MOST, 16 * MOST),
-        (DEFAULT, None, 400),
+        (DEFAULT, None, 24 * 256),
         (CELERY, MOST, 12 * MOST),
         (DRAMATIQ, MOST, 12 * MOST),
         (TASKIQ, MOST, 24 * MOST),
@@ -84,8 +84,8 @@ def slow(scale: float) -> Iterator[Sample]:
 
 
 def batches(scale: float) -> Iterator[Sample]:
-    """Batches of 20."""
-    with Arena() as arena:
+    """Batches of 20, as many requests at once as each does by default."""
+    with Arena(at_once=None) as arena:
         for contestant in (BATCHING, ONE_CORE, CELERY_BATCHES, REQUESTS_BATCHES):
             result = drained(arena, contestant, contestant.events * scale)
             yield Sample(RATE, contestant.name, result.events_per_s)

@@ -224,7 +224,7 @@ class CurlWire:
         self._timer_s: float | None = None
         self._environment = Environment()
         self._names = Names(self.wake, lookup)
-        #: Account's queue -> handles that nobody uses.
+        #: Account's queue -> handles that nobody uses. With those in use they are no more than may be on the wire.
         self._idle: dict[str, list[_Request]] = {}
         #: Deadlines (monotonic) of requests that wait for addresses.
         self._asking: list[tuple[float, int, _Request, Done]] = []
@@ -253,14 +253,23 @@ class CurlWire:
 
     def _handle_of(self, account: Account) -> _Request:
         """A handle that no other account's request has used: nothing of one reaches another."""
-        idle = self._idle.get(account.queue)
-        while idle:
-            flight = idle.pop()
-            self._kept -= 1
+        while account.queue in self._idle:
+            flight = self._unused(account.queue)
             if flight.account is account:
                 return flight
             flight.curl.close()  # the accounts file has changed
+        if self._kept + len(self._requests) >= self._at_once and self._idle:
+            self._unused(next(iter(self._idle))).curl.close()
         return _Request(account, self._environment, self._connections)
+
+    def _unused(self, queue: str) -> _Request:
+        """One of an account's handles that nobody uses; it is no longer kept."""
+        idle = self._idle[queue]
+        flight = idle.pop()
+        if not idle:
+            del self._idle[queue]
+        self._kept -= 1
+        return flight
 
     def _found(self, flight: _Request, done: Done, host: str, port: int, addresses: list[str]) -> None:
         if flight.done is not done:
@@ -333,11 +342,8 @@ class CurlWire:
         self._requests.discard(flight)
         exchange, done = Exchange(answer, time.monotonic() - flight.begun_s), flight.done
         flight.done, flight.flying = nobody, False
-        if self._kept < self._at_once:
-            self._kept += 1
-            self._idle.setdefault(flight.account.queue, []).append(flight)
-        else:
-            flight.curl.close()
+        self._kept += 1
+        self._idle.setdefault(flight.account.queue, []).append(flight)
         done(exchange)
 
     def wake(self) -> None:

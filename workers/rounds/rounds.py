@@ -34,6 +34,9 @@ NOT_PUBLISHED: Final = "what hangs on it could not be published"
 MOMENT_S: Final = 0.001
 #: Most requests that one TAKE is asked for: no script call is long.
 MOST_AT_ONCE: Final = 64
+#: So many events keep Redis at work for a millisecond at the next TAKE: they are started meanwhile. For
+#: fewer it does not pay.
+MANY_EVENTS: Final = 100
 
 
 class Rounds:
@@ -70,10 +73,12 @@ class Rounds:
         self._healthy: set[str] = set()
         #: Grants that are to be settled in the next round.
         self._answered: list[Grant] = []
+        #: Grants that are still to be started, if the next round follows at once.
+        self._taken: list[Grant] = []
         #: Queues that somebody wants to be asked; added to by any thread.
         self._asked: deque[str] = deque()
         self._turn = 0
-        self._scan_at = self._timed_scan_at = 0.0
+        self._scan_at = self._timed_scan_at = self._forget_at = 0.0
         self._away_s = self._away_until = 0.0
         self._away_for: type[Exception] | None = None
         self._ending = False
@@ -114,7 +119,7 @@ class Rounds:
         if self._answered:
             # A round trip costs as much for one answer as for several: wait a moment for more.
             end = self._clock() + MOMENT_S
-            while 2 * len(self._answered) < len(self._governor.grants) and (left := end - self._clock()) > 0:
+            while 2 * len(self._answered) < len(self._governor.grants) - len(self._taken) and (left := end - self._clock()) > 0:
                 self._wire.step(left)
 
     def _at_rest(self) -> bool:
@@ -133,6 +138,7 @@ class Rounds:
                 logger.warning("Redis is away (%s); events wait in it, answers are kept", type(error).__name__)
             self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
             self._away_until = self._clock() + self._away_s
+            self._start_taken()
             return self._away_s
         self._away_s, self._away_for = 0.0, None
         return delay
@@ -152,6 +158,7 @@ class Rounds:
         finally:
             if self._ending:
                 schedule.serve(())
+        self._start_taken()
         now = self._clock()
         schedule.ask_idle(done.changed, now)
         for queue, error in done.refused.items():
@@ -161,23 +168,30 @@ class Rounds:
             if taken.pause:
                 logger.warning("%s", taken.pause)
             schedule.heard(queue, taken, now)
-        for taken in done.taken.values():
-            for grant in taken.grants:
-                self._start(grant)
-        if self._answered:
-            return 0.0
-        return self._delay(self._clock())
+            self._taken += taken.grants
+        events = sum(len(grant.envelopes) for grant in self._taken)
+        if events < MANY_EVENTS or (not self._answered and self._delay(self._clock()) > 0):
+            self._start_taken()
+        return 0.0 if self._answered else self._delay(self._clock())
 
     def _meanwhile(self) -> None:
-        """Redis is at work: hear what came back in the last moment."""
+        """Redis is at work: start what the round before has taken, and hear what came back in the last moment."""
+        self._start_taken()
         self._wire.step(0.0)
+
+    def _start_taken(self) -> None:
+        taken, self._taken = self._taken, []
+        for grant in taken:
+            self._start(grant)
 
     def _delay(self, now: float) -> float:
         if self._ending:
             return LONGEST_WAIT_S
         if self._room() <= 0:
             # An answer ends the wait; the lease bounds an answer that never comes.
-            self._governor.forget_expired()
+            if now >= self._forget_at:
+                self._forget_at = now + LONGEST_WAIT_S
+                self._governor.forget_expired()
             return LONGEST_WAIT_S
         schedule = self._schedule
         soonest = schedule.soonest(now)
@@ -227,7 +241,8 @@ class Rounds:
         """Room for accounts without a healthy last answer: together they hold at most half of the wire."""
         if self._healthy.issuperset(due):
             return 0
-        held = sum(grant.queue not in self._healthy for grant in self._governor.grants)
+        counts = self._governor.grants.counts
+        held = sum(count for queue, count in counts.items() if queue not in self._healthy)
         return max(1, self.at_once // 2) - held
 
     def _allowed(self, queue: str, room: int) -> int:
