@@ -119,7 +119,10 @@ class Rounds:
         if self._answered:
             # A round trip costs as much for one answer as for several: wait a moment for more.
             end = self._clock() + MOMENT_S
-            while 2 * len(self._answered) < len(self._governor.grants) - len(self._taken) and (left := end - self._clock()) > 0:
+            while (
+                2 * len(self._answered) < len(self._governor.grants) - len(self._taken)
+                and (left := end - self._clock()) > 0
+            ):
                 self._wire.step(left)
 
     def _at_rest(self) -> bool:
