@@ -67,7 +67,7 @@ def slow(scale: float) -> Iterator[Sample]:
     """Answers after 200 ms, 300 accounts, one process."""
     plans: Sequence[tuple[Contestant, int | None, int]] = (
         (POSTBACK, MOST, 16 * MOST),
-        (DEFAULT, None, 24 * 256),
+        (DEFAULT, None, 48 * 256),
         (CELERY, MOST, 12 * MOST),
         (DRAMATIQ, MOST, 12 * MOST),
         (TASKIQ, MOST, 24 * MOST),

@@ -123,6 +123,8 @@ class _Request:
         setopt(pycurl.WRITEFUNCTION, self._heard_body)
         setopt(pycurl.PREREQFUNCTION, self._about_to_send)
         setopt(pycurl.USERAGENT, "postback")
+        # A buffer of its own for each handle, of 64 KB if nobody says less.
+        setopt(pycurl.UPLOAD_BUFFERSIZE, 16_384)
         self.proxied = environment.apply(curl, account.base_url)
         curl.request = self
 
