@@ -25,6 +25,18 @@ REVOKED: Final = "postback.revoked"
 #: zset: ``keys`` -> format of the keys, recorded by workers; see ``postback/wire/formats.py``.
 FORMAT: Final = "postback.format"
 
+#: zset of a provider: queue -> when it may be asked (ms, Redis clock). A send to a queue that stands
+#: here changes nothing; see ADR 29.
+_SCHEDULE: Final = "postback.schedule."
+#: zset of a provider: queue -> when it is to be asked though nothing is sent to it (ms).
+_TIMERS: Final = "postback.timers."
+#: channel of a provider: workers that wait are woken.
+_WAKE: Final = "postback.wake."
+#: string with an expiry, for a provider: who looks for what stands in no schedule, this second.
+_SWEEPER: Final = "postback.sweeper."
+#: list of a provider: messages that TAKE has buried, to be told of by one worker.
+_BURIED: Final = "postback.buried."
+
 #: Celery's own keys of results, each followed by the task's id
 #: (``BaseKeyValueStoreBackend.task_keyprefix``).
 RESULT_PREFIX: Final = "celery-task-meta-"
@@ -55,9 +67,39 @@ def dead_notices_lock(provider: str) -> str:
     return f"{provider}.dead.notices.lock"
 
 
+def schedule(provider: str) -> str:
+    """zset: queue -> when it may be asked (ms, Redis clock)."""
+    return f"{_SCHEDULE}{provider}"
+
+
+def timers(provider: str) -> str:
+    """zset: queue -> when it is to be asked though nothing is sent to it (ms, Redis clock)."""
+    return f"{_TIMERS}{provider}"
+
+
+def wake(provider: str) -> str:
+    """Channel on which workers that wait are woken."""
+    return f"{_WAKE}{provider}"
+
+
+def sweeper(provider: str) -> str:
+    """String with an expiry: the worker that looks for what stands in no schedule."""
+    return f"{_SWEEPER}{provider}"
+
+
+def buried(provider: str) -> str:
+    """list: ``queue id task`` of messages that TAKE has buried, the oldest at the left."""
+    return f"{_BURIED}{provider}"
+
+
 def priority_list(queue_name: str, step: int) -> str:
     """The list that holds a queue's messages of one priority step."""
     return f"{queue_name}{PRIORITY_SEPARATOR}{step}" if step else queue_name
+
+
+def queue_of(list_name: str) -> str:
+    """The queue of a priority step's list."""
+    return list_name.partition(PRIORITY_SEPARATOR)[0]
 
 
 def priority_lists(queue_name: str) -> list[str]:

@@ -25,6 +25,7 @@ from postback import accounts, keys
 from postback.accounts import check_names
 from postback.broker import DEFAULT_URL, VARIABLE, Broker, parse_broker
 from postback.errors import ConfigurationError, QueueFull
+from postback.wire import schedule
 
 __all__ = ["LINK_ERRORS", "REFUSALS", "Link", "Producer", "ProducerApp", "configure", "current"]
 
@@ -121,10 +122,17 @@ class RefusedInPart(redis.ResponseError):
 
 
 class _Pipeline(redis.client.Pipeline):
-    """As redis-py's, which keeps only the first refusal: a producer is to hear of each event."""
+    """As redis-py's, which keeps only the first refusal: a producer is to hear of each event.
+
+    The queues that it pushes to become due in the same round trip.
+    """
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        replies: list[Any] = super().execute(raise_on_error=False)
+        sent = len(self.command_stack)
+        lists = dict.fromkeys(args[1] for args, _ in self.command_stack if args[0] == "LPUSH")
+        schedule.due(self, dict.fromkeys(map(keys.queue_of, lists)), "sent")
+        # Whether that was done is nobody's trouble: what stands in no schedule is found within a second.
+        replies: list[Any] = super().execute(raise_on_error=False)[:sent]
         refusals = [reply for reply in replies if isinstance(reply, Exception)]
         if refusals and raise_on_error:
             raise RefusedInPart([not isinstance(reply, Exception) for reply in replies]) from refusals[0]
@@ -132,7 +140,16 @@ class _Pipeline(redis.client.Pipeline):
 
 
 class _Client(redis.Redis):
-    """The client through which a producer's pipelines go."""
+    """The client through which a producer sends."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] != "LPUSH":
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        pipeline: Any = self.pipeline(transaction=False)
+        (reply,) = pipeline.execute_command(*args).execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)

@@ -33,6 +33,7 @@ from workers.observe.rows import Rows
 from workers.remote_control import install_control
 from workers.rounds.rounds import Rounds
 from workers.rounds.step import delivery_step
+from workers.rounds.watcher import Watcher
 from workers.upkeep.accounts_file import AccountsFile
 from workers.upkeep.formats import format_step
 from workers.upkeep.heartbeat import Heartbeat
@@ -103,9 +104,9 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     watch = Watch(heartbeat, accounts_file, rows, client(), endpoint)
     wire = open_wire(settings)
     rounds = Rounds(worker, wire, settings.concurrency, lambda event: follow_up(app, worker.hostname, event))
-    worker.ask = rounds.ask
+    watcher = Watcher(worker, partial(client, single=True), rounds.wake)
     formats, periodic = format_step(client()), watch_step(watch)
-    app.steps["consumer"].update((formats, periodic, delivery_step(worker, rounds, after=periodic)))
+    app.steps["consumer"].update((formats, periodic, delivery_step(worker, rounds, watcher, after=periodic)))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
         app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))

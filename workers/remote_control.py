@@ -58,7 +58,6 @@ def install_control(worker: Worker, client: redis.Redis) -> None:
 
         def act(queue: str) -> str:
             done = resume(client, queue)
-            worker.ask(queue)
             return f"{queue} resumed (it was paused: {done.reason})" if done.was_paused else f"{queue} was not paused"
 
         return each(target, act)

@@ -13,6 +13,7 @@ import redis
 from kombu.transport import redis as kombu_redis
 
 from config.topology import provider_of
+from postback.wire import schedule
 from workers.writes import Client
 
 
@@ -27,6 +28,13 @@ class _Channel:
     def _get_client(self) -> Any:
         stock = super()._get_client()  # type: ignore[misc]
         return Client if stock is redis.Redis else stock
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        """Push a message: of a chain, say. An account's queue becomes due, as a producer's send has it."""
+        super()._put(queue, message, **kwargs)  # type: ignore[misc]
+        if is_governed(queue):
+            with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
+                schedule.due(client, [queue], "sent")
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any

@@ -21,7 +21,6 @@ class Worker:
         governor: Takes and settles.
         scrub: Masks every known credential in a text.
         observers: Each is told of the outcome of every grant, in the rounds' thread.
-        ask: Has an account's queue looked at, at once. Any thread.
         hostname: Celery's name of it, while it is connected.
     """
 
@@ -48,7 +47,6 @@ class Worker:
         self.observers: list[Callable[[Report], None]] = []
         self.scrub = scrub
         self.governor = Governor(server, lambda: self.accounts, followers=followers)
-        self.ask: Callable[[str], None] = lambda queue: None
         self.hostname = ""
 
     @property

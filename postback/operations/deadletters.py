@@ -20,6 +20,7 @@ from postback.accounts import is_account_name
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
 from postback.operations.queues import announced, check_provider
+from postback.wire import schedule
 from postback.wire.scripts import Script
 from postback.wire.time import redis_now_ms
 
@@ -237,6 +238,8 @@ def _each(
             args += [place, letter.message.raw, lists.index(target, 1) + 1 if target else 0, raw]
         if taken:
             moved = list(taken) if dry_run else _move(client, lists, args)
+            if moved and not dry_run:
+                schedule.due(client, dict.fromkeys(keys.queue_of(name) for name in lists[1:]), "sent")
             part.stale = len(moved) < len(taken)
             begun_anew = begun_anew or part.stale
             part.taken = 0 if dry_run else len(moved)

@@ -8,6 +8,7 @@ from typing import Final
 import redis
 
 from postback import keys
+from postback.wire import schedule
 from postback.wire.scripts import Script
 
 #: Reason of a pause that a person asked for.
@@ -71,4 +72,5 @@ def resume(client: redis.Redis, queue: str) -> Resumed:
         redis.RedisError: As the client does; asking again is safe.
     """
     was_paused, reason, released = _resume(client, [keys.meta(queue), keys.held(queue)])
+    schedule.due(client, [queue], "ask")
     return Resumed(queue, bool(was_paused), reason.decode(), int(released))

@@ -6,9 +6,9 @@ reply costs nothing.
 
 from __future__ import annotations
 
-from workers.governor.governor import Governor, Round
+from workers.governor.governor import Governor, Look, Round, Seen
 from workers.governor.scripts import State
 from workers.governor.server import NO_WRITES, Server
 from workers.governor.take import Taken
 
-__all__ = ["NO_WRITES", "Governor", "Round", "Server", "State", "Taken"]
+__all__ = ["NO_WRITES", "Governor", "Look", "Round", "Seen", "Server", "State", "Taken"]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import redis
 
+from postback.wire.scripts import named
 from tasks.envelopes import FOLLOWERS
 from tasks.grants import Grant, Grants
 from tasks.signatures import Followers
 from workers.governor.recovery import Recovery
-from workers.governor.scripts import State, timed_keys, wake_keys
+from workers.governor.scripts import State
 from workers.governor.server import NO_WRITES, Server
 from workers.governor.settle import Settler
 from workers.governor.take import Accounts, Taken, Taker
@@ -24,8 +26,34 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after its lease at which an unsettled grant is forgotten here. Redis has long re-queued it.
 FORGET_S: Final = 1.0
-#: Accounts that one call of a script looks at.
-SCANNED: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at a provider's schedule.
+
+    Attributes:
+        provider: Whose it is.
+        passed: Places from the front that are passed by.
+        most: Most queues that it brings.
+    """
+
+    provider: str
+    passed: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look has brought.
+
+    Attributes:
+        due: Queues that may be asked now, those that wait longest first.
+        wait_s: Seconds until the next one; None if there is none.
+    """
+
+    due: list[str]
+    wait_s: float | None
 
 
 @dataclass(slots=True)
@@ -35,12 +63,12 @@ class Round:
     Attributes:
         taken: Queue -> what its TAKE brought.
         refused: Queue -> why Redis refuses its TAKE.
-        changed: Queues of grants that leave something for a later time.
+        seen: Each look, and what it has brought.
     """
 
     taken: dict[str, Taken] = field(default_factory=dict)
     refused: dict[str, redis.RedisError] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
+    seen: list[tuple[Look, Seen]] = field(default_factory=list)
 
 
 class Governor:
@@ -83,8 +111,11 @@ class Governor:
         settled: Iterable[Grant],
         wanted: Iterable[tuple[str, int]],
         meanwhile: Callable[[], None] = lambda: None,
+        *,
+        looks: Sequence[Look] = (),
+        due: bool = False,
     ) -> Round:
-        """Settle grants, and take of accounts, in one round trip.
+        """Settle grants, take of accounts, and look at the schedule, in one round trip.
 
         Answers that Redis has not got are kept and repeated by :meth:`replay`.
 
@@ -92,18 +123,21 @@ class Governor:
             settled: Grants with their settlements and rulings.
             wanted: Queues, and how many requests each may bring.
             meanwhile: Called while Redis is at work.
+            looks: At the schedule, as it is after that.
+            due: Take only of queues that the schedule lets ask.
 
         Raises:
             redis.RedisError: Redis is away, or takes no writes. Each TAKE is repeated at the next one of its queue.
         """
         answers = self.settler.release(settled)
-        wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count))]
+        wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count, due=due))]
         calls = [("settle", answer.known.queue, answer.argument) for answer in answers]
         calls += [("take", wish.queue, wish.argument) for wish in wishes]
+        calls += [("look", one.provider, orjson.dumps({"passed": one.passed, "most": one.most})) for one in looks]
         if not calls:
             return Round()
         try:
-            replies = self.server.run_many(calls, meanwhile)
+            replies = iter(self.server.run_many(calls, meanwhile))
         except redis.RedisError as error:
             self.server.suspicious = True
             for answer in answers:
@@ -112,11 +146,11 @@ class Governor:
                 self._taker.missed(wish)
             raise
         done = Round()
-        for answer, reply in zip(answers, replies, strict=False):
-            if self.settler.heard(answer, reply):
-                done.changed.add(answer.known.queue)
+        for answer in answers:
+            self.settler.heard(answer, next(replies))
         away: redis.RedisError | None = None
-        for wish, reply in zip(wishes, replies[len(answers) :], strict=True):
+        for wish in wishes:
+            reply = next(replies)
             if isinstance(reply, redis.RedisError):
                 self._taker.missed(wish)
                 self.server.suspicious = True
@@ -126,6 +160,13 @@ class Governor:
                     done.refused[wish.queue] = reply
             else:
                 done.taken[wish.queue] = self._taker.heard(wish, reply)
+        for look in looks:
+            reply = next(replies)
+            if isinstance(reply, redis.RedisError):
+                self.server.suspicious = True
+                away = away or reply
+            else:
+                done.seen.append((look, _seen(reply)))
         if away is not None and not done.taken:
             raise away
         self.server.succeeded()
@@ -155,27 +196,6 @@ class Governor:
     def unsent(self) -> int:
         """Settlements that Redis has not got yet."""
         return self.settler.unsent
-
-    def scan(self, queues: Iterable[str], *, timed: bool = False) -> list[str]:
-        """Which of these queues may have work; with ``timed``, also those that hold something for later.
-
-        Raises:
-            redis.RedisError: Redis is away.
-        """
-        asked = list(queues)
-        with_work = []
-        try:
-            for first in range(0, len(asked), SCANNED):
-                part = [
-                    wake_keys(queue) + (timed_keys(queue) if timed else ()) for queue in asked[first : first + SCANNED]
-                ]
-                found = self.server.scan([key for queue_keys in part for key in queue_keys], len(part[0]))
-                with_work += [asked[first + number - 1] for number in found]
-        except redis.RedisError:
-            self.server.suspicious = True
-            raise
-        self.server.succeeded()
-        return with_work
 
     def in_flight(self, queue: str | None = None) -> int:
         """Grants held in this process."""
@@ -214,3 +234,9 @@ class Governor:
                 "Redis is away at shutdown: %d settlements are lost, their events come back when their leases end",
                 self.unsent,
             )
+
+
+def _seen(reply: Any) -> Seen:
+    values = named(reply)
+    wait_ms = values.get("wait_ms")
+    return Seen([queue.decode() for queue in values["due"]], None if wait_ms is None else wait_ms / 1000)

@@ -26,6 +26,8 @@ class State(StrEnum):
     SPENT = "spent"
     #: A batch is filling; new events may end the wait.
     FILLING = "filling"
+    #: The schedule says otherwise: another worker has just asked.
+    CLOSED = "closed"
 
 
 class TakenGrant(NamedTuple):
@@ -105,17 +107,8 @@ def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
         keys.idempotency_ends(queue),
         keys.dead(provider),
         keys.REVOKED,
+        keys.schedule(provider),
+        keys.timers(provider),
+        keys.buried(provider),
         *([keys.dead_notices(provider)] if notices else []),
     )
-
-
-@cache
-def wake_keys(queue: str) -> tuple[str, ...]:
-    """Keys that a new event creates: looked at often."""
-    return (*keys.priority_lists(queue), keys.groups(queue))
-
-
-@cache
-def timed_keys(queue: str) -> tuple[str, ...]:
-    """Keys that hold something for later, which this process may not know of: looked at once a second."""
-    return (keys.delayed(queue), keys.held(queue), keys.flight(queue))

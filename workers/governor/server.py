@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import redis
 
+from postback import keys
 from postback.wire.scripts import Observer, Script
 from workers.governor.scripts import account_keys
 from workers.writes import Client
@@ -17,10 +18,10 @@ from workers.writes import Client
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
 
-#: A script, an account's queue, the argument.
+#: A script, an account's queue (or for ``look`` a provider), the argument.
 Call = tuple[str, str, bytes]
 
-SCRIPTS: Final = ("take", "settle", "reconcile", "scan")
+SCRIPTS: Final = ("take", "settle", "reconcile", "look")
 
 
 class Server:
@@ -74,7 +75,12 @@ class Server:
         Raises:
             redis.RedisError: Redis is away, or refuses it.
         """
-        return self._scripts[script](self.client, account_keys(queue, self._notices), arguments)
+        return self._scripts[script](self.client, self._keys(script, queue), arguments)
+
+    def _keys(self, script: str, place: str) -> tuple[str, ...]:
+        if script == "look":
+            return keys.schedule(place), keys.timers(place)
+        return account_keys(place, self._notices)
 
     def run_many(self, calls: Sequence[Call], meanwhile: Callable[[], None]) -> list[Any]:
         """Run several scripts in one round trip; in place of a reply stands the error that Redis answered with.
@@ -102,20 +108,12 @@ class Server:
         place = (script, queue)
         head = self._heads.get(place)
         if head is None:
-            script_keys = account_keys(queue, self._notices)
+            script_keys = self._keys(script, queue)
             words = [b"EVALSHA", self._scripts[script].sha(client).encode(), b"%d" % len(script_keys)]
             words += [key.encode() for key in script_keys]
             sizes = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
             head = self._heads[place] = b"*%d\r\n%b" % (len(words) + 1, sizes)
         return b"%b$%d\r\n%b\r\n" % (head, len(argument), argument)
-
-    def scan(self, keys: list[str], each: int) -> list[int]:
-        """Numbers of the accounts, from 1, of which any of ``each`` keys exists.
-
-        Raises:
-            redis.RedisError: Redis is away.
-        """
-        return [int(number) for number in self._scripts["scan"](self.client, keys, [each])]
 
     def succeeded(self) -> None:
         """It did what it was told."""

@@ -13,7 +13,6 @@ import orjson
 import redis
 
 from config.accounts import Account
-from postback.wire.scripts import named
 from tasks.grants import Grant, Grants, Settlement
 from tasks.rulings import Again, Back, Dead, Delivered, Poll, Ruling
 from workers.governor.server import NO_WRITES, Server
@@ -69,8 +68,6 @@ class Answer:
 
     known: Known
     argument: bytes
-    #: Something of it waits for a later time.
-    leaves_something: bool
 
 
 def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:
@@ -167,15 +164,14 @@ class Settler:
         for answer in answers:
             self._unsent[answer.known.id] = answer
 
-    def heard(self, answer: Answer, reply: Any) -> bool:
-        """What SETTLE replied. Returns whether something of the grant, or of its account, now waits for a later time."""
+    def heard(self, answer: Answer, reply: Any) -> None:
+        """What SETTLE replied."""
         if isinstance(reply, redis.RedisError):
             self.keep([answer])
             self._server.suspicious = True
             logger.warning("%s: cannot settle now, kept for later (%s)", answer.known.queue, type(reply).__name__)
-            return answer.leaves_something
+            return
         self._remember(answer)
-        return answer.leaves_something or "releasing" in named(reply)
 
     def _answer(self, grant: Grant, settlement: Settlement) -> Answer:
         account = self._accounts().get(grant.queue)
@@ -187,8 +183,7 @@ class Settler:
         }
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
-        waits = any(isinstance(envelope.ruling, Again | Poll) for envelope in grant.envelopes)
-        return Answer(Known.of(grant), orjson.dumps(told), waits or bool(settlement.halves))
+        return Answer(Known.of(grant), orjson.dumps(told))
 
     def _settings_of(self, account: Account | None) -> orjson.Fragment:
         """What SETTLE is told of an account, as JSON: made once for each."""

@@ -78,8 +78,10 @@ class Taker:
         #: Queue -> its account, when that was read (monotonic), and what TAKE is told of it, as JSON.
         self._settings: dict[str, tuple[Account, float, orjson.Fragment]] = {}
 
-    def wish(self, queue: str, count: int) -> Wish | None:
+    def wish(self, queue: str, count: int, *, due: bool = False) -> Wish | None:
         """A call that takes up to ``count`` requests of an account; None if there is no such account.
+
+        With ``due``, it takes nothing if the schedule says that the queue cannot be asked yet.
 
         One whose reply was lost is repeated as it was: what it took is not taken twice.
         """
@@ -96,6 +98,7 @@ class Taker:
             "call": call_id,
             "count": count,
             "repeated": lost is not None,
+            "due": due,
             "one_first": self._one_first,
             "run": self._server.run_id,
             "account": self._settings_of(account),

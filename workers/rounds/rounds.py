@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -22,7 +21,7 @@ from tasks.grants import Grant, Settlement
 from tasks.judge import judge_failure, judge_undecided
 from tasks.providers import PROVIDERS
 from workers.http.wire import Exchange, Wire
-from workers.rounds.schedule import IDLE_S, LONGEST_WAIT_S, Schedule
+from workers.rounds.schedule import LONGEST_WAIT_S, Schedule
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -75,10 +74,9 @@ class Rounds:
         self._answered: list[Grant] = []
         #: Grants that are still to be started, if the next round follows at once.
         self._taken: list[Grant] = []
-        #: Queues that somebody wants to be asked; added to by any thread.
-        self._asked: deque[str] = deque()
-        self._turn = 0
-        self._scan_at = self._timed_scan_at = self._forget_at = 0.0
+        #: Somebody says that there is something to do.
+        self._woken = False
+        self._forget_at = 0.0
         self._away_s = self._away_until = 0.0
         self._away_for: type[Exception] | None = None
         self._ending = False
@@ -99,9 +97,9 @@ class Rounds:
             self._thread = None
             self._wire.close()
 
-    def ask(self, queue: str) -> None:
-        """Look at one account at once: somebody resumed it, or its limits have changed. Any thread."""
-        self._asked.append(queue)
+    def wake(self) -> None:
+        """Look at the schedule at once. Any thread."""
+        self._woken = True
         self._wire.wake()
 
     def _run(self) -> None:
@@ -153,29 +151,32 @@ class Rounds:
         if governor.unsent:
             governor.replay()
         answered, self._answered = self._answered, []
-        if answered:
-            schedule.answered(now)
-        wanted = [] if self._ending else self._wanted(now, len(answered))
-        try:
-            done = governor.round(answered, wanted, self._meanwhile)
-        finally:
-            if self._ending:
-                schedule.serve(())
+        room = 0 if self._ending else self._room() + len(answered)
+        wanted = self._wanted(now, room)
+        if answered or wanted or self._woken:
+            self._woken = False
+            schedule.look_again()
+        room -= sum(count for _, count in wanted)
+        looks = schedule.looks(now, stuck=not wanted) if room > 0 else []
+        if not (answered or wanted or looks):
+            self._start_taken()
+            return 0.0 if self._answered else self._delay(self._clock())
+        done = governor.round(answered, wanted, self._meanwhile, looks=looks, due=True)
         self._start_taken()
         now = self._clock()
-        schedule.ask_idle(done.changed, now)
         for queue, error in done.refused.items():
             logger.error("%s: Redis refuses its TAKE: %s", queue, error)
-            schedule.refused(queue, now)
+            schedule.asked(queue, None, now)
         for queue, taken in done.taken.items():
             if taken.pause:
                 logger.warning("%s", taken.pause)
-            schedule.heard(queue, taken, now)
+            schedule.asked(queue, taken.state, now)
             self._taken += taken.grants
-        events = sum(len(grant.envelopes) for grant in self._taken)
-        if events < MANY_EVENTS or (not self._answered and self._delay(self._clock()) > 0):
+        for look, seen in done.seen:
+            schedule.seen(look, seen, now)
+        if sum(len(grant.envelopes) for grant in self._taken) < MANY_EVENTS:
             self._start_taken()
-        return 0.0 if self._answered else self._delay(self._clock())
+        return 0.0
 
     def _meanwhile(self) -> None:
         """Redis is at work: start what the round before has taken, and hear what came back in the last moment."""
@@ -196,43 +197,29 @@ class Rounds:
                 self._forget_at = now + LONGEST_WAIT_S
                 self._governor.forget_expired()
             return LONGEST_WAIT_S
-        schedule = self._schedule
-        soonest = schedule.soonest(now)
-        return min(soonest, self._scan_at - now) if schedule.idle else soonest
+        return self._schedule.soonest(now)
 
     def _hear_of_accounts(self) -> None:
-        if self._accounts is not self._worker.accounts and not self._ending:
+        if self._accounts is not self._worker.accounts:
             self._accounts = self._worker.accounts
             self._schedule.serve(self._worker.accounts)
-        while self._asked:
-            self._schedule.ask(self._asked.popleft())
 
     def _room(self) -> int:
         return self.at_once - len(self._governor.grants)
 
-    def _wanted(self, now: float, coming: int) -> list[tuple[str, int]]:
+    def _wanted(self, now: float, room: int) -> list[tuple[str, int]]:
         """Which accounts are asked, and for how many requests: together no more than there is room."""
-        room = self._room() + coming
         if room <= 0:
             return []
-        self._look_at_idle(now)
         due = self._schedule.due(now)
-        if not due:
-            return []
-        self._turn += 1
-        start = self._turn % len(due)
-        share = max(1, room // len(due))
+        share = max(1, room // max(1, len(due)))
         wanted: list[tuple[str, int]] = []
-        free = unproven = self._room_of_unproven(due)
-        for queue in due[start:] + due[:start]:
+        unproven = self._room_of_unproven(due)
+        for queue in due:
             proven = queue in self._healthy
-            if self._allowed(queue, room) <= 0 or (not proven and free <= 0):
-                # Only an answer can change that.
-                self._schedule.put_off(queue, now)
-                continue
             count = min(share, MOST_AT_ONCE, self._allowed(queue, room), room if proven else unproven)
             if count <= 0:
-                continue  # it is asked in the next round, if there is room then
+                continue  # only an answer can change that, or another round
             wanted.append((queue, count))
             room -= count
             unproven -= 0 if proven else count
@@ -253,16 +240,6 @@ class Rounds:
         if len(self._schedule.queues) == 1:
             return room
         return room - 1 if self._governor.in_flight(queue) else max(1, room - 1)
-
-    def _look_at_idle(self, now: float) -> None:
-        idle = self._schedule.idle
-        if not idle or now < self._scan_at:
-            return
-        self._scan_at = now + IDLE_S
-        timed = now >= self._timed_scan_at
-        if timed:
-            self._timed_scan_at = now + LONGEST_WAIT_S
-        self._schedule.ask_idle(self._governor.scan(idle, timed=timed), now)
 
     def _start(self, grant: Grant) -> None:
         """Put a grant's request on the wire, or decide what becomes of it without one."""

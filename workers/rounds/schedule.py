@@ -1,19 +1,29 @@
-"""When each account is worth asking. Redis is not asked here; times are of a monotonic clock."""
+"""What a process knows of the schedule in Redis (ADR 29): which of its queues may be asked now. Times are of a monotonic clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
-from workers.governor import State, Taken
+from workers.governor import Look, Seen, State
 
-#: Seconds between two looks for new events of idle accounts; half of it is the mean latency that it adds.
-IDLE_S: Final = 0.02
-#: Longest wait between two looks at a batch that is filling, seconds.
-FILLING_S: Final = 0.1
-#: Seconds after which an account is asked again whatever TAKE said: another worker may have died, an
-#: operator may have resumed it.
+#: Longest time between two looks, seconds: another worker may have died, or be busy with what is due.
 LONGEST_WAIT_S: Final = 1.0
+#: Queues that one look brings.
+LOOKED_AT: Final = 128
+
+
+class Page:
+    """Where a process reads a provider's schedule."""
+
+    def __init__(self) -> None:
+        """Nobody has looked yet."""
+        self.due: list[str] = []
+        #: Places from the front that are passed by: of queues that this process cannot ask now.
+        self.passed = 0
+        #: It brought as many queues as it could: there may be more behind.
+        self.full = False
+        self.next_look = 0.0
 
 
 class Schedule:
@@ -22,80 +32,64 @@ class Schedule:
     def __init__(self) -> None:
         """No account yet."""
         self.queues: frozenset[str] = frozenset()
-        #: Queue -> when it is worth asking. Those that are not in it are idle and only looked at.
-        self._next: dict[str, float] = {}
-        #: Idle queue -> when something that waits in it becomes due, as far as this process knows.
-        self._due: dict[str, float] = {}
-        #: Queue that waits for an answer to a request on its way -> seconds until it is asked again without one.
-        self._blocked: dict[str, float] = {}
+        self._pages: dict[str, Page] = {}
+        #: Queues of which the last TAKE of this process said that there is more.
+        self._hot: dict[str, None] = {}
+        #: Queue -> until when it is left alone: Redis refuses its TAKE.
+        self._refused: dict[str, float] = {}
 
     def serve(self, queues: Iterable[str]) -> None:
         """Serve these accounts from now on, and no other; what was taken of others is finished."""
-        served = frozenset(queues)
-        for gone in self.queues - served:
-            for known in (self._next, self._due, self._blocked):
-                known.pop(gone, None)
-        self._next.update(dict.fromkeys(served - self.queues, 0.0))
-        self.queues = served
-
-    def ask(self, queue: str) -> None:
-        """Ask an account at once, whatever TAKE said before."""
-        if queue in self.queues:
-            self._next[queue] = 0.0
-            self._due.pop(queue, None)
-
-    def ask_idle(self, queues: Iterable[str], now: float) -> None:
-        """Ask these if they are idle: something may wait in them."""
-        for queue in queues:
-            if queue in self.queues:
-                self._next.setdefault(queue, now)
-
-    def answered(self, now: float) -> None:
-        """An answer is in: what was blocked by one may go on."""
-        for queue in self._blocked:
-            if queue in self._next:
-                self._next[queue] = now
-        self._blocked.clear()
-
-    def heard(self, queue: str, taken: Taken, now: float) -> None:
-        """What TAKE said of an account."""
-        self._due.pop(queue, None)
-        if taken.state is State.BLOCKED or (taken.state is State.PAUSED and taken.wait_ms is None):
-            wait_s = self._blocked.get(queue, IDLE_S)
-            self._next[queue] = now + wait_s
-            self._blocked[queue] = min(wait_s * 2, LONGEST_WAIT_S)
-            return
-        self._blocked.pop(queue, None)
-        if taken.state is State.EMPTY:
-            self._next.pop(queue, None)
-            if taken.due_ms is not None:
-                self._due[queue] = now + taken.due_ms / 1000
-        else:
-            longest_s = FILLING_S if taken.state is State.FILLING else LONGEST_WAIT_S
-            self._next[queue] = now + min((taken.wait_ms or 0) / 1000, longest_s)
-
-    def put_off(self, queue: str, now: float) -> None:
-        """It cannot be asked now; an answer may change that."""
-        self._next[queue] = now + LONGEST_WAIT_S
-        self._blocked.setdefault(queue, IDLE_S)
-
-    def refused(self, queue: str, now: float) -> None:
-        """Something is wrong with its keys; the others go on."""
-        self._next[queue] = now + LONGEST_WAIT_S
+        self.queues = frozenset(queues)
+        providers = {queue.partition(".")[0] for queue in self.queues}
+        self._pages = {provider: self._pages.get(provider) or Page() for provider in sorted(providers)}
 
     def due(self, now: float) -> list[str]:
-        """The accounts to be asked now."""
-        for queue, at in list(self._due.items()):
-            if at <= now:
-                del self._due[queue]
-                self._next[queue] = 0.0
-        return [queue for queue, at in self._next.items() if at <= now]
+        """The queues that may be asked, those first that have waited longest."""
+        found = dict.fromkeys(queue for page in self._pages.values() for queue in page.due)
+        found.update(self._hot)
+        return [queue for queue in found if queue in self.queues and self._refused.get(queue, now) <= now]
 
-    @property
-    def idle(self) -> list[str]:
-        """The accounts that are only looked at."""
-        return [queue for queue in self.queues if queue not in self._next]
+    def asked(self, queue: str, state: State | None, now: float) -> None:
+        """An account was asked; the state is None if Redis refused."""
+        self._hot.pop(queue, None)
+        self._refused.pop(queue, None)
+        page = self._pages.get(queue.partition(".")[0])
+        if page and queue in page.due:
+            page.due.remove(queue)
+        if state is State.MORE:
+            self._hot[queue] = None
+        elif state is None:
+            self._refused[queue] = now + LONGEST_WAIT_S
+
+    def look_again(self) -> None:
+        """Something may have changed."""
+        for page in self._pages.values():
+            page.next_look = 0.0
+
+    def looks(self, now: float, *, stuck: bool) -> list[Look]:
+        """Looks that are due.
+
+        Args:
+            now: The time.
+            stuck: None of the queues that may be asked can be asked by this process: others may stand behind them.
+        """
+        found = []
+        for provider, page in self._pages.items():
+            if stuck and page.full:
+                found.append(Look(provider, page.passed + len(page.due), LOOKED_AT))
+            elif page.next_look <= now:
+                found.append(Look(provider, page.passed, LOOKED_AT))
+        return found
+
+    def seen(self, look: Look, seen: Seen, now: float) -> None:
+        """What a look has brought."""
+        page = self._pages.get(look.provider)
+        if page is not None:
+            page.due, page.full = seen.due, len(seen.due) == look.most
+            page.passed = look.passed if page.full else 0
+            page.next_look = now + min(LONGEST_WAIT_S if seen.wait_s is None else seen.wait_s, LONGEST_WAIT_S)
 
     def soonest(self, now: float) -> float:
-        """Seconds until an account is to be asked."""
-        return min((*self._next.values(), *self._due.values()), default=now + LONGEST_WAIT_S) - now
+        """Seconds until the next look."""
+        return min((page.next_look for page in self._pages.values()), default=now + LONGEST_WAIT_S) - now

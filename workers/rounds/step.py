@@ -8,15 +8,19 @@ from celery import bootsteps
 from celery.worker import state as worker_state
 
 from workers.rounds.rounds import Rounds
+from workers.rounds.watcher import Watcher
 from workers.worker import Worker
 
 
-def delivery_step(worker: Worker, rounds: Rounds, *, after: type[bootsteps.Step]) -> type[bootsteps.StartStopStep]:
+def delivery_step(
+    worker: Worker, rounds: Rounds, watcher: Watcher, *, after: type[bootsteps.Step]
+) -> type[bootsteps.StartStopStep]:
     """The step.
 
     Args:
         worker: Hears Celery's name of it.
         rounds: Started and finished.
+        watcher: Wakes them; started and finished with them.
         after: What must have been done before anything is taken.
     """
 
@@ -27,10 +31,12 @@ def delivery_step(worker: Worker, rounds: Rounds, *, after: type[bootsteps.Step]
         def start(self, c: Any) -> None:
             worker.hostname = c.hostname
             rounds.start()
+            watcher.start()
 
         def stop(self, c: Any) -> None:
             # A lost connection to the broker stops no request: the rounds have their own.
             if worker_state.should_stop is not None and worker_state.should_terminate is None:
+                watcher.finish()
                 rounds.finish()
 
     return DeliveryStep

@@ -77,9 +77,8 @@ class AccountsFile:
         self._removed = (self._removed | removed) - new.keys()
         self._heartbeat.withdrawn = (self._heartbeat.withdrawn | removed) - new.keys()
         self.match(consumer)
+        self._heartbeat.changed |= changed
         self._heartbeat.beat()
-        for queue in changed:
-            self._worker.ask(queue)
         words = [
             f"{word} {', '.join(sorted(some))}"
             for word, some in (("added", added), ("changed", changed), ("removed", removed))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Final
+from typing import Any, Final
 
 import redis
 
 from postback import keys
+from postback.wire import schedule
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.grants import Grant, Settlement
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats of a worker.
 HEARTBEAT_S: Final = 5.0
+#: Messages that were buried, told of at each.
+NOTES: Final = 1_000
 
 
 class Heartbeat:
@@ -38,6 +41,8 @@ class Heartbeat:
         self.hostname = ""
         #: Where its metrics are, ``host:port``.
         self.metrics = ""
+        #: Accounts whose limits may have changed since somebody last asked for events of theirs.
+        self.changed: set[str] = set(worker.accounts)
         #: Accounts that were removed and whose announcement is still to be withdrawn.
         self.withdrawn: set[str] = set()
 
@@ -53,6 +58,8 @@ class Heartbeat:
                 held=len(worker.grants),
                 metrics=self.metrics,
             )
+            schedule.due(self._client, self.changed, "changed")
+            self.changed.clear()
             self._withdraw()
             self._tell_buried()
         except redis.RedisError as error:
@@ -74,17 +81,10 @@ class Heartbeat:
 
         It leaves a note; one worker picks it up.
         """
-        queues = list(self._worker.accounts)
-        pipeline = self._client.pipeline(transaction=False)
-        for queue in queues:
-            pipeline.hexists(keys.meta(queue), "buried")
-        for queue in [queue for queue, noted in zip(queues, pipeline.execute(), strict=True) if noted]:
-            both = self._client.pipeline(transaction=True)
-            both.hget(keys.meta(queue), "buried")
-            both.hdel(keys.meta(queue), "buried")
-            note, _ = both.execute()
-            for line in (note or b"").decode("utf-8", "replace").splitlines():
-                task_id, _, task = line.partition(" ")
+        for provider in dict.fromkeys(queue.partition(".")[0] for queue in self._worker.accounts):
+            notes: Any = self._client.lpop(keys.buried(provider), NOTES)
+            for note in notes or ():
+                queue, task_id, task = note.decode("utf-8", "replace").split(" ", 2)
                 ruling = Dead("crashed its worker died too often with it", letter="", possible_duplicate=True)
                 buried = Grant("", queue, [Envelope(raw=b"", id=task_id, task=task, ruling=ruling)])
                 self._worker.observe(Report(buried, Settlement("none")))

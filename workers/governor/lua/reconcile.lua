@@ -24,6 +24,7 @@ local own = #known.duplicates
 -- @include idempotency
 -- @include quota_log
 -- @include register
+-- @include schedule
 
 -- What was taken lately comes to stand near the front. Looking through a whole backlog for a
 -- message that is not there would stop Redis.
@@ -77,4 +78,5 @@ if not any_there and known.settled then
   return {}
 end
 register(known.grant, now + known.account.lease_ms, grant)
+something_waits()
 return { 'in_flight', 1 }

@@ -34,6 +34,7 @@ local settings = answer.account
 -- @include account
 -- @include flight
 -- @include quota_log
+-- @include schedule
 
 if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
 local grant = grant_of(answer.grant)
@@ -41,6 +42,9 @@ read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'lev
   'release' })
 
 -- @include verdict
+
+-- Nothing more was taken until this answer; or nothing was sent, and its place in the quota is free.
+local waited_for = account.healthy ~= 1 or answer.health == 'none'
 
 -- What has ended needs no tombstone: a copy that is sent under its id later is another event.
 local function dispose()
@@ -56,4 +60,5 @@ if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered',
 judge()
 dispose()
 forget(answer.grant)
+if waited_for then reopen() elseif answer.messages or answer.groups or releasing then something_waits() end
 return releasing and { 'applied', 1, 'releasing', 1 } or { 'applied', 1 }

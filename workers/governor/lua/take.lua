@@ -8,6 +8,7 @@
 --   call        grants are named <call>.<number>
 --   count       most grants wanted
 --   repeated    true if this very call may have run before
+--   due         true if the queue is to be asked only if the schedule says so
 --   one_first   true if an account at rest sends one request alone first (ADR 11)
 --   run         run id of the server as the worker knows it, or ''
 --   account     lease_ms, batch_max, max_bytes, linger_ms, dedup_ms,
@@ -22,6 +23,7 @@
 --               blocked   nothing until some answer is in
 --               spent     a quota window is full
 --               filling   a batch is filling; new events may end the wait
+--               closed    the schedule says otherwise: another worker has just asked
 --   wait_ms     paused, spent, filling: the wait. A pause without it ends when somebody resumes it.
 --   due_ms      empty: until something that waits becomes due; absent if nothing does
 --   outage      1 if the account is in outage; else absent
@@ -37,6 +39,7 @@ local settings, count = wish.account, wish.count
 -- @include failover
 -- @include hand_out
 -- @include message
+-- @include plan
 -- @include promote
 -- @include recover
 -- @include register
@@ -46,12 +49,14 @@ local settings, count = wish.account, wish.count
 -- An account with nothing on its way, whose last healthy answer is so many ms old, is at rest.
 local AT_REST_MS = 100
 
+if wish.due and not wish.repeated and is_closed() then return { 'state', 'closed', 'grants', {} } end
 read_account({ 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'first_seen', 'run', 'grace', 'ok_at',
   'reason', 'detail', 'announced', 'release' })
 
 local news
 
 local function answer(reply)
+  plan(reply)
   append(reply, 'grants', grants)
   if news then append(reply, 'pause', news) end
   if account.fails >= settings.outage_after then append(reply, 'outage', 1) end

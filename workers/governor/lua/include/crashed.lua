@@ -10,8 +10,8 @@
 local function bury_crashed(raw, state)
   bury(raw, state, settings.crashed_letter)
   redis.call('HINCRBY', KEY.META, 'dead', 1)
-  redis.call('HSET', KEY.META, 'buried', (redis.call('HGET', KEY.META, 'buried') or '')
-    .. (header_text(raw, 'id') or '') .. ' ' .. (header_text(raw, 'task') or '') .. '\n')
+  redis.call('RPUSH', KEY.BURIED, KEY.LISTS[1] .. ' ' .. (header_text(raw, 'id') or '') .. ' '
+    .. (header_text(raw, 'task') or ''))
 end
 
 -- The grant's own messages that go on, and whether they are to travel singly: after a second crash.

@@ -18,7 +18,10 @@ local KEY = {
   IDEM_ENDS = KEYS[13],                        -- zset: idempotency key -> end ms
   DEAD = KEYS[14],                             -- list: dead letters of the provider
   REVOKED = KEYS[15],                          -- zset: event id -> ms
-  NOTICES = KEYS[16],                          -- list: dead letters that the hook has not heard of
+  SCHEDULE = KEYS[16],                         -- zset: queue -> when it may be asked, ms
+  TIMERS = KEYS[17],                           -- zset: queue -> when it is to be asked by itself, ms
+  BURIED = KEYS[18],                           -- list: "queue id task" of messages that TAKE buried
+  NOTICES = KEYS[19],                          -- list: dead letters that the hook has not heard of
 }                                              --   (nil where no hook is)
 
 -- A full Redis refuses a script whose first write could take memory, and lets it finish once it has

@@ -1,0 +1,25 @@
+-- plan(reply): when the queue is to be asked next, from TAKE's reply; never later than the end of
+-- the first lease. O(log n).
+
+-- @include schedule
+
+local function first_lease_end()
+  local first = redis.call('ZRANGE', KEY.FLIGHT, 0, 0, 'WITHSCORES')[2]
+  return first and tonumber(first) or math.huge
+end
+
+local function plan(reply)
+  local state, wait_ms = reply[2], reply[4]
+  if state == 'more' then return ask_at(now) end
+  if state == 'empty' then
+    redis.call('ZREM', KEY.SCHEDULE, QUEUE)
+    if wait_ms then
+      redis.call('ZADD', KEY.TIMERS, ms(now + math.min(wait_ms, LONGEST_MS)), QUEUE)
+    else
+      redis.call('ZREM', KEY.TIMERS, QUEUE)
+    end
+    return
+  end
+  local longest_ms = state == 'filling' and FILLING_MS or LONGEST_MS
+  ask_at(math.min(now + math.min(wait_ms or longest_ms, longest_ms), first_lease_end()))
+end

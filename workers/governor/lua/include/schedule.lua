@@ -1,0 +1,33 @@
+-- The schedule (ADR 29). A queue in it is asked when its time has come, and a send to it changes
+-- nothing; a queue in the timers is asked then, and a send to it has it asked at once.
+-- Each O(log n).
+
+-- @include clock
+-- @include keys
+
+local QUEUE = KEY.LISTS[1]
+
+-- Longest wait for anything: what a clock that jumped or a lost command did is over then.
+local LONGEST_MS = 300000
+-- Longest wait of a batch that fills: nobody is woken when it is full.
+local FILLING_MS = 100
+
+local function ms(at) return string.format('%.0f', at) end
+
+local function ask_at(at) redis.call('ZADD', KEY.SCHEDULE, ms(at), QUEUE) end
+
+-- Another worker has just asked it, or it cannot be asked yet.
+local function is_closed()
+  local at = redis.call('ZSCORE', KEY.SCHEDULE, QUEUE)
+  return not at or tonumber(at) > now
+end
+
+-- Something was put back. If the queue stands in the schedule it is asked anyway.
+local function something_waits() redis.call('ZADD', KEY.SCHEDULE, 'NX', ms(now), QUEUE) end
+
+-- An account that waits for an answer has got one.
+local function reopen()
+  local waiting = redis.call('EXISTS', KEY.LISTS[1], KEY.LISTS[2], KEY.LISTS[3], KEY.LISTS[4], KEY.GROUPS, KEY.HELD,
+    KEY.DELAYED)
+  if waiting > 0 then ask_at(now) else redis.call('ZREM', KEY.SCHEDULE, QUEUE) end
+end

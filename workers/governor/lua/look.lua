@@ -1,0 +1,28 @@
+-- LOOK: which queues of a provider may be asked now, those that wait longest first, and when the
+-- next one may (ADR 29).
+--
+-- KEYS  1 schedule (zset)   2 timers (zset)
+-- ARGV  1 JSON: passed (places that the caller has passed by), most
+-- Returns { name, value, ... }: due { queues };
+--   wait_ms   until the next one; absent if there is none. O(most x log).
+
+local wish = cjson.decode(ARGV[1])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function range(key, from, to, ...) return redis.call('ZRANGEBYSCORE', key, from, to, 'LIMIT', ...) end
+
+-- A full Redis refuses a script whose first write could take memory (ADR 18).
+redis.call('ZREM', KEYS[1], '')
+for _, queue in ipairs(range(KEYS[2], '-inf', now, 0, wish.most)) do
+  redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now), queue)
+  redis.call('ZREM', KEYS[2], queue)
+end
+local reply = { 'due', range(KEYS[1], '-inf', now, wish.passed, wish.most) }
+local soonest = math.huge
+for _, key in ipairs(KEYS) do
+  local next_one = redis.call('ZRANGEBYSCORE', key, '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if next_one[2] then soonest = math.min(soonest, tonumber(next_one[2])) end
+end
+if soonest < math.huge then reply[3], reply[4] = 'wait_ms', soonest - now end
+return reply
