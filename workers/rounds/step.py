@@ -11,7 +11,9 @@ from workers.rounds.rounds import Rounds
 from workers.worker import Worker
 
 
-def delivery_step(worker: Worker, rounds: Rounds, *, after: type[bootsteps.Step]) -> type[bootsteps.StartStopStep]:
+def delivery_step(
+    worker: Worker, rounds: Rounds, *, after: tuple[type[bootsteps.Step], ...]
+) -> type[bootsteps.StartStopStep]:
     """The step.
 
     Args:
@@ -21,7 +23,7 @@ def delivery_step(worker: Worker, rounds: Rounds, *, after: type[bootsteps.Step]
     """
 
     class DeliveryStep(bootsteps.StartStopStep):
-        requires = (after,)
+        requires = after
         name = "postback.delivery"
 
         def start(self, c: Any) -> None:
