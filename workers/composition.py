@@ -106,7 +106,7 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     rounds = Rounds(worker, wire, settings.concurrency, lambda event: follow_up(app, worker.hostname, event))
     watcher = Watcher(worker, partial(client, single=True), rounds.wake)
     formats, periodic = format_step(client()), watch_step(watch)
-    app.steps["consumer"].update((formats, periodic, delivery_step(worker, rounds, watcher, after=periodic)))
+    app.steps["consumer"].update((formats, periodic, delivery_step(worker, rounds, watcher, after=(formats, periodic))))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
         app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))

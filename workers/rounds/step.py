@@ -13,7 +13,7 @@ from workers.worker import Worker
 
 
 def delivery_step(
-    worker: Worker, rounds: Rounds, watcher: Watcher, *, after: type[bootsteps.Step]
+    worker: Worker, rounds: Rounds, watcher: Watcher, *, after: tuple[type[bootsteps.Step], ...]
 ) -> type[bootsteps.StartStopStep]:
     """The step.
 
@@ -25,7 +25,7 @@ def delivery_step(
     """
 
     class DeliveryStep(bootsteps.StartStopStep):
-        requires = (after,)
+        requires = after
         name = "postback.delivery"
 
         def start(self, c: Any) -> None:

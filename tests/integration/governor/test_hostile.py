@@ -69,7 +69,7 @@ class Worker:
         task.register(self.app, self.worker)
         # What Flower is told must be JSON, whatever the message holds.
         self.rows = Rows()
-        dispatcher = SimpleNamespace(enabled=True, send=lambda kind, **fields: json.dumps(fields))
+        dispatcher = SimpleNamespace(enabled=True, send=lambda kind, **fields: json.dumps(fields), flush=lambda: None)
         self.rows.use(dispatcher)
         self.worker.observers += [log_outcomes, self.rows.observe]
         self.rounds = Rounds(
