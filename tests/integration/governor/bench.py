@@ -76,10 +76,10 @@ def bury(at: int, letter: str, *, duplicate: bool = False, wrapped: str | None =
 
 
 class ClockedScript(Script):
-    """A script of the governor's under the test's clock."""
+    """A script of the governor's (or another package's) under the test's clock."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__("workers.governor", name)
+    def __init__(self, name: str, package: str = "workers.governor") -> None:
+        super().__init__(package, name)
         self.source = _with_test_clock(self.source)
 
 
@@ -122,12 +122,13 @@ class Bench:
         windows = [{"limit": limit, "length_ms": padded_ms(window_s)} for limit, window_s in self.settings["windows"]]
         return {**self.settings, "windows": windows}
 
-    def take(self, count: int = 1, *, call: str | None = None, replay: bool = False) -> TakeReply:
+    def take(self, count: int = 1, *, call: str | None = None, replay: bool = False, due: bool = False) -> TakeReply:
         self.calls += 1
         wish = {
             "call": call or f"postback:test.{self.calls}",
             "count": count,
             "repeated": replay,
+            "due": due,
             "run": self.settings["run"],
             "account": {name: self.account[name] for name in TAKE_SETTINGS},
         }

@@ -17,7 +17,7 @@ from tasks.rulings import PUT_BACK, Again, Dead
 from tests.integration.governor.bench import message
 from tests.integration.governor.crew import LETTER, Given, Worker, answer
 from tests.servers import RedisServer
-from workers.governor import State, Taken
+from workers.governor import Look, State, Taken
 from workers.governor.settle import REMEMBERED_S, encoded
 
 
@@ -138,7 +138,7 @@ class TestLostReplies:
         crew.look.client.script_flush()
         crew.settle(grant)
         crew.look.client.script_flush()
-        assert crew.governor.scan([crew.queue]) == [crew.queue]
+        assert crew.governor.round([], [], looks=[Look("tgtrack", 0, 9)]).seen[0][1].due == [crew.queue]
         assert crew.look.everything() == {"b": 1}
 
     def test_a_connection_that_was_killed(self, crew: Worker) -> None:
@@ -258,15 +258,6 @@ class TestSettle:
         crew.settle(grant, answer(Again(0, ""), health="fail"))
         assert crew.look.meta()["delivered"] == "1"
         assert "fails" not in crew.look.meta()
-
-    def test_what_waits_is_told(self, crew: Worker) -> None:
-        """A round says in which accounts something now waits for a later time, also while Redis refuses it."""
-        crew.push(message("a"), message("b"))
-        first, second = crew.take(2)
-        first.settlement = answer(Again(60, ""), health="unknown").to(first)
-        second.settlement = answer().to(second)
-        assert crew.governor.round([second], []).changed == set()
-        assert crew.governor.round([first], []).changed == {crew.queue}
 
     def test_an_account_that_is_gone(self, crew: Worker) -> None:
         """An account that left the accounts file meanwhile: what was taken is still settled."""
@@ -448,34 +439,6 @@ class TestTake:
         crew.push(message("b"))
         (grant,) = crew.taken().grants
         assert grant.outage is True
-
-
-class TestScan:
-    @pytest.mark.parametrize("place", ["list 0", "list 3", "list 9", "groups"])
-    def test_what_a_new_event_makes(self, crew: Worker, place: str) -> None:
-        """A message in any list, or a half, is work."""
-        name = keys.groups(crew.queue) if place == "groups" else keys.priority_list(crew.queue, int(place[-1]))
-        crew.look.client.lpush(name, b"x")
-        assert crew.governor.scan(["tgtrack.no", crew.queue, "tgtrack.never"]) == [crew.queue]
-
-    @pytest.mark.parametrize("name", [keys.delayed, keys.held, keys.flight])
-    def test_what_waits_is_seen_when_timed(self, crew: Worker, name: object) -> None:
-        """What waits is looked at once a second only."""
-        crew.look.client.zadd(name(crew.queue), {"x": 1})  # type: ignore[operator]
-        assert crew.governor.scan([crew.queue]) == []
-        assert crew.governor.scan([crew.queue], timed=True) == [crew.queue]
-
-    def test_nothing_to_look_at(self, crew: Worker) -> None:
-        """No queues, no call."""
-        crew.client.lose = ["before"]
-        assert crew.governor.scan([]) == []
-
-    @pytest.mark.parametrize("busy", [0, 63, 64, 127, 128, 299])
-    def test_any_of_many(self, crew: Worker, busy: int) -> None:
-        """Among three hundred accounts the right ones are named, at the chunks' borders too."""
-        queues = [f"tgtrack.a{number}" for number in range(300)]
-        crew.look.client.lpush(queues[busy], b"x")
-        assert crew.governor.scan(queues, timed=True) == [queues[busy]]
 
 
 def test_the_most_common_settlement_says_nothing(crew: Worker) -> None:

@@ -65,7 +65,7 @@ class TestRestart:
         grant = worker.one()
         worker.restart()
         with pytest.raises(redis.ConnectionError):
-            worker.governor.scan([worker.queue])
+            worker.governor.round([], [], looks=[Look("tgtrack", 0, 9)])
         worker.pump()
         assert (worker.look.flying(), worker.look.ids()) == (["a"], ["b"])
         worker.settle(grant)
@@ -230,13 +230,13 @@ class TestForgotten:
         assert worker.look.meta()["seq"] == "3"
 
     def test_an_idle_worker_notices(self, worker: Worker, memory: Memory) -> None:
-        """A worker whose accounts are idle only scans; that is enough to notice."""
+        """A worker whose accounts are idle only looks at the schedule; that is enough to notice."""
         worker.push(message("a"))
         memory.remember()
         worker.settle(worker.one())
         memory.forget()
         with pytest.raises(redis.ConnectionError):
-            worker.governor.scan([worker.queue])
+            worker.governor.round([], [], looks=[Look("tgtrack", 0, 9)])
         worker.pump()
         assert worker.look.everything() == {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,11 @@ from tasks.grants import Grant, Grants
 from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 from tasks.rulings import Again, Dead
 from tests.unit.tasks.fakes import OK, Server, message
-from workers.governor import Round, State, Taken
+from workers.governor import Look, Round, Seen, State, Taken
 from workers.governor import Server as RedisOf
 from workers.http.wire import Done, Exchange
 from workers.rounds.rounds import AWAY_S, MOST_AT_ONCE, Rounds
-from workers.rounds.schedule import FILLING_S, IDLE_S, LONGEST_WAIT_S
+from workers.rounds.schedule import LONGEST_WAIT_S, LOOKED_AT
 from workers.worker import Worker
 
 QUEUE = "tgtrack.main"
@@ -66,11 +66,14 @@ class Governor:
 
     #: Queue -> what each TAKE says: how many requests there are, and the state; the last one stays.
     says: dict[str, list[Any]] = field(default_factory=dict)
-    #: Queues in which a scan finds something.
-    found: set[str] = field(default_factory=set)
+    clock: Callable[[], float] = float
+    #: The schedule in Redis: queue -> when it may be asked.
+    schedule: dict[str, float] = field(default_factory=dict)
+    #: Queues that wait for an answer.
+    blocked: set[str] = field(default_factory=set)
     grants: Grants = field(default_factory=Grants)
     takes: list[tuple[str, int]] = field(default_factory=list)
-    scans: list[tuple[tuple[str, ...], bool]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     settled: list[Grant] = field(default_factory=list)
     trips: int = 0
     error: Exception | None = None
@@ -87,10 +90,6 @@ class Governor:
     def replay(self) -> None:
         self.replays += 1
 
-    def scan(self, queues: Iterable[str], *, timed: bool = False) -> list[str]:
-        self.scans.append((tuple(queues), timed))
-        return [queue for queue in self.scans[-1][0] if queue in self.found]
-
     def in_flight(self, queue: str) -> int:
         return self.grants.of(queue)
 
@@ -98,12 +97,22 @@ class Governor:
         self.expired += 1
         return 0
 
-    def round(self, settled: Iterable[Grant], wanted: Iterable[tuple[str, int]], meanwhile: Any = None) -> Round:
+    def round(
+        self,
+        settled: Iterable[Grant],
+        wanted: Iterable[tuple[str, int]],
+        meanwhile: Any = None,
+        *,
+        looks: Sequence[Look] = (),
+        due: bool = False,
+    ) -> Round:
         done = Round()
         self.trips += 1
         for grant in settled:
             self.grants.pop(grant.id)
             self.settled.append(grant)
+            if grant.queue in self.blocked:
+                self.schedule[grant.queue] = self.clock()
         for queue, count in wanted:
             self.takes.append((queue, count))
             script = self.says.get(queue) or [(0, State.EMPTY)]
@@ -113,8 +122,24 @@ class Governor:
             elif isinstance(said, Exception):
                 raise said
             else:
-                done.taken[queue] = self._taken(queue, count, *said)
+                done.taken[queue] = taken = self._taken(queue, count, *said)
+                self._plan(queue, taken)
+        for look in looks:
+            self.looks.append(look)
+            now, inf = self.clock(), float("inf")
+            mine = {name: at for name, at in self.schedule.items() if name.startswith(f"{look.provider}.")}
+            ready = sorted((at, name) for name, at in mine.items() if at <= now)[look.passed :][: look.most]
+            later = min((at for at in mine.values() if at > now), default=inf)
+            done.seen.append((look, Seen([name for _, name in ready], None if later == inf else later - now)))
         return done
+
+    def _plan(self, queue: str, taken: Taken) -> None:
+        """As TAKE plans it."""
+        wait_ms = {State.MORE: 0.0, State.EMPTY: taken.due_ms}.get(taken.state, taken.wait_ms or 300_000)
+        self.schedule.pop(queue, None)
+        if wait_ms is not None:
+            self.schedule[queue] = self.clock() + wait_ms / 1000
+        (self.blocked.add if taken.state is State.BLOCKED else self.blocked.discard)(queue)
 
     def _taken(self, queue: str, most: int, count: int, state: State, *rest: Any) -> Taken:
         grants = []
@@ -132,7 +157,7 @@ class Stage:
 
     def __init__(self, *queues: str, at_once: int = 8) -> None:
         self.now = 1000.0
-        self.governor = Governor()
+        self.governor = Governor(clock=lambda: self.now, schedule=dict.fromkeys(queues, 0.0))
         accounts = {queue: build_account("tgtrack", queue.partition(".")[2], {"api_key": "k"}) for queue in queues}
         self.worker = Worker(RedisOf(redis.Redis), accounts, Server())
         self.worker.governor = self.governor  # type: ignore[assignment]
@@ -142,13 +167,23 @@ class Stage:
         self.published: list[Envelope] = []
         self.publishes = True
         self.rounds = Rounds(self.worker, self.wire, at_once, self.follow_up, lambda: self.now)
+        self.rounds.round()  # the first look
 
     def follow_up(self, event: Envelope) -> bool:
         self.published.append(event)
         return self.publishes
 
+    def ask(self, *queues: str) -> None:
+        """Something was sent to these."""
+        for queue in queues:
+            self.governor.schedule[queue] = self.now
+        self.rounds.wake()
+
     def round(self) -> float:
-        return self.rounds.round()
+        """A round; one that has nothing to tell Redis and nothing to ask it is none."""
+        trips = self.governor.trips
+        delay = self.rounds.round()
+        return delay if self.governor.trips > trips or delay > 0 else self.rounds.round()
 
     def run(self, seconds: float) -> None:
         """Let time pass; each round comes when the one before wanted it."""
@@ -171,7 +206,7 @@ def proven(stage: Stage, *queues: str) -> None:
     """These accounts have answered well."""
     for queue in queues:
         stage.governor.says[queue] = [(1, State.EMPTY), (0, State.EMPTY)]
-        stage.rounds.ask(queue)
+        stage.ask(queue)
     for _ in queues:
         stage.run(0.001)
         stage.wire.answer()
@@ -184,8 +219,8 @@ class TestRound:
         """Answers of a moment are settled, and their room is taken, in one round trip."""
         proven(stage, QUEUE)
         stage.governor.says[QUEUE] = [(99, State.MORE)]
-        stage.rounds.ask(QUEUE)
-        stage.round()
+        stage.ask(QUEUE)
+        stage.run(0.001)
         stage.wire.answer(most=3)
         trips, settled = stage.governor.trips, len(stage.governor.settled)
         stage.round()
@@ -244,50 +279,39 @@ class TestRound:
 
 class TestTime:
     def test_a_wait_is_slept(self, stage: Stage) -> None:
-        """An account that said `nothing for 400 ms` is asked then, not before."""
+        """An account whose schedule said `in 400 ms` is asked then, not before."""
         stage.governor.says[QUEUE] = [(0, State.SPENT, 400)]
         stage.run(0.39)
         assert stage.takes() == 1
         stage.run(0.02)
         assert stage.takes() == 2
 
-    def test_no_wait_is_longer_than_a_second(self, stage: Stage) -> None:
-        """A window of a day is not slept through: another worker may die, an operator may resume."""
-        stage.governor.says[QUEUE] = [(0, State.SPENT, 86_400_000)]
-        stage.run(10.5)
-        assert 10 <= stage.takes() <= 12
+    def test_idle_accounts_cost_a_look_a_second(self) -> None:
+        """However many they are."""
+        stage = Stage(*(f"tgtrack.a{number}" for number in range(500)))
+        stage.run(0.5)
+        stage.governor.takes.clear()
+        stage.governor.looks.clear()
+        stage.run(20)
+        assert stage.governor.takes == []
+        assert len(stage.governor.looks) == pytest.approx(20, abs=1)
 
-    def test_a_filling_batch_is_looked_at_sooner(self, stage: Stage) -> None:
-        """A batch that fills up during its linger does not wait for the linger's end."""
-        stage.governor.says[QUEUE] = [(0, State.FILLING, 1000), (1, State.EMPTY)]
-        stage.run(FILLING_S + 0.01)
+    def test_woken(self, stage: Stage) -> None:
+        """Somebody says that there is something: it looks at once, and takes in the next round."""
+        stage.run(0.5)
+        stage.governor.says[QUEUE] = [(1, State.EMPTY)]
+        stage.ask(QUEUE)
+        assert stage.wire.woken == 1
+        stage.run(0.001)
         assert len(stage.wire.begun) == 1
 
-    def test_idle_queues_are_only_scanned(self) -> None:
-        """After EMPTY an account costs one place in one scan, no TAKE."""
-        stage = Stage(*(f"tgtrack.a{number}" for number in range(50)))
+    def test_a_wake_that_was_lost(self, stage: Stage) -> None:
+        """Nobody said so: it is found within a second."""
         stage.run(0.5)
-        stage.governor.takes.clear()
-        stage.governor.scans.clear()
-        stage.run(2)
-        assert stage.governor.takes == []
-        assert all(len(queues) == 50 for queues, _ in stage.governor.scans)
-        assert len(stage.governor.scans) == pytest.approx(2 / IDLE_S, rel=0.1)
-
-    def test_what_waits_is_scanned_once_a_second(self, stage: Stage) -> None:
-        """Delayed, held and leased things of others are looked for once a second."""
-        stage.run(5)
-        assert sum(timed for _, timed in stage.governor.scans) == pytest.approx(5, abs=1)
-
-    @pytest.mark.parametrize("due_ms", [None, 86_400_000])
-    def test_a_new_event_is_taken_within_one_look(self, stage: Stage, due_ms: int | None) -> None:
-        """What a scan finds is taken in the same round, also while something waits there for tomorrow."""
-        stage.governor.says[QUEUE] = [(0, State.EMPTY, None, due_ms)]
-        stage.run(0.5)
-        stage.governor.takes.clear()
-        stage.governor.found = {QUEUE}
-        stage.run(IDLE_S + 0.001)
-        assert stage.takes() >= 1
+        stage.governor.says[QUEUE] = [(1, State.EMPTY)]
+        stage.governor.schedule[QUEUE] = stage.now
+        stage.run(LONGEST_WAIT_S + 0.01)
+        assert len(stage.wire.begun) == 1
 
     def test_what_becomes_due_is_taken_then(self, stage: Stage) -> None:
         """An idle account is asked at the moment at which something becomes due."""
@@ -297,24 +321,35 @@ class TestTime:
         stage.run(0.01)
         assert stage.takes() == 2
 
-    def test_asked_for_it_looks_at_once(self, stage: Stage) -> None:
-        """An account that an operator resumed is asked at once, whatever it said before."""
-        stage.governor.says[QUEUE] = [(0, State.SPENT, 60_000)]
-        stage.round()
-        stage.rounds.ask(QUEUE)
-        stage.rounds.ask("tgtrack.nobody")
-        assert stage.wire.woken == 2
-        stage.round()
-        assert (stage.takes(), stage.takes("tgtrack.nobody")) == (2, 0)
+    def test_another_worker_was_faster(self, stage: Stage) -> None:
+        """What the schedule has said a moment ago may hold no more: it is not asked again for that."""
+        stage.governor.says[QUEUE] = [(0, State.CLOSED)]
+        stage.run(5)
+        assert stage.takes() == 1
 
     def test_accounts_come_and_go(self, stage: Stage) -> None:
-        """A changed accounts file is served from the next round on."""
+        """A changed accounts file is served from the next round on; what is due of others is left to others."""
         stage.run(0.1)
         stage.worker.accounts = {"tgtrack.new": build_account("tgtrack", "new", {"api_key": "k"})}
-        stage.governor.scans.clear()
+        before = stage.takes()
+        stage.ask("tgtrack.new", QUEUE)
         stage.run(0.1)
         assert stage.takes("tgtrack.new") == 1
-        assert {queues for queues, _ in stage.governor.scans} <= {("tgtrack.new",)}
+        assert stage.takes() == before
+
+    def test_what_it_cannot_ask_hides_nothing(self) -> None:
+        """Whatever stands in front of the schedule, of other workers' accounts, what is behind is found."""
+        stage = Stage(QUEUE)
+        for number in range(3 * LOOKED_AT):
+            stage.governor.schedule[f"tgtrack.foreign{number:03}"] = 1.0
+        stage.run(0.1)
+        stage.governor.takes.clear()
+        looks = len(stage.governor.looks)
+        stage.governor.says[QUEUE] = [(1, State.EMPTY)]
+        stage.ask(QUEUE)
+        stage.run(0.1)
+        assert stage.takes() == 1
+        assert len(stage.governor.looks) - looks < 20, "it does not spin"
 
 
 class TestBlocked:
@@ -323,7 +358,7 @@ class TestBlocked:
         stage.governor.says[QUEUE] = [(1, State.BLOCKED), (0, State.BLOCKED)]
         stage.round()
         stage.wire.answer()
-        stage.round()
+        stage.run(0.001)
         assert stage.takes() == 2
 
     def test_an_account_that_waits_for_time_is_not(self, stage: Stage) -> None:
@@ -335,11 +370,11 @@ class TestBlocked:
             stage.round()
         assert stage.takes() == 1
 
-    def test_without_an_answer_more_and_more_seldom(self, stage: Stage) -> None:
-        """An account that is paused for days is not asked fifty times a second."""
+    def test_a_pause_costs_nothing(self, stage: Stage) -> None:
+        """An account that is paused for days is not asked."""
         stage.governor.says[QUEUE] = [(0, State.PAUSED)]
         stage.run(20)
-        assert 20 <= stage.takes() <= 30
+        assert stage.takes() == 1
 
 
 class TestRoom:
@@ -347,20 +382,21 @@ class TestRoom:
         """It takes as many requests as there is room, and asks nobody when there is none."""
         proven(stage, QUEUE)
         stage.governor.says[QUEUE] = [(20, State.MORE)]
-        stage.rounds.ask(QUEUE)
+        stage.ask(QUEUE)
         stage.run(0.5)
         assert stage.governor.takes == [(QUEUE, 8)]
 
     def test_a_full_wire_waits_for_an_answer(self) -> None:
-        """With no room it neither polls nor scans; an answer brings the next request at once."""
+        """With no room it neither asks nor looks; an answer brings the next request at once."""
         stage = Stage(QUEUE, at_once=2)
         proven(stage, QUEUE)
         stage.governor.says[QUEUE] = [(9, State.MORE)]
-        stage.rounds.ask(QUEUE)
+        stage.ask(QUEUE)
         stage.round()
-        scans, trips = len(stage.governor.scans), stage.governor.recovers
+        stage.run(0.1)
+        trips = stage.governor.trips
         stage.run(2)
-        assert (len(stage.governor.scans), stage.governor.recovers - trips <= 4) == (scans, True)
+        assert stage.governor.trips == trips
         assert stage.governor.expired
         stage.wire.answer(most=1)
         stage.round()
@@ -371,7 +407,7 @@ class TestRoom:
         stage = Stage(QUEUE, at_once=1000)
         proven(stage, QUEUE)
         stage.governor.says[QUEUE] = [(9999, State.MORE)]
-        stage.rounds.ask(QUEUE)
+        stage.ask(QUEUE)
         stage.run(0.1)
         assert max(count for _, count in stage.governor.takes) == MOST_AT_ONCE
         assert len(stage.wire.begun) == 1000
@@ -381,12 +417,12 @@ class TestRoom:
         stage = Stage("tgtrack.busy", "tgtrack.quiet")
         proven(stage, "tgtrack.busy", "tgtrack.quiet")
         stage.governor.says["tgtrack.busy"] = [(99, State.MORE)]
-        stage.rounds.ask("tgtrack.busy")
+        stage.ask("tgtrack.busy")
         stage.run(3)
         assert stage.wire.held == {"tgtrack.busy": 7}
         stage.governor.says["tgtrack.quiet"] = [(1, State.EMPTY)]
-        stage.governor.found = {"tgtrack.quiet"}
-        stage.run(IDLE_S + 0.001)
+        stage.ask("tgtrack.quiet")
+        stage.run(0.001)
         assert stage.wire.held == {"tgtrack.busy": 7, "tgtrack.quiet": 1}
 
     def test_waiting_for_the_last_place_costs_nothing(self) -> None:
@@ -394,11 +430,11 @@ class TestRoom:
         stage = Stage("tgtrack.busy", "tgtrack.quiet")
         proven(stage, "tgtrack.busy", "tgtrack.quiet")
         stage.governor.says["tgtrack.busy"] = [(99, State.MORE)]
-        stage.rounds.ask("tgtrack.busy")
+        stage.ask("tgtrack.busy")
         stage.run(0.5)
         before = stage.governor.recovers
         stage.run(2)
-        assert stage.governor.recovers - before <= 2 / IDLE_S + 10
+        assert stage.governor.recovers - before <= 10
         stage.wire.answer(most=1)
         stage.round()
         assert stage.wire.held == {"tgtrack.busy": 7}
@@ -423,7 +459,7 @@ class TestRoom:
         proven(stage, "tgtrack.a", "tgtrack.b")
         for queue in ("tgtrack.a", "tgtrack.b"):
             stage.governor.says[queue] = [(9, State.MORE)]
-            stage.rounds.ask(queue)
+            stage.ask(queue)
         counts: Counter[str] = Counter()
         for _ in range(40):
             stage.run(0.001)
@@ -438,11 +474,11 @@ class TestRoom:
         proven(stage, "tgtrack.good")
         for queue in silent:
             stage.governor.says[queue] = [(1, State.BLOCKED), (0, State.BLOCKED)]
-        stage.governor.found = set(silent)
+        stage.ask(*silent)
         stage.run(0.2)
         assert sum(stage.wire.held.values()) == 4
         stage.governor.says["tgtrack.good"] = [(9, State.MORE)]
-        stage.rounds.ask("tgtrack.good")
+        stage.ask("tgtrack.good")
         stage.run(0.2)
         assert stage.wire.held["tgtrack.good"] == 3
 
@@ -452,11 +488,11 @@ class TestRoom:
         proven(stage, QUEUE)
         for answer, most in ((BROKEN, 4), (OK, 7)):
             stage.governor.says[QUEUE] = [(1, State.EMPTY), (0, State.EMPTY)]
-            stage.rounds.ask(QUEUE)
-            stage.round()
+            stage.ask(QUEUE)
+            stage.run(0.001)
             stage.wire.answer(QUEUE, answer)
             stage.governor.says[QUEUE] = [(99, State.MORE)]
-            stage.rounds.ask(QUEUE)
+            stage.ask(QUEUE)
             stage.run(0.01)
             assert stage.wire.held[QUEUE] == most
             stage.governor.says[QUEUE] = [(0, State.EMPTY)]
