@@ -101,7 +101,9 @@ class Watcher:
             self._whole_at = time.monotonic() + WHOLE_SWEEP_S
         for sweep in self._sweeps:
             if whole or client.set(sweep.lock, "", nx=True, px=SWEPT_MS):
-                schedule.due(client, sweep.found(client, whole=whole), "found")
+                schedule.due(client, sweep.queued(client), "sent")
+            if whole:
+                schedule.due(client, sweep.waiting(client), "found")
 
 
 class Sweep:
@@ -116,8 +118,8 @@ class Sweep:
             _exists(name for queue in part for name in keys.priority_lists(queue)) for part in self._parts
         ]
 
-    def found(self, client: Client, *, whole: bool) -> list[str]:
-        """Queues with events that wait; with ``whole`` also those with something for later, or on its way.
+    def queued(self, client: Client) -> list[str]:
+        """Queues with events that may go.
 
         Raises:
             redis.RedisError: Redis is away.
@@ -125,16 +127,26 @@ class Sweep:
         found: list[str] = []
         for part, question in zip(self._parts, self._questions, strict=True):
             (any_there,) = client.round_trip([question])
-            if whole or any_there:
-                places = _all_places if whole else keys.priority_lists
-                replies = client.round_trip([_exists(places(queue)) for queue in part])
-                found += [queue for queue, there in zip(part, replies, strict=True) if there]
+            if any_there:
+                found += _with_any(client, part, keys.priority_lists)
         return found
 
+    def waiting(self, client: Client) -> list[str]:
+        """Queues with something for later, or on its way.
 
-def _all_places(queue: str) -> list[str]:
-    later = (keys.delayed, keys.held, keys.groups, keys.flight)
-    return [*keys.priority_lists(queue), *(place(queue) for place in later)]
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        return [queue for part in self._parts for queue in _with_any(client, part, _later)]
+
+
+def _with_any(client: Client, queues: list[str], places: Callable[[str], list[str]]) -> list[str]:
+    replies = client.round_trip([_exists(places(queue)) for queue in queues])
+    return [queue for queue, there in zip(queues, replies, strict=True) if there]
+
+
+def _later(queue: str) -> list[str]:
+    return [place(queue) for place in (keys.delayed, keys.held, keys.groups, keys.flight)]
 
 
 def _exists(names: Iterable[str]) -> bytes:

@@ -29,6 +29,7 @@ from postback.cli import main
 from postback.operations import deadletters
 from postback.operations.letters import Filter
 from postback.operations.messages import read_message
+from postback.wire import schedule
 from tasks import task
 from tasks.followers import follow_up
 from tasks.request import Answer
@@ -78,8 +79,9 @@ class Worker:
 
     def run(self, queue: str) -> None:
         """Rounds until nothing is left to take."""
-        for _ in range(3 * len(self.entries(queue)) + 10):
-            self.rounds.ask(queue)
+        schedule.due(self.client, [queue], "ask")
+        self.rounds.wake()
+        for _ in range(6 * len(self.entries(queue)) + 10):
             delay = self.rounds.round()
             assert not any(grant.queue == queue for grant in self.worker.grants if grant.settlement is None)
             if delay > 0 and not len(self.worker.grants):

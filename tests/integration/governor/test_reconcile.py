@@ -13,6 +13,7 @@ from tasks.rulings import PUT_BACK, Again, Dead, Duplicate, Poll
 from tests.integration.governor.bench import message
 from tests.integration.governor.crew import LETTER, Memory, Worker, answer, wait_until_written
 from tests.servers import RedisServer
+from workers.governor import Look
 
 SETTLEMENTS = {
     "delivered": answer(),

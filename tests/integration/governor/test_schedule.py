@@ -270,7 +270,8 @@ class TestSweep:
         queues = [f"tgtrack.a{number:04}" for number in range(2_500)] + [QUEUE]
 
         def swept(*, whole: bool = False) -> list[str]:
-            return Sweep("tgtrack", queues).found(own_client(redis_server), whole=whole)
+            sweep, client = Sweep("tgtrack", queues), own_client(redis_server)
+            return sweep.waiting(client) if whole else sweep.queued(client)
 
         return swept
 
@@ -360,6 +361,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
+        if self.plan.queued():
+            self.plan.due("sent")
         self.plan.due("found")
         self.raw = False
 

@@ -21,14 +21,15 @@ AWAY = redis.ConnectionError("Error 111 connecting to redis-Secret")
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A worker of one account; the queues that the feeder is asked to look at."""
+    """A worker of one account; the queues that were resumed."""
     queues: list[str] = []
     worker = Worker(RedisOf(redis.Redis), {"tgtrack.main": account()}, Server())
-    worker.ask = queues.append
     monkeypatch.setattr(
         remote_control, "pause", lambda client, queue, detail: Paused(queue, detail != "again", "operator")
     )
-    monkeypatch.setattr(remote_control, "resume", lambda client, queue: Resumed(queue, True, "outage", 0))
+    monkeypatch.setattr(
+        remote_control, "resume", lambda client, queue: queues.append(queue) or Resumed(queue, True, "outage", 0)
+    )
     remote_control.install_control(worker, redis.Redis())
     return queues
 
@@ -40,7 +41,7 @@ def run(name: str, **arguments: Any) -> Any:
 
 @pytest.mark.parametrize("target", ["tgtrack.main", "tgtrack"])
 def test_pause_and_resume(asked: list[str], target: str) -> None:
-    """An account, or all of a provider; a resume makes the feeder look at once."""
+    """An account, or all of a provider."""
     assert run("pause_account", target=target) == {"ok": "tgtrack.main paused"}
     assert run("pause_account", target=target, detail="again") == {"ok": "tgtrack.main was already paused (operator)"}
     assert asked == []

@@ -149,11 +149,10 @@ def test_back_again(desk: Desk) -> None:
 
 def test_changed(desk: Desk) -> None:
     """New settings are there for the next TAKE, which is asked at once; both keys are masked from now on."""
-    asked: list[str] = []
-    desk.worker.ask = asked.append
+    desk.client.zadd(keys.schedule("tgtrack"), dict.fromkeys(desk.accounts, 4e12))
     desk.write(MAIN.replace("key-main", "key-other") + SHOP)
     assert desk.accounts["tgtrack.main"].credentials["api_key"].reveal() == "key-other"
-    assert asked == ["tgtrack.main"]
+    assert desk.client.zrangebyscore(keys.schedule("tgtrack"), 0, 3e12) == [b"tgtrack.main"]
     assert desk.masker.scrub("key-other") == "***"
 
 
@@ -207,7 +206,7 @@ def test_redis_away(desk: Desk) -> None:
 
 def test_buried(desk: Desk) -> None:
     """A note of TAKE's is told of once: the event's id, its task, and the reason first."""
-    desk.client.hset(keys.meta("tgtrack.shop"), "buried", b"event-1 tgtrack.add_event\n \n")
+    desk.client.rpush(keys.buried("tgtrack"), b"tgtrack.shop event-1 tgtrack.add_event", b"tgtrack.shop  ")
     desk.heartbeat.beat()
     desk.heartbeat.beat()
     grants = [report.grant for report in desk.told]

@@ -10,15 +10,17 @@ local wish = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local function range(key, from, to, ...) return redis.call('ZRANGEBYSCORE', key, from, to, 'LIMIT', ...) end
+local function until_now(key, passed)
+  return redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', passed, wish.most)
+end
 
 -- A full Redis refuses a script whose first write could take memory (ADR 18).
 redis.call('ZREM', KEYS[1], '')
-for _, queue in ipairs(range(KEYS[2], '-inf', now, 0, wish.most)) do
+for _, queue in ipairs(until_now(KEYS[2], 0)) do
   redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now), queue)
   redis.call('ZREM', KEYS[2], queue)
 end
-local reply = { 'due', range(KEYS[1], '-inf', now, wish.passed, wish.most) }
+local reply = { 'due', until_now(KEYS[1], wish.passed) }
 local soonest = math.huge
 for _, key in ipairs(KEYS) do
   local next_one = redis.call('ZRANGEBYSCORE', key, '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

@@ -14,12 +14,12 @@ local function plan(reply)
   if state == 'empty' then
     redis.call('ZREM', KEY.SCHEDULE, QUEUE)
     if wait_ms then
-      redis.call('ZADD', KEY.TIMERS, ms(now + math.min(wait_ms, LONGEST_MS)), QUEUE)
+      redis.call('ZADD', KEY.TIMERS, in_ms(math.ceil(now + math.min(wait_ms, LONGEST_MS))), QUEUE)
     else
       redis.call('ZREM', KEY.TIMERS, QUEUE)
     end
     return
   end
   local longest_ms = state == 'filling' and FILLING_MS or LONGEST_MS
-  ask_at(math.min(now + math.min(wait_ms or longest_ms, longest_ms), first_lease_end()))
+  ask_at(math.ceil(math.min(now + math.min(wait_ms or longest_ms, longest_ms), first_lease_end())))
 end

@@ -12,9 +12,13 @@ local LONGEST_MS = 300000
 -- Longest wait of a batch that fills: nobody is woken when it is full.
 local FILLING_MS = 100
 
-local function ms(at) return string.format('%.0f', at) end
+local function in_ms(at)
+  return string.format('%.0f', math.floor(at))
+end
 
-local function ask_at(at) redis.call('ZADD', KEY.SCHEDULE, ms(at), QUEUE) end
+local function ask_at(at)
+  redis.call('ZADD', KEY.SCHEDULE, in_ms(at), QUEUE)
+end
 
 -- Another worker has just asked it, or it cannot be asked yet.
 local function is_closed()
@@ -23,7 +27,9 @@ local function is_closed()
 end
 
 -- Something was put back. If the queue stands in the schedule it is asked anyway.
-local function something_waits() redis.call('ZADD', KEY.SCHEDULE, 'NX', ms(now), QUEUE) end
+local function something_waits()
+  redis.call('ZADD', KEY.SCHEDULE, 'NX', in_ms(now), QUEUE)
+end
 
 -- An account that waits for an answer has got one.
 local function reopen()
