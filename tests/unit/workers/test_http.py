@@ -253,19 +253,6 @@ class TestRequest:
         ]
         assert not any(line.lower().startswith(b"transfer-encoding") for line in lines)
 
-    def test_in_one_piece(self, server: Provider, thread: ThreadPoolExecutor) -> None:
-        """Head and body leave together: one packet, one TLS record."""
-        packets: list[bytes] = []
-
-        def first_packet(connection: socket.socket) -> None:
-            packets.append(connection.recv(1 << 20))
-            connection.sendall(OK)
-            connection.close()
-
-        server.serve(first_packet)
-        sent(thread, post(f"{server.url}/x"))
-        assert packets[0].endswith(b"\r\n\r\n" + BODY)
-
     def test_each_body_has_its_length(self, server: Provider, thread: ThreadPoolExecutor) -> None:
         """What is remembered of a URL is nothing of a body."""
         server.serve(server.answers(OK, OK, OK))

@@ -178,6 +178,23 @@ class TestCurl:
         run(curl, over, 1000, 60)
         assert {type(one.answer) for one in over} == {Answer}
 
+    def test_in_one_piece(self, curl: CurlWire, server: Provider) -> None:
+        """Head and body leave together: one packet, one TLS record."""
+        packets: list[bytes] = []
+
+        def first_packet(connection: socket.socket) -> None:
+            packets.append(connection.recv(1 << 20))
+            connection.sendall(OK)
+            connection.close()
+
+        server.serve(first_packet)
+        over: list[Exchange] = []
+        request = ask(server.url)
+        assert request.body
+        curl.start(request, to(server.url), over.append)
+        run(curl, over, 1, 10)
+        assert packets[0].endswith(b"\r\n\r\n" + request.body)
+
     def test_nothing_of_one_account_reaches_another(self, curl: CurlWire, server: Provider) -> None:
         """Headers, keys and cookies of one account's requests are not in another's, also over one connection."""
         cookie = OK.replace(b"Content-Type", b"Set-Cookie: session=first\r\nContent-Type")
