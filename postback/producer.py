@@ -128,11 +128,15 @@ class _Pipeline(redis.client.Pipeline):
     """
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        sent = len(self.command_stack)
+        pushed = len(self.command_stack)
         lists = dict.fromkeys(args[1] for args, _ in self.command_stack if args[0] == "LPUSH")
-        schedule.due(self, dict.fromkeys(map(keys.queue_of, lists)), "sent")
-        # Whether that was done is nobody's trouble: what stands in no schedule is found within a second.
-        replies: list[Any] = super().execute(raise_on_error=False)[:sent]
+        providers = schedule.sent(self, dict.fromkeys(map(keys.queue_of, lists)))
+        replies: list[Any] = super().execute(raise_on_error=False)
+        added, replies = replies[pushed:], replies[:pushed]
+        schedule.wake(
+            redis.Redis(connection_pool=self.connection_pool),
+            [provider for provider, new in zip(providers, added, strict=True) if isinstance(new, int) and new > 0],
+        )
         refusals = [reply for reply in replies if isinstance(reply, Exception)]
         if refusals and raise_on_error:
             raise RefusedInPart([not isinstance(reply, Exception) for reply in replies]) from refusals[0]

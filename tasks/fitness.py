@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from celery.utils.functional import maybe_list
@@ -56,7 +55,8 @@ def _body(envelope: Envelope, account: Account, provider: Provider, first_us: in
     event_class = EVENTS.get(envelope.task)
     if event_class is None or event_class.provider != account.provider:
         raise Unfit("malformed", f"unknown task {envelope.task[:80]!r}")
-    if end := ended(envelope):
+    now_s = granted_us / 1_000_000
+    if end := ended(envelope, now_s):
         raise Unfit(end, "its `expires` has passed" if end == "expired" else "")
     longest_s = account.max_wait_s
     if longest_s and (wanted_ms := envelope.wanted_ms) and granted_us / 1000 - wanted_ms > longest_s * 1000:
@@ -68,7 +68,7 @@ def _body(envelope: Envelope, account: Account, provider: Provider, first_us: in
     if "event" not in envelope.kwargs or not envelope.kwargs.keys() <= _ARGUMENTS:
         extra = envelope.kwargs.keys() - _ARGUMENTS
         raise Unfit("malformed", f"unexpected argument {min(extra)[:40]!r}" if extra else "it has no event")
-    age_s = time.time() - (envelope.enqueued_ms or first_us / 1000) / 1000
+    age_s = now_s - (envelope.enqueued_ms or first_us / 1000) / 1000
     if overdue := provider.overdue(account, event_class.method, age_s):
         raise Unfit("expired", overdue)
     try:
@@ -80,14 +80,18 @@ def _body(envelope: Envelope, account: Account, provider: Provider, first_us: in
         raise Unfit("invalid", str(error)) from None
 
 
-def ended(envelope: Envelope) -> str:
+def ended(envelope: Envelope, now_s: float) -> str:
     """Why an event ends without a request.
+
+    Args:
+        envelope: The event.
+        now_s: Redis' clock, seconds of the epoch.
 
     Returns:
         ``expired``, or ``revoked`` by its id or by one of its stamps; else nothing.
     """
     expires = envelope.expires
-    if expires is not None and expires <= time.time():
+    if expires is not None and expires <= now_s:
         return "expired"
     if envelope.revoked or envelope.id in worker_state.revoked:
         return "revoked"

@@ -80,7 +80,7 @@ def judge_undecided(grant: Grant, account: Account | None, *, ran: bool = False)
     """
     sent = False
     for envelope in grant.envelopes:
-        reason = "" if ran else ended(envelope)
+        reason = "" if ran else ended(envelope, grant.granted_us / 1_000_000)
         if reason:
             envelope.ruling = buried(envelope, grant.queue, reason, Verdict(Outcome.REJECTED))
         else:

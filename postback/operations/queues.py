@@ -14,8 +14,8 @@ from postback.errors import PostbackError, UnknownAccount
 from postback.events import EVENTS
 from postback.operations.quota import Window
 
-#: Seconds of silence after which a worker counts as gone; it announces itself every 5 s.
-ALIVE_S: Final = 30.0
+#: Seconds of silence after which a worker counts as gone; it announces itself every 2.5 s.
+ALIVE_S: Final = 9.0
 #: Keys that one SCAN step looks at.
 SCAN_COUNT: Final = 2000
 
@@ -44,7 +44,7 @@ class Announced:
     """What a provider's workers say of an account.
 
     Attributes:
-        at_ms: When they said so, by the worker's clock.
+        at_ms: When they said so, by Redis' clock.
         windows: The account's quota; empty if none is known.
         batch_max: Most events in one request.
         max_queued: Most events that producers may let wait; 0: no cap.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, Literal
+
+import redis
 
 from postback import keys
 from postback.wire.scripts import source
@@ -29,12 +32,41 @@ def due(client: Any, queues: Iterable[str], why: Why) -> None:
     Raises:
         redis.RedisError: As the client does.
     """
-    by_provider: dict[str, list[str]] = {}
-    for queue in queues:
-        by_provider.setdefault(queue.partition(".")[0], []).append(queue)
-    for provider, some in by_provider.items():
+    for provider, some in _by_provider(queues).items():
         for first in range(0, len(some), MOST_QUEUES):
             # EVAL, not EVALSHA: the text is short, and no reply has to be looked at.
             part = some[first : first + MOST_QUEUES]
             places = (keys.schedule(provider), keys.timers(provider), keys.wake(provider))
             client.execute_command("EVAL", source("postback", "due"), 2, *places, why, *part)
+
+
+def sent(pipeline: Any, queues: Iterable[str]) -> list[str]:
+    """The same for a producer, which runs no scripts: one ZADD for each provider, whose reply is above 0 if somebody is to be woken.
+
+    Args:
+        pipeline: Is executed by the caller.
+        queues: That it pushes to.
+
+    Returns:
+        The providers.
+    """
+    by_provider = _by_provider(queues)
+    for provider, some in by_provider.items():
+        # 0: since ever. The next look writes the time, by Redis' clock.
+        pairs = [part for queue in some for part in (0, queue)]
+        pipeline.execute_command("ZADD", keys.schedule(provider), "NX", *pairs)
+    return list(by_provider)
+
+
+def wake(client: Any, providers: Iterable[str]) -> None:
+    """Wake the workers of these providers. If that fails, they look within a second."""
+    with suppress(redis.RedisError):
+        for provider in providers:
+            client.publish(keys.wake(provider), "")
+
+
+def _by_provider(queues: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for queue in queues:
+        found.setdefault(queue.partition(".")[0], []).append(queue)
+    return found

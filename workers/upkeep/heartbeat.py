@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from typing import Any, Final
 
 import redis
 
 from postback import keys
 from postback.wire import schedule
+from postback.wire.time import redis_now_ms
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.grants import Grant, Settlement
@@ -20,7 +22,9 @@ from workers.worker import Worker
 logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats of a worker.
-HEARTBEAT_S: Final = 5.0
+HEARTBEAT_S: Final = 2.5
+#: Seconds by which this machine's clock may differ from Redis'.
+SKEW_S: Final = 2.0
 #: Messages that were buried, told of at each.
 NOTES: Final = 1_000
 
@@ -37,6 +41,7 @@ class Heartbeat:
             provider: Whose accounts it serves; None for all.
         """
         self._worker, self._client, self._provider = worker, client, provider
+        self._skewed = False
         #: Its node name, while it is connected.
         self.hostname = ""
         #: Where its metrics are, ``host:port``.
@@ -54,6 +59,7 @@ class Heartbeat:
                 self._client,
                 worker.accounts,
                 self.hostname,
+                self._now_ms(),
                 provider=self._provider or "",
                 held=len(worker.grants),
                 metrics=self.metrics,
@@ -64,6 +70,18 @@ class Heartbeat:
             self._tell_buried()
         except redis.RedisError as error:
             logger.debug("cannot announce the accounts now (%s)", type(error).__name__)
+
+    def _now_ms(self) -> float:
+        """Redis' clock, which alone decides; and a warning if this machine's is another."""
+        now_ms = redis_now_ms(self._client)
+        skew_s = time.time() - now_ms / 1000
+        if abs(skew_s) > SKEW_S and not self._skewed:
+            way = "ahead of" if skew_s > 0 else "behind"
+            logger.warning(
+                "this machine's clock is %.0f s %s Redis', which decides (the log has this one's)", abs(skew_s), way
+            )
+        self._skewed = abs(skew_s) > SKEW_S
+        return now_ms
 
     def end(self) -> None:
         """It is there no more. If Redis is away the heartbeat ends by itself: it is read with its time."""

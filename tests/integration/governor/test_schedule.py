@@ -49,7 +49,7 @@ class Plan(Bench):
     def send(self, *raws: bytes) -> None:
         """As the SDK does."""
         self.push(*raws)
-        self.due("sent")
+        self.client.zadd(SCHEDULE, {QUEUE: 0}, nx=True)
 
     def seen(self, passed: int = 0, most: int = 9) -> tuple[list[str], int | None]:
         """What a look brings: queues, and the wait for the next."""
@@ -245,6 +245,20 @@ class TestSettle:
 
 
 class TestLook:
+    def test_what_was_sent_gets_its_time(self, plan: Plan) -> None:
+        """A producer's clock decides nothing: its queue's time is that of the first look, and later ones stand behind."""
+        plan.send(message("a"))
+        plan.seen()
+        assert plan.places == (0, None)
+        plan.advance(50)
+        plan.client.zadd(SCHEDULE, {"tgtrack.later": 0})
+        assert plan.seen()[0] == [QUEUE, "tgtrack.later"]
+
+    def test_what_lies_too_far_ahead(self, plan: Plan) -> None:
+        """The clock went back, or somebody wrote nonsense: nobody waits longer than any plan."""
+        plan.client.zadd(SCHEDULE, {QUEUE: plan.now_ms + 302_000, "tgtrack.b": plan.now_ms + 299_000})
+        assert plan.seen() == ([QUEUE], 299_000)
+
     def test_the_longest_wait_first(self, plan: Plan) -> None:
         """In pages, with the wait for the next one."""
         plan.client.zadd(SCHEDULE, {f"tgtrack.a{number}": plan.now_ms - number for number in range(5)})

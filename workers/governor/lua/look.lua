@@ -10,6 +10,9 @@ local wish = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- As in include/schedule.lua.
+local LONGEST_MS = 300000
+
 local function until_now(key, passed)
   return redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', passed, wish.most)
 end
@@ -19,6 +22,13 @@ redis.call('ZREM', KEYS[1], '')
 for _, queue in ipairs(until_now(KEYS[2], 0)) do
   redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now), queue)
   redis.call('ZREM', KEYS[2], queue)
+end
+-- A producer, whose clock decides nothing, writes 0; and what lies further ahead than any plan is
+-- none: somebody else wrote it, or the clock went back.
+local fresh = redis.call('ZRANGEBYSCORE', KEYS[1], 0, 0, 'LIMIT', 0, wish.most)
+local stray = redis.call('ZRANGEBYSCORE', KEYS[1], now + LONGEST_MS + 1000, '+inf', 'LIMIT', 0, wish.most)
+for _, queues in ipairs({ fresh, stray }) do
+  for _, queue in ipairs(queues) do redis.call('ZADD', KEYS[1], string.format('%.0f', now), queue) end
 end
 local reply = { 'due', until_now(KEYS[1], wish.passed) }
 local soonest = math.huge
