@@ -7,6 +7,7 @@ reads them: its BRPOP would pop events without a token and lose them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -34,7 +35,11 @@ class _Channel:
         super()._put(queue, message, **kwargs)  # type: ignore[misc]
         if is_governed(queue):
             with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
-                schedule.due(client, [queue], "sent")
+                pipeline = client.pipeline(transaction=False)
+                providers = schedule.sent(pipeline, [queue])
+                with suppress(redis.RedisError):
+                    if pipeline.execute() == [1]:
+                        schedule.wake(client, providers)
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
