@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import redis
 
 from postback import keys
-from postback.wire.scripts import source
+from postback.wire.scripts import Script
 
 #: Why a queue is due: it was sent to; somebody came by and found something in it; it is to be asked
 #: whatever stands in the schedule; its limits have changed.
@@ -17,15 +17,16 @@ Why = Literal["sent", "found", "ask", "changed"]
 #: Queues that one call makes due.
 MOST_QUEUES: Final = 500
 
+_due = Script("postback", "due")
 
-def due(client: Any, queues: Iterable[str], why: Why) -> None:
+
+def due(client: redis.Redis, queues: Iterable[str], why: Why) -> None:
     """Make queues due and wake the workers that wait.
 
-    As one command for each provider, which a pipeline may hold. Nothing depends on it for good: what stands in no
-    schedule is found within a second.
+    Nothing depends on it for good: what stands in no schedule is found within a second.
 
     Args:
-        client: A client or a pipeline.
+        client: Replies as bytes or text.
         queues: ``tgtrack.main``; of any providers.
         why: Why they are.
 
@@ -34,10 +35,8 @@ def due(client: Any, queues: Iterable[str], why: Why) -> None:
     """
     for provider, some in _by_provider(queues).items():
         for first in range(0, len(some), MOST_QUEUES):
-            # EVAL, not EVALSHA: the text is short, and no reply has to be looked at.
             part = some[first : first + MOST_QUEUES]
-            places = (keys.schedule(provider), keys.timers(provider), keys.wake(provider))
-            client.execute_command("EVAL", source("postback", "due"), 2, *places, why, *part)
+            _due(client, [keys.schedule(provider), keys.timers(provider)], [keys.wake(provider), why, *part])
 
 
 def sent(pipeline: Any, queues: Iterable[str]) -> list[str]:

@@ -261,7 +261,10 @@ def test_deaf_workers(clean: Guarded) -> None:
     """With ``POSTBACK_REMOTE_CONTROL=0`` a worker hears no command and needs no channel of commands; it delivers."""
     for worker in [worker for worker in clean.workers if worker.provider == "tonai"]:
         assert worker.stop() == 0
-    give(clean.redis.port, ["ACL SETUSER worker-tonai resetchannels &/0.celeryev/* &celery-task-meta-* &postback.wake.tonai"])
+    give(
+        clean.redis.port,
+        ["ACL SETUSER worker-tonai resetchannels &/0.celeryev/* &celery-task-meta-* &postback.wake.tonai"],
+    )
     deaf = clean.start("tonai", POSTBACK_REMOTE_CONTROL="0")
     control = Celery("remote", broker=clean.redis.url, set_as_current=False).control
     assert not control.broadcast("shutdown", reply=True, timeout=2, pattern="tonai-*", matcher="glob")
