@@ -37,6 +37,9 @@ _SWEEPER: Final = "postback.sweeper."
 #: list of a provider: messages that TAKE has buried, to be told of by one worker.
 _BURIED: Final = "postback.buried."
 
+#: set: kombu's bindings of the mailboxes from which workers read remote control.
+MAILBOXES: Final = "_kombu.binding.celery.pidbox"
+
 #: Celery's own keys of results, each followed by the task's id
 #: (``BaseKeyValueStoreBackend.task_keyprefix``).
 RESULT_PREFIX: Final = "celery-task-meta-"
@@ -95,6 +98,11 @@ def buried(provider: str) -> str:
 def priority_list(queue_name: str, step: int) -> str:
     """The list that holds a queue's messages of one priority step."""
     return f"{queue_name}{PRIORITY_SEPARATOR}{step}" if step else queue_name
+
+
+def mailbox(node: str) -> str:
+    """A worker's member of :data:`MAILBOXES`."""
+    return PRIORITY_SEPARATOR.join(("", "", f"{node}.celery.pidbox"))
 
 
 def queue_of(list_name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import redis
 
 from postback import keys
+from postback.accounts import read_announcement
 from postback.wire import schedule
 from postback.wire.time import redis_now_ms
 from tasks.delivery import Report
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S: Final = 2.5
 #: Seconds by which this machine's clock may differ from Redis'.
 SKEW_S: Final = 2.0
+#: Milliseconds of silence after which a worker is forgotten, and between two looks for such.
+FORGOTTEN_MS: Final = 600_000
 #: Messages that were buried, told of at each.
 NOTES: Final = 1_000
 
@@ -42,6 +45,7 @@ class Heartbeat:
         """
         self._worker, self._client, self._provider = worker, client, provider
         self._skewed = False
+        self._forget_at_ms = 0.0
         #: Its node name, while it is connected.
         self.hostname = ""
         #: Where its metrics are, ``host:port``.
@@ -55,11 +59,12 @@ class Heartbeat:
         """Say it once."""
         worker = self._worker
         try:
+            now_ms = self._now_ms()
             announce(
                 self._client,
                 worker.accounts,
                 self.hostname,
-                self._now_ms(),
+                now_ms,
                 provider=self._provider or "",
                 held=len(worker.grants),
                 metrics=self.metrics,
@@ -68,6 +73,7 @@ class Heartbeat:
             self.changed.clear()
             self._withdraw()
             self._tell_buried()
+            self._forget_dead(now_ms)
         except redis.RedisError as error:
             logger.debug("cannot announce the accounts now (%s)", type(error).__name__)
 
@@ -93,6 +99,18 @@ class Heartbeat:
         if self.withdrawn:
             self._client.hdel(keys.ACCOUNTS, *self.withdrawn)
             self.withdrawn.clear()
+
+    def _forget_dead(self, now_ms: float) -> None:
+        """Workers that were killed: what they have left in Redis, their mailbox for remote control included."""
+        if now_ms < self._forget_at_ms:
+            return
+        self._forget_at_ms = now_ms + FORGOTTEN_MS
+        announced: Any = self._client.hgetall(keys.WORKERS)
+        for name, text in announced.items():
+            at = read_announcement(text).get("at")
+            if not isinstance(at, (int, float)) or now_ms - at > FORGOTTEN_MS:
+                self._client.hdel(keys.WORKERS, name)
+                self._client.srem(keys.MAILBOXES, keys.mailbox(name.decode("utf-8", "replace")))
 
     def _tell_buried(self) -> None:
         """Tell of messages that have killed too many workers: TAKE buries them, and no task runs for them.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakeredis
 import pytest
@@ -215,3 +218,29 @@ def test_buried(desk: Desk) -> None:
         ("tgtrack.shop", "", ""),
     ]
     assert desk.told[0].rulings[0].text.startswith("crashed ")
+
+
+def test_a_killed_worker_is_forgotten(desk: Desk) -> None:
+    """After ten minutes of silence, with its mailbox; one that was silent for less, and a stranger's mailbox, stay."""
+    now_ms = time.time() * 1000
+    for name, silent_s in (("tgtrack-1@a", 700), ("tgtrack-2@a", 500)):
+        desk.client.hset(keys.WORKERS, name, json.dumps({"at": now_ms - silent_s * 1000}))
+        desk.client.sadd(keys.MAILBOXES, keys.mailbox(name))
+    desk.client.hset(keys.WORKERS, "nonsense", "[]")
+    desk.client.sadd(keys.MAILBOXES, keys.mailbox("shop@a"))
+    desk.heartbeat._forget_at_ms = 0
+    desk.heartbeat.beat()
+    assert desk.client.hkeys(keys.WORKERS) == [desk.heartbeat.hostname.encode(), b"tgtrack-2@a"]
+    assert desk.client.smembers(keys.MAILBOXES) == {keys.mailbox(name).encode() for name in ("tgtrack-2@a", "shop@a")}
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(3600.0, "3600 s ahead of"), (-3.0, "3 s behind"), (1.5, "")])
+def test_another_clock(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ahead_s: float, said: str
+) -> None:
+    """Redis' clock decides; a machine that differs from it by more than two seconds is told of, once."""
+    monkeypatch.setattr("workers.upkeep.heartbeat.time", SimpleNamespace(time=lambda: time.time() + ahead_s))
+    caplog.set_level(logging.WARNING, "workers.upkeep.heartbeat")
+    for _ in range(3):
+        desk.heartbeat.beat()
+    assert [said in message for message in caplog.messages] == [True] * bool(said)
