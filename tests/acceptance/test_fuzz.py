@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import workers.worker
 from postback import cli, keys, operations
 from postback.operations.letters import Filter
+from postback.wire import schedule
 from tasks import task
 from tasks.followers import follow_up
 from tasks.outcomes import Outcome, Verdict
@@ -159,8 +160,9 @@ class Bed:
         self.client.flushdb()
         self.client.hset(keys.meta(QUEUE), "healthy", 1)
         self.client.lpush(QUEUE, raw)
-        for _ in range(20):
-            self.rounds.ask(QUEUE)
+        schedule.due(self.client, [QUEUE], "ask")
+        self.rounds.wake()
+        for _ in range(60):
             if self.rounds.round() > 0 and not len(self.runtime.grants):
                 break
         assert not len(self.runtime.grants), "its grant was not settled"

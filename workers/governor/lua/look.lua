@@ -11,7 +11,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- As in include/schedule.lua.
-local LONGEST_MS = 300000
+local LONGEST_MS = 60000
 
 local function until_now(key, passed)
   return redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', passed, wish.most)

@@ -8,7 +8,7 @@
 local QUEUE = KEY.LISTS[1]
 
 -- Longest wait for anything: what a clock that jumped or a lost command did is over then.
-local LONGEST_MS = 300000
+local LONGEST_MS = 60000
 -- Longest wait of a batch that fills: nobody is woken when it is full.
 local FILLING_MS = 100
 
