@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         concurrency=1,
         loglevel=settings.log_level,
         without_gossip=True,
-        # Mingling asks other workers over remote control.
-        without_mingle=not settings.remote_control,
+        # It would wait a second for other workers' revocations, which are in Redis (ADR 23).
+        without_mingle=True,
         task_events=True,
         # Celery's banner is no JSON.
         quiet=settings.log_format == "json",

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+from amqp.protocol import queue_declare_ok_t
 from kombu.transport import redis as kombu_redis
 
 from config.topology import provider_of
@@ -29,6 +30,13 @@ class _Channel:
     def _get_client(self) -> Any:
         stock = super()._get_client()  # type: ignore[misc]
         return Client if stock is redis.Redis else stock
+
+    def queue_declare(self, queue: str | None = None, **kwargs: Any) -> queue_declare_ok_t:
+        """Declare a queue; an account's needs nothing, and there may be ten thousand of them."""
+        if queue and is_governed(queue):
+            return queue_declare_ok_t(queue, 0, 0)
+        declared: queue_declare_ok_t = super().queue_declare(queue=queue, **kwargs)  # type: ignore[misc]
+        return declared
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         """Push a message: of a chain, say. An account's queue becomes due, as a producer's send has it."""

@@ -14,6 +14,8 @@ from postback.wire.scripts import Script
 #: Why a queue is due: it was sent to; somebody came by and found something in it; it is to be asked
 #: whatever stands in the schedule; its limits have changed.
 Why = Literal["sent", "found", "ask", "changed"]
+#: Longest wait that TAKE plans; ``workers/governor/lua/include/schedule.lua`` has it too.
+LONGEST_MS: Final = 60_000
 #: Queues that one call makes due.
 MOST_QUEUES: Final = 500
 

@@ -14,7 +14,7 @@ from celery import Celery
 
 import postback
 from postback import keys, tgtrack
-from postback.operations import pause, resume
+from postback.wire import schedule
 from tests.chaos import Chaos
 from tests.stack import Stack, Worker, until
 
@@ -164,7 +164,7 @@ def test_expired_and_revoked_are_dead_letters() -> None:
         stack.configure_producer()
         client = stack.client()
         (worker,) = stack.start_workers("tgtrack")
-        pause(client, "tgtrack.main")
+        client.hset(keys.meta("tgtrack.main"), "paused", -1)
         revoked = sale("1").delay()
         sale("2").apply_async(expires=1)
         sale("3").apply_async(expires=datetime.now(UTC) + timedelta(hours=1))
@@ -177,7 +177,8 @@ def test_expired_and_revoked_are_dead_letters() -> None:
             ),
             10,
         )
-        resume(client, "tgtrack.main")
+        client.hdel(keys.meta("tgtrack.main"), "paused")
+        schedule.due(client, ["tgtrack.main"], "ask")
         stack.sandbox.wait_for(lambda s: s.stats()["events"] == 1, timeout_s=15)
         until(lambda: client.llen(keys.dead("tgtrack")) == 2, 15, "two dead letters")
         reasons = {}

@@ -157,7 +157,7 @@ class Rounds:
             self._woken = False
             schedule.look_again()
         room -= sum(count for _, count in wanted)
-        looks = schedule.looks(now, stuck=not wanted) if room > 0 else []
+        looks = schedule.looks(now, len(wanted)) if room > 0 else []
         if not (answered or wanted or looks):
             self._start_taken()
             return 0.0 if self._answered else self._delay(self._clock())

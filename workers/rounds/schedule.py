@@ -11,6 +11,8 @@ from workers.governor import Look, Seen, State
 LONGEST_WAIT_S: Final = 1.0
 #: Queues that one look brings.
 LOOKED_AT: Final = 128
+#: As long as it knows of so many that are due it does not look for more.
+ENOUGH: Final = 16
 
 
 class Page:
@@ -67,16 +69,19 @@ class Schedule:
         for page in self._pages.values():
             page.next_look = 0.0
 
-    def looks(self, now: float, *, stuck: bool) -> list[Look]:
+    def looks(self, now: float, asking: int) -> list[Look]:
         """Looks that are due.
 
         Args:
             now: The time.
-            stuck: None of the queues that may be asked can be asked by this process: others may stand behind them.
+            asking: How many queues are asked in the same round trip. None, and there are some that are due: this process
+                cannot ask them, and others may stand behind them.
         """
         found = []
         for provider, page in self._pages.items():
-            if stuck and page.full:
+            if asking and len(page.due) - asking >= ENOUGH:
+                continue
+            if not asking and page.full:
                 found.append(Look(provider, page.passed + len(page.due), LOOKED_AT))
             elif page.next_look <= now:
                 found.append(Look(provider, page.passed, LOOKED_AT))

@@ -13,6 +13,7 @@ import redis
 
 from postback import keys
 from postback.wire import schedule
+from postback.wire.time import redis_now_ms
 from workers.worker import Worker
 from workers.writes import Client
 
@@ -24,7 +25,9 @@ SWEPT_MS: Final = 800
 #: Seconds between two sweeps that look at what waits for later, too.
 WHOLE_SWEEP_S: Final = 30.0
 #: Queues that one EXISTS asks about.
-QUEUES: Final = 1_000
+QUEUES: Final = 2_500
+#: Most queues that are put right at once.
+MOST_ASTRAY: Final = 500
 #: Seconds between two tries while Redis is away.
 AWAY_S: Final = 0.2
 
@@ -100,10 +103,11 @@ class Watcher:
         if whole:
             self._whole_at = time.monotonic() + WHOLE_SWEEP_S
         for sweep in self._sweeps:
-            if whole or client.set(sweep.lock, "", nx=True, px=SWEPT_MS):
+            if whole or sweep.is_ours(client):
                 schedule.due(client, sweep.queued(client), "sent")
             if whole:
                 schedule.due(client, sweep.waiting(client), "found")
+                schedule.due(client, sweep.astray(client), "ask")
 
 
 class Sweep:
@@ -112,11 +116,23 @@ class Sweep:
     def __init__(self, provider: str, queues: list[str]) -> None:
         """Nothing is asked yet."""
         # Workers with other accounts sweep those.
-        self.lock = f"{keys.sweeper(provider)}.{hashlib.sha256(' '.join(queues).encode()).hexdigest()[:16]}"
+        lock = f"{keys.sweeper(provider)}.{hashlib.sha256(' '.join(queues).encode()).hexdigest()[:16]}"
+        self._provider = provider
+        self._lock = _packed("SET", lock, "", "NX", "PX", str(SWEPT_MS))
         self._parts = [queues[first : first + QUEUES] for first in range(0, len(queues), QUEUES)]
         self._questions = [
             _exists(name for queue in part for name in keys.priority_lists(queue)) for part in self._parts
         ]
+
+    def is_ours(self, client: Client) -> bool:
+        """Whether this worker is the one that sweeps now.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        (reply,) = client.round_trip([self._lock])
+        # A full Redis takes no lock: then each of them sweeps.
+        return reply is not None
 
     def queued(self, client: Client) -> list[str]:
         """Queues with events that may go.
@@ -139,6 +155,16 @@ class Sweep:
         """
         return [queue for part in self._parts for queue in _with_any(client, part, _later)]
 
+    def astray(self, client: Client) -> list[str]:
+        """Queues whose time lies further ahead than any plan: the clock went back, or somebody else wrote it.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        latest_ms = redis_now_ms(client) + schedule.LONGEST_MS + 1000
+        found: Any = client.zrangebyscore(keys.schedule(self._provider), latest_ms, "+inf", 0, MOST_ASTRAY)
+        return [queue.decode("utf-8", "replace") for queue in found]
+
 
 def _with_any(client: Client, queues: list[str], places: Callable[[str], list[str]]) -> list[str]:
     replies = client.round_trip([_exists(places(queue)) for queue in queues])
@@ -150,8 +176,12 @@ def _later(queue: str) -> list[str]:
 
 
 def _exists(names: Iterable[str]) -> bytes:
-    """An EXISTS as it is sent."""
-    words = [b"EXISTS", *(name.encode() for name in names)]
+    return _packed("EXISTS", *names)
+
+
+def _packed(*texts: str) -> bytes:
+    """A command as it is sent."""
+    words = [text.encode() for text in texts]
     return b"*%d\r\n%b" % (len(words), b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
 
 

@@ -14,7 +14,7 @@ from config.accounts import Account
 from postback import keys
 
 #: Accounts that one HSET announces.
-ANNOUNCED: Final = 2_500
+ANNOUNCED: Final = 5_000
 
 
 def announce(

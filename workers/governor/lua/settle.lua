@@ -34,7 +34,6 @@ local settings = answer.account
 -- @include account
 -- @include flight
 -- @include quota_log
--- @include schedule
 
 if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
 local grant = grant_of(answer.grant)
@@ -54,11 +53,16 @@ local function dispose()
   forget_ended()
 end
 
+local function ask_again()
+  -- @include schedule
+  if waited_for then reopen() else something_waits() end
+end
+
 if not answer.health then answer.health, answer.delivered = 'ok', #grant.raws end
 if answer.health ~= 'none' then charge() end
 if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
 judge()
 dispose()
 forget(answer.grant)
-if waited_for then reopen() elseif answer.messages or answer.groups or releasing then something_waits() end
+if waited_for or answer.messages or answer.groups or releasing then ask_again() end
 return releasing and { 'applied', 1, 'releasing', 1 } or { 'applied', 1 }

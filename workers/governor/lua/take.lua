@@ -39,7 +39,6 @@ local settings, count = wish.account, wish.count
 -- @include failover
 -- @include hand_out
 -- @include message
--- @include plan
 -- @include promote
 -- @include recover
 -- @include register
@@ -49,14 +48,33 @@ local settings, count = wish.account, wish.count
 -- An account with nothing on its way, whose last healthy answer is so many ms old, is at rest.
 local AT_REST_MS = 100
 
+-- The queue's time in the schedule, if that was looked at.
+local due_at
+
+-- Another worker has just asked it, or it cannot be asked yet.
+local function is_closed()
+  local at = redis.call('ZSCORE', KEY.SCHEDULE, KEY.LISTS[1])
+  due_at = at and tonumber(at)
+  return not due_at or due_at > now
+end
+
 if wish.due and not wish.repeated and is_closed() then return { 'state', 'closed', 'grants', {} } end
 read_account({ 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'first_seen', 'run', 'grace', 'ok_at',
   'reason', 'detail', 'announced', 'release' })
 
 local news
 
-local function answer(reply)
+local function plan_next(reply)
+  -- @include plan
   plan(reply)
+end
+
+local function answer(reply)
+  if reply[2] ~= 'more' then
+    plan_next(reply)
+  elseif not due_at or due_at < now - 1 then   -- to the end of those that are due, if it is not there
+    redis.call('ZADD', KEY.SCHEDULE, string.format('%.0f', math.floor(now)), KEY.LISTS[1])
+  end
   append(reply, 'grants', grants)
   if news then append(reply, 'pause', news) end
   if account.fails >= settings.outage_after then append(reply, 'outage', 1) end

@@ -1,5 +1,5 @@
--- plan(reply): when the queue is to be asked next, from TAKE's reply; never later than the end of
--- the first lease. O(log n).
+-- plan(reply): when a queue that cannot be asked at once is to be asked next, from TAKE's reply; never
+-- later than the end of the first lease. O(log n).
 
 -- @include schedule
 
@@ -10,7 +10,6 @@ end
 
 local function plan(reply)
   local state, wait_ms = reply[2], reply[4]
-  if state == 'more' then return ask_at(now) end
   if state == 'empty' then
     redis.call('ZREM', KEY.SCHEDULE, QUEUE)
     if wait_ms then

@@ -20,12 +20,6 @@ local function ask_at(at)
   redis.call('ZADD', KEY.SCHEDULE, in_ms(at), QUEUE)
 end
 
--- Another worker has just asked it, or it cannot be asked yet.
-local function is_closed()
-  local at = redis.call('ZSCORE', KEY.SCHEDULE, QUEUE)
-  return not at or tonumber(at) > now
-end
-
 -- Something was put back. If the queue stands in the schedule it is asked anyway.
 local function something_waits()
   redis.call('ZADD', KEY.SCHEDULE, 'NX', in_ms(now), QUEUE)
