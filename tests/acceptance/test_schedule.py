@@ -1,0 +1,138 @@
+"""What a waiting worker hears of, and how soon (ADR 29): raw pushes, restarts, deaths, other clocks, other accounts files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from postback import keys, tgtrack
+from postback.broker import connect
+from postback.operations import pause
+from tests.integration.governor.bench import message
+from tests.stack import ROOT, Stack, Worker, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+FAST = "100000/second"
+#: Makes a Python process believe that it is an hour later.
+AN_HOUR_LATER = """
+import time
+true, true_ns = time.time, time.time_ns
+time.time, time.time_ns = lambda: true() + 3600, lambda: true_ns() + 3600 * 10**9
+"""
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with Stack(appendonly=True, limits={"tgtrack": None}) as stack:
+        stack.account("tgtrack.main", limits=FAST)
+        stack.configure_producer()
+        yield stack
+
+
+def sale(user: str = "17", **fields: Any) -> tgtrack.AddEvent:
+    return tgtrack.AddEvent(user_id=user, event_type="sale", **fields)
+
+
+def delivered(stack: Stack, count: int, timeout_s: float) -> float:
+    """Seconds until so many events have arrived."""
+    begun = time.monotonic()
+    stack.sandbox.wait_for(lambda sandbox: sandbox.stats()["events"] >= count, timeout_s)
+    return time.monotonic() - begun
+
+
+def test_a_raw_client_s_push(stack: Stack) -> None:
+    """Any Celery client, or an older SDK: it only pushes, and its event is there within 1.1 s, in any list."""
+    stack.start_workers("tgtrack")
+    client = stack.client()
+    for number, step in enumerate(keys.PRIORITY_STEPS, 1):
+        raw = message(f"raw-{number}").replace(b'\\"pad\\": \\"\\"', b'\\"event_type\\": \\"sale\\"')
+        client.lpush(keys.priority_list("tgtrack.main", step), raw)
+        assert delivered(stack, number, 5) < 1.1
+
+
+def test_a_send_wakes(stack: Stack) -> None:
+    """An event of the SDK's does not wait for the next look, nor for the sweep."""
+    stack.start_workers("tgtrack")
+    sale().delay()
+    delivered(stack, 1, 5)
+    took = []
+    for number in range(2, 12):
+        sale(str(number)).delay()
+        took.append(delivered(stack, number, 5))
+    assert sorted(took)[5] < 0.1
+
+
+def test_redis_restarts(stack: Stack) -> None:
+    """The first request goes at most 2 s after Redis answers again, however long Celery's own reconnect takes."""
+    stack.start_workers("tgtrack")
+    sale("1").delay()
+    delivered(stack, 1, 10)
+    stack.redis.kill()
+    time.sleep(3)  # Celery's reconnect waits longer each time
+    stack.redis.start()
+    stack.configure_producer()
+    sale("2").delay()
+    assert delivered(stack, 2, 20) < 2.0
+
+
+def status(stack: Stack, command: str) -> tuple[int, str]:
+    """Of the command `postback`: its exit code, and what it says."""
+    run = [sys.executable, "-c", "import sys; from postback.cli import main; sys.exit(main())", *command.split()]
+    done = subprocess.run(run, cwd=ROOT, env=stack.env(), capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_a_worker_that_was_killed_is_missed(stack: Stack) -> None:
+    """Within 10 s: `status` and `check` turn red. One that ends says so at once."""
+    (worker,) = stack.start_workers("tgtrack")
+    until(lambda: status(stack, "check")[0] == 0, 10, "a healthy installation")
+    worker.kill()
+    begun = time.monotonic()
+    pause(connect(stack.redis.url), "tgtrack.main")
+    sale().delay()
+    until(lambda: status(stack, "check")[0] == 1, 12, "check is red", every_s=0.2)
+    assert time.monotonic() - begun < 10
+    assert status(stack, "status --check")[0] == 1
+    seen = json.loads(status(stack, "status --json")[1])
+    assert (seen["accounts"][0]["served"], seen["workers"]) == (False, [])
+    (worker,) = stack.start_workers("tgtrack")
+    until(lambda: json.loads(status(stack, "status --json")[1])["workers"], 10, "it is back")
+    worker.stop()
+    assert json.loads(status(stack, "status --json")[1])["workers"] == []
+
+
+def test_a_worker_an_hour_ahead(stack: Stack) -> None:
+    """Its clock decides nothing: what expires in a minute is sent, what is due in a second is sent then, and it says so."""
+    (stack.folder / "sitecustomize.py").write_text(AN_HOUR_LATER)
+    (worker,) = stack.start_workers("tgtrack", PYTHONPATH=str(stack.folder))
+    sale("1").apply_async(expires=60)
+    sale("2").apply_async(countdown=1.5)
+    delivered(stack, 1, 5)
+    assert 1.0 < delivered(stack, 2, 10) < 3.0
+    assert "clock is 3600 s ahead of Redis'" in worker.text()
+    assert status(stack, "check")[0] == 0
+
+
+def test_two_accounts_files(stack: Stack) -> None:
+    """Workers of one provider with accounts of their own: neither takes, hides or delays what is the other's."""
+    stack.account("tgtrack.shop", limits=FAST)
+    stack.configure_producer()
+    files = {}
+    for name in ("main", "shop"):
+        files[name] = stack.folder / f"{name}.toml"
+        sections = stack.accounts_path.read_text().split("[")
+        files[name].write_text("[" + next(part for part in sections if part.startswith(f"tgtrack.{name}]")))
+    for path in files.values():
+        stack.workers.append(Worker(stack, "tgtrack", stack.env(POSTBACK_ACCOUNTS=str(path))).wait_ready())
+    for number in range(20):
+        sale(str(number), account=("main", "shop")[number % 2]).delay()
+    assert delivered(stack, 20, 10) < 2.0
+    for worker in stack.workers:
+        until(lambda worker=worker: worker.text().count(" delivered ") == 10, 5, "its half")
