@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import postback
 from postback import keys, tgtrack
 from postback.broker import connect
 from postback.operations import pause
@@ -136,3 +137,46 @@ def test_two_accounts_files(stack: Stack) -> None:
     assert delivered(stack, 20, 10) < 2.0
     for worker in stack.workers:
         until(lambda worker=worker: worker.text().count(" delivered ") == 10, 5, "its half")
+
+
+def arrived(stack: Stack) -> list[int]:
+    """User ids of all requests, in the order of their arrival."""
+    return [int(event["user_id"]) for event in stack.sandbox.events("tgtrack")]
+
+
+def test_small_accounts_beside_a_large_one(stack: Stack) -> None:
+    """A backlog of thousands delays no other account: 99 single events go at once, with those of the backlog in turn."""
+    stack.sandbox.set_latency((20, 20))
+    for number in range(99):
+        stack.account(f"tgtrack.small{number}", limits=FAST)
+    stack.configure_producer()
+    postback.send_many([sale(str(1000 + number)) for number in range(4000)])
+    stack.start_workers("tgtrack", POSTBACK_CONCURRENCY="16")
+    delivered(stack, 300, 20)
+    before = len(arrived(stack))
+    postback.send_many([sale(str(number), account=f"small{number}") for number in range(99)])
+    until(lambda: len({user for user in arrived(stack) if user < 99}) == 99, 10, "the small ones")
+    order = arrived(stack)[before:]
+    last = max(place for place, user in enumerate(order) if user < 99)
+    print(
+        f"\n99 small accounts beside one with a backlog: the last of them was request {last + 1} after they were sent"
+    )
+    assert last < 250
+
+
+def test_a_thousand_busy_accounts(stack: Stack) -> None:
+    """Each has its turn. Those that have answered well have half of the wire for their second events meanwhile (I6)."""
+    accounts = 1000
+    for number in range(accounts):
+        stack.account(f"tgtrack.busy{number}", limits=FAST)
+    stack.configure_producer()
+    for turn in range(3):
+        postback.send_many([sale(str(number * 10 + turn), account=f"busy{number}") for number in range(accounts)])
+    stack.start_workers("tgtrack", 2)
+    delivered(stack, 3 * accounts, 60)
+    first: dict[int, int] = {}
+    for place, user in enumerate(arrived(stack)):
+        first.setdefault(user // 10, place)
+    print(f"\n{accounts} busy accounts, two workers: the last one's first event was request {max(first.values()) + 1}")
+    assert len(first) == accounts
+    assert max(first.values()) < 2.5 * accounts

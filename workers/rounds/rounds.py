@@ -212,7 +212,7 @@ class Rounds:
         if room <= 0:
             return []
         due = self._schedule.due(now)
-        share = max(1, room // max(1, len(due)))
+        share = 1 if self._schedule.more_behind else max(1, room // max(1, len(due)))
         wanted: list[tuple[str, int]] = []
         unproven = self._room_of_unproven(due)
         for queue in due:

@@ -49,8 +49,14 @@ class Schedule:
     def due(self, now: float) -> list[str]:
         """The queues that may be asked, those first that have waited longest."""
         found = dict.fromkeys(queue for page in self._pages.values() for queue in page.due)
-        found.update(self._hot)
+        if not self.more_behind:
+            found.update(self._hot)  # else they stand there, too, in their turn
         return [queue for queue in found if queue in self.queues and self._refused.get(queue, now) <= now]
+
+    @property
+    def more_behind(self) -> bool:
+        """More queues may be asked than this process has read of: each is asked for one request at a time."""
+        return any(page.full for page in self._pages.values())
 
     def asked(self, queue: str, state: State | None, now: float) -> None:
         """An account was asked; the state is None if Redis refused."""
