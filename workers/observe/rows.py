@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +46,10 @@ MAX_SHOWN: Final = 1000
 MOST_GATHERED: Final = 50_000
 #: Seconds after a new connection until the rows of the time without one are sent.
 AFTER_LOSS_S: Final = 3.0
+#: Seconds, after a new connection and after a monitor has listened, for which some are kept although
+#: none listens: Redis may have cut it off as well. How many: the latest.
+MONITOR_BACK_S: Final = 30.0
+MOST_KEPT: Final = 1_000
 #: Seconds for which rows are gathered, and most of them in one message.
 GATHER_S: Final = 0.1
 MOST_IN_MESSAGE: Final = 250
@@ -78,6 +84,8 @@ class Rows:
         self._later: Callable[[float, Callable[[], None]], Any] | None = None
         self._gathered: deque[Row] = deque(maxlen=MOST_GATHERED)
         self._armed = False
+        #: When a monitor listened last, or may have (monotonic).
+        self._listened_s = -math.inf
         self._sending = threading.Lock()
 
     def use(
@@ -99,6 +107,7 @@ class Rows:
         if dispatcher is not None:
             # They are sent when we say so, not at each turn of Celery's loop.
             dispatcher.buffer_limit, dispatcher.on_send_buffered = MOST_IN_MESSAGE, None
+            self._listened_s = time.monotonic()
         self._dispatcher, self._listened, self._later = dispatcher, listened, later
         self._armed = bool(later and self._gathered)
         if later and self._armed:
@@ -111,9 +120,16 @@ class Rows:
         if dispatcher is None:
             return
         rows = [self._gathered.popleft() for _ in range(len(self._gathered))]
-        if not rows or not dispatcher.enabled or (listened is not None and not listened()):
+        if not rows or not dispatcher.enabled:
             return
-        self._send(dispatcher, rows)
+        now = time.monotonic()
+        if listened is None or listened():
+            self._listened_s = now
+            self._send(dispatcher, rows)
+        elif self._later is not None and now - self._listened_s < MONITOR_BACK_S:
+            self._gathered.extendleft(reversed(rows[-MOST_KEPT:]))
+            self._armed = True
+            self._later(AFTER_LOSS_S, self.flush)
 
     def _send(self, dispatcher: Any, rows: list[Row]) -> None:
         with self._sending:

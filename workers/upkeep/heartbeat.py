@@ -105,9 +105,9 @@ class Heartbeat:
         if now_ms < self._forget_at_ms:
             return
         self._forget_at_ms = now_ms + FORGOTTEN_MS
-        announced: Any = self._client.hgetall(keys.WORKERS)
-        for name, text in announced.items():
-            at = read_announcement(text).get("at")
+        names: Any = self._client.hkeys(keys.WORKERS)
+        for name in names:
+            at = read_announcement(self._client.hget(keys.WORKERS, name) or b"").get("at")  # type: ignore[arg-type]
             if not isinstance(at, (int, float)) or now_ms - at > FORGOTTEN_MS:
                 self._client.hdel(keys.WORKERS, name)
                 self._client.srem(keys.MAILBOXES, keys.mailbox(name.decode("utf-8", "replace")))

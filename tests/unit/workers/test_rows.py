@@ -99,6 +99,23 @@ def test_nobody_listens(rows: Rows, dispatcher: Dispatcher) -> None:
     assert dispatcher.sent == []
 
 
+def test_a_monitor_that_was_cut_off(rows: Rows, dispatcher: Dispatcher) -> None:
+    """Where somebody has listened a moment ago rows are kept until he is back, in their order."""
+    listens, armed = [True], list[float]()
+    rows.use(dispatcher, lambda: listens[0], lambda delay_s, function: armed.append(delay_s))
+    rows.observe(report(grant_of(message(id="1")), Delivered()))
+    rows.flush()
+    listens[0] = False
+    for name in ("2", "3"):
+        rows.observe(report(grant_of(message(id=name)), Delivered()))
+        rows.flush()
+    assert [row["uuid"] for row in dispatcher.sent] == ["1"]
+    assert armed[-1] == AFTER_LOSS_S
+    listens[0] = True
+    rows.flush()
+    assert [row["uuid"] for row in dispatcher.sent] == ["1", "2", "3"]
+
+
 def test_a_failed_question_counts_as_yes() -> None:
     """If Redis does not say whether anybody listens, somebody does."""
 
