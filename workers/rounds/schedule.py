@@ -71,9 +71,9 @@ class Schedule:
             self._refused[queue] = now + LONGEST_WAIT_S
 
     def look_again(self) -> None:
-        """Something may have changed."""
+        """Something may have changed: what could not be asked can perhaps, and those in front have waited longest."""
         for page in self._pages.values():
-            page.next_look = 0.0
+            page.next_look, page.passed = 0.0, 0
 
     def looks(self, now: float, asking: int) -> list[Look]:
         """Looks that are due.
