@@ -255,15 +255,15 @@ def test_fifty_commits_while_redis_is_away(shop: Shop, stack: Stack) -> None:
 
 def test_a_relay_killed_midway(shop: Shop, stack: Stack) -> None:
     """SIGKILL between two sends: another relay sends all again that were not marked, and the provider has each once."""
-    shop.fill(500)
+    shop.fill(2000)
     relay = shop.relay()
     stack.sandbox.wait_for(lambda sandbox: sandbox.events("tgtrack"), PATIENCE_S)
     relay.kill()
     relay.wait()
     assert shop.rows()["pending"] > 0
     shop.relay()
-    stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 500, PATIENCE_S)
-    until(lambda: shop.rows() == {"sent": 500}, PATIENCE_S, "all rows marked", every_s=0.5)
+    stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 2000, PATIENCE_S)
+    until(lambda: shop.rows() == {"sent": 2000}, PATIENCE_S, "all rows marked", every_s=0.5)
     settled(stack)
     assert set(orders(stack.sandbox).values()) == {1}
 

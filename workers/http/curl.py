@@ -298,9 +298,11 @@ class CurlWire:
             ends.append(self._asking[0][0])
         for fd, action in self._sockets.wait(max(0.0, min(ends) - now)):
             if fd == self._listen.fileno():
-                self._woken = False
                 with contextlib.suppress(BlockingIOError):
                     self._listen.recv(4096)
+                # In this order: a byte that is sent between the two would be read, and the flag would
+                # keep others from being sent.
+                self._woken = False
                 self._names.deliver()
             else:
                 self._multi.socket_action(fd, action)

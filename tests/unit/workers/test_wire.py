@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,6 +178,30 @@ class TestCurl:
             curl.start(ask(server.url), to(server.url, timeout_s=20), over.append)
         run(curl, over, 1000, 60)
         assert {type(one.answer) for one in over} == {Answer}
+
+    def test_every_wake_is_heard(self, curl: CurlWire) -> None:
+        """Wakes from another thread, at any moment of a step: none keeps a later one from being heard."""
+        ended = threading.Event()
+
+        def wakes() -> None:
+            while not ended.is_set():
+                curl.wake()
+
+        thread, interval = threading.Thread(target=wakes), sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            thread.start()
+            for _ in range(20_000):
+                curl.step(0.0)
+            ended.set()
+            thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        curl.step(0.0)
+        curl.wake()
+        begun = time.monotonic()
+        curl.step(5.0)
+        assert time.monotonic() - begun < 1
 
     def test_in_one_piece(self, curl: CurlWire, server: Provider) -> None:
         """Head and body leave together: one packet, one TLS record."""
