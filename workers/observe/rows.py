@@ -49,7 +49,9 @@ AFTER_LOSS_S: Final = 3.0
 #: Seconds, after a new connection and after a monitor has listened, for which some are kept although
 #: none listens: Redis may have cut it off as well. How many: the latest.
 MONITOR_BACK_S: Final = 30.0
-MOST_KEPT: Final = 1_000
+MOST_KEPT: Final = 200
+#: Seconds between two looks for one meanwhile. What is gathered between them is in memory whole.
+LOOK_FOR_MONITOR_S: Final = 0.5
 #: Seconds for which rows are gathered, and most of them in one message.
 GATHER_S: Final = 0.1
 MOST_IN_MESSAGE: Final = 250
@@ -129,7 +131,7 @@ class Rows:
         elif self._later is not None and now - self._listened_s < MONITOR_BACK_S:
             self._gathered.extendleft(reversed(rows[-MOST_KEPT:]))
             self._armed = True
-            self._later(AFTER_LOSS_S, self.flush)
+            self._later(LOOK_FOR_MONITOR_S, self.flush)
 
     def _send(self, dispatcher: Any, rows: list[Row]) -> None:
         with self._sending:

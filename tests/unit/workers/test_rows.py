@@ -11,7 +11,7 @@ from tasks.delivery import Report
 from tasks.grants import Grant, Settlement
 from tasks.rulings import Again, Dead, Delivered, Ruling
 from tests.unit.tasks.fakes import grant_of, message, ruled
-from workers.observe.rows import AFTER_LOSS_S, Listeners, Rows, kwargs_shown
+from workers.observe.rows import AFTER_LOSS_S, LOOK_FOR_MONITOR_S, Listeners, Rows, kwargs_shown
 
 
 class Dispatcher:
@@ -110,7 +110,7 @@ def test_a_monitor_that_was_cut_off(rows: Rows, dispatcher: Dispatcher) -> None:
         rows.observe(report(grant_of(message(id=name)), Delivered()))
         rows.flush()
     assert [row["uuid"] for row in dispatcher.sent] == ["1"]
-    assert armed[-1] == AFTER_LOSS_S
+    assert armed[-1] == LOOK_FOR_MONITOR_S
     listens[0] = True
     rows.flush()
     assert [row["uuid"] for row in dispatcher.sent] == ["1", "2", "3"]
