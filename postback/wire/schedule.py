@@ -35,7 +35,7 @@ def due(client: redis.Redis, queues: Iterable[str], why: Why) -> None:
     Raises:
         redis.RedisError: As the client does.
     """
-    for provider, some in _by_provider(queues).items():
+    for provider, some in by_provider(queues).items():
         for first in range(0, len(some), MOST_QUEUES):
             part = some[first : first + MOST_QUEUES]
             _due(client, [keys.schedule(provider), keys.timers(provider)], [keys.wake(provider), why, *part])
@@ -51,12 +51,12 @@ def sent(pipeline: Any, queues: Iterable[str]) -> list[str]:
     Returns:
         The providers.
     """
-    by_provider = _by_provider(queues)
-    for provider, some in by_provider.items():
+    grouped = by_provider(queues)
+    for provider, some in grouped.items():
         # 0: since ever. The next look writes the time, by Redis' clock.
         pairs = [part for queue in some for part in (0, queue)]
         pipeline.execute_command("ZADD", keys.schedule(provider), "NX", *pairs)
-    return list(by_provider)
+    return list(grouped)
 
 
 def wake(client: Any, providers: Iterable[str]) -> None:
@@ -66,7 +66,8 @@ def wake(client: Any, providers: Iterable[str]) -> None:
             client.publish(keys.wake(provider), "")
 
 
-def _by_provider(queues: Iterable[str]) -> dict[str, list[str]]:
+def by_provider(queues: Iterable[str]) -> dict[str, list[str]]:
+    """Provider -> its queues among these, in their order."""
     found: dict[str, list[str]] = {}
     for queue in queues:
         found.setdefault(queue.partition(".")[0], []).append(queue)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 #: Seconds for which addresses are used before they are looked up again.
 FRESH_S: Final = 60.0
@@ -71,9 +71,3 @@ class Names:
                 self._known[place] = (addresses, time.monotonic())
             for found in self._waiting.pop(place, []):
                 found(addresses)
-
-    def forget(self, found: Any, host: str, port: int) -> None:
-        """Somebody waits no longer."""
-        waiting = self._waiting.get((host, port), [])
-        if found in waiting:
-            waiting.remove(found)

@@ -74,9 +74,8 @@ class Watcher:
     def _watch(self) -> None:
         listener: Any = self._connect().pubsub()  # type: ignore[no-untyped-call]
         try:
-            providers = {queue.partition(".")[0] for queue in self._worker.accounts}
             accounts = self._worker.accounts
-            listener.subscribe(*map(keys.wake, sorted(providers)))
+            listener.subscribe(*map(keys.wake, schedule.by_provider(accounts)))
             # What was sent before we listened.
             self._woken()
             client, sweep_at = self._connect(), 0.0
@@ -97,7 +96,8 @@ class Watcher:
         """
         if self._accounts is not self._worker.accounts:
             self._accounts = self._worker.accounts
-            self._sweeps = [Sweep(provider, queues) for provider, queues in _by_provider(self._worker.accounts)]
+            grouped = schedule.by_provider(sorted(self._worker.accounts))
+            self._sweeps = [Sweep(provider, queues) for provider, queues in grouped.items()]
             self._whole_at = 0.0
         whole = time.monotonic() >= self._whole_at
         if whole:
@@ -183,10 +183,3 @@ def _packed(*texts: str) -> bytes:
     """A command as it is sent."""
     words = [text.encode() for text in texts]
     return b"*%d\r\n%b" % (len(words), b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
-
-
-def _by_provider(queues: Iterable[str]) -> list[tuple[str, list[str]]]:
-    found: dict[str, list[str]] = {}
-    for queue in sorted(queues):
-        found.setdefault(queue.partition(".")[0], []).append(queue)
-    return list(found.items())
