@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -109,69 +109,18 @@ def make_app(broker: Broker, timeout_s: float) -> ProducerApp:
     return app
 
 
-class RefusedInPart(redis.ResponseError):
-    """Redis has answered a pipeline, and refused some of its commands; its cause is the first refusal.
-
-    Attributes:
-        taken: For each command, whether it was carried out.
-    """
-
-    def __init__(self, taken: list[bool]) -> None:
-        self.taken = taken
-        super().__init__()
-
-
-class _Pipeline(redis.client.Pipeline):
-    """As redis-py's, which keeps only the first refusal: a producer is to hear of each event.
-
-    The queues that it pushes to become due in the same round trip.
-    """
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        pushed = len(self.command_stack)
-        lists = dict.fromkeys(args[1] for args, _ in self.command_stack if args[0] == "LPUSH")
-        providers = schedule.sent(self, dict.fromkeys(map(keys.queue_of, lists)))
-        replies: list[Any] = super().execute(raise_on_error=False)
-        added, replies = replies[pushed:], replies[:pushed]
-        schedule.wake(
-            redis.Redis(connection_pool=self.connection_pool),
-            [provider for provider, new in zip(providers, added, strict=True) if isinstance(new, int) and new > 0],
-        )
-        refusals = [reply for reply in replies if isinstance(reply, Exception)]
-        if refusals and raise_on_error:
-            raise RefusedInPart([not isinstance(reply, Exception) for reply in replies]) from refusals[0]
-        return replies
-
-
-class _Client(redis.Redis):
-    """The client through which a producer sends."""
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] != "LPUSH":
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        pipeline: Any = self.pipeline(transaction=False)
-        (reply,) = pipeline.execute_command(*args).execute(raise_on_error=False)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-
 class Link:
     """One connection to Redis, used by one thread at a time."""
 
     def __init__(self, app: ProducerApp) -> None:
         self.connection = app.connection_for_write()
         try:
-            # Any: the stubs of kombu know the Redis channel's pool and the producer's batches not yet.
+            # Any: the stubs of kombu do not know the Redis channel's pools yet.
             channel: Any = self.connection.default_channel
             # kombu's channel has pinged Redis on a socket for consuming, which a producer never uses again.
             channel.async_pool.disconnect()
-            channel.Client = _Client
-            self.channel = channel
-            self.kombu: Any = app.amqp.Producer(self.channel, auto_declare=False)
+            self.pool = channel.pool
+            self.client: Any = redis.Redis(connection_pool=self.pool)
         except BaseException:
             self.close()
             raise
@@ -181,24 +130,46 @@ class Link:
 
         redis-py looks whether the kept socket was closed by the other side (no round trip) and connects anew.
         """
-        pool = self.channel.pool
-        pool.release(pool.get_connection())
+        self.pool.release(self.pool.get_connection())
+
+    def push(self, entries: Sequence[tuple[str, str, bytes]]) -> list[Exception | None]:
+        """Lay messages into their queues, and make the queues due, in one round trip.
+
+        Args:
+            entries: Of each its queue, the queue's list, the message; in order.
+
+        Returns:
+            Of each why Redis refused it, None if it is in.
+
+        Raises:
+            redis.RedisError, OSError: No reply came. REFUSALS: nothing was done.
+        """
+        lists: dict[str, list[bytes]] = {}
+        for _, name, raw in entries:
+            lists.setdefault(name, []).append(raw)
+        pipeline = self.client.pipeline(transaction=False)
+        for name, raws in lists.items():
+            pipeline.lpush(name, *raws)
+        providers = schedule.sent(pipeline, dict.fromkeys(queue for queue, _, _ in entries))
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        added = zip(providers, replies[len(lists) :], strict=True)
+        schedule.wake(self.client, [provider for provider, new in added if isinstance(new, int) and new > 0])
+        refused = {name: reply for name, reply in zip(lists, replies, strict=False) if isinstance(reply, Exception)}
+        return [refused.get(name) for _, name, _ in entries]
 
     def announced(self) -> dict[bytes, bytes]:
         """The hash in which workers announce their accounts."""
-        with self.channel.conn_or_acquire() as client:
-            announced: dict[bytes, bytes] = client.hgetall(keys.ACCOUNTS)
+        announced: dict[bytes, bytes] = self.client.hgetall(keys.ACCOUNTS)
         return announced
 
     def waiting(self, queues: list[str]) -> list[int]:
         """Events that wait in some accounts: queued, delayed, held aside. One round trip."""
-        with self.channel.conn_or_acquire() as client:
-            pipeline = client.pipeline(transaction=False)
-            for queue in queues:
-                for name in keys.priority_lists(queue):
-                    pipeline.llen(name)
-                pipeline.zcard(keys.delayed(queue)).zcard(keys.held(queue))
-            counts: list[int] = pipeline.execute()
+        pipeline = self.client.pipeline(transaction=False)
+        for queue in queues:
+            for name in keys.priority_lists(queue):
+                pipeline.llen(name)
+            pipeline.zcard(keys.delayed(queue)).zcard(keys.held(queue))
+        counts: list[int] = pipeline.execute()
         each = len(counts) // len(queues)
         return [sum(counts[start : start + each]) for start in range(0, len(counts), each)]
 

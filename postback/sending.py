@@ -1,4 +1,4 @@
-"""How an event gets into its account's queue: one Celery protocol-2 message, one LPUSH, never retried by itself.
+"""How an event gets into its account's queue: one Celery message, one LPUSH, never retried by itself (ADR 30).
 
 The message's headers beyond Celery's own: ``postback_at`` (when it was enqueued, ms), ``postback_size`` (bytes of the
 event) and ``postback_key`` (SHA-256 of the idempotency key).
@@ -10,13 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from celery import signals
 from celery.canvas import Signature
 from celery.utils import uuid
-from kombu import exceptions as kombu_exceptions
 
 from postback import keys
 from postback.accounts import DEFAULT_ACCOUNT
@@ -30,9 +30,10 @@ from postback.errors import (
     SendError,
 )
 from postback.options import Options, read_options
-from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, RefusedInPart, current
+from postback.producer import LINK_ERRORS, REFUSALS, Link, Producer, current
 from postback.results import EventResult
-from postback.size import check_size, may_be_too_large
+from postback.size import LATER_BYTES, check_size, may_be_too_large
+from postback.wire.message import entry, list_of
 
 if TYPE_CHECKING:
     from postback.events import Event
@@ -56,10 +57,6 @@ logger = logging.getLogger("postback")
 #: Events per pipeline of ``send_many``: large enough to make the round trip vanish, small enough for one reply's time
 #: limit.
 BATCH_EVENTS: Final = 500
-
-
-#: Raised by kombu 5.7 when a pipeline fails; older ones have no pipelines.
-_BATCH_ERROR: Final[type[Exception]] = getattr(kombu_exceptions, "BatchPublishError", kombu_exceptions.OperationalError)
 
 
 class Sink(Protocol):
@@ -92,57 +89,86 @@ def send(event: Event, given: dict[str, Any]) -> EventResult:
     producer = current(event.provider)
     task_id = options.task_id or uuid()
     try:
-        account = producer.accounts.choose(event.provider, event.account)
-        message = _message(producer, event, account, task_id, options)
-        if may_be_too_large(event, options):
-            check_size(event, message)
+        item = _Item(event, task_id, producer.accounts.choose(event.provider, event.account), options)
+        pushed = _entry(producer, item)
         with producer.link() as link:
             link.check()
-            if producer.rooms(link, [(event.provider, account)]).get((event.provider, account)) == 0:
-                raise _full(producer, event, account, task_id)
+            if producer.rooms(link, [item.place]).get(item.place) == 0:
+                raise _full(producer, item)
             try:
-                _publish(producer, link, event, account, message, options)
+                (refusal,) = link.push([pushed])
             except REFUSALS:
                 raise
             except LINK_ERRORS as lost:
                 raise EnqueueUnknown(
                     f"{event.title()} {task_id} may be in the queue or not: {_told(producer, lost)}", [task_id]
                 ) from None
+            if refusal:
+                raise refusal
     except LINK_ERRORS as away:
         raise NotEnqueued(
             f"{event.title()} {task_id} is not in the queue: {_told(producer, away)}", [task_id]
         ) from None
-    return _result(producer, event, task_id, options)
+    return _result(producer, item)
 
 
-def _full(producer: Producer, event: Event, account: str, task_id: str) -> QueueFull:
+def _full(producer: Producer, item: _Item) -> QueueFull:
+    provider, account = item.place
     return QueueFull(
-        f"{event.title()} {task_id} is not in the queue",
-        [task_id],
-        provider=event.provider,
+        f"{item.event.title()} {item.task_id} is not in the queue",
+        [item.task_id],
+        provider=provider,
         account=account,
-        max_queued=producer.accounts.cap(event.provider, account),
+        max_queued=producer.accounts.cap(provider, account),
     )
 
 
-def _message(producer: Producer, event: Event, account: str, task_id: str, options: Options) -> Any:
+def _message(producer: Producer, item: _Item) -> Any:
     """The Celery message, not yet serialised."""
+    event, options = item.event, item.options
     now_s = time.time()
-    headers = _headers(event, options)
-    headers["postback_at"] = int(now_s * 1000)
     wire = event.with_time(now_s)._wire()
     message = producer.app.amqp.create_task_message(
-        task_id,
+        item.task_id,
         event.task_name,
         [],
-        {"account": account, "event": wire},
+        {"account": item.account, "event": wire},
         argsrepr="()",
-        kwargsrepr=_repr(event, account, wire),
+        kwargsrepr=_repr(event, item.account, wire),
         ignore_result=options.ignore_result,
         **options.for_message(producer.app),
     )
-    message.headers.update(headers)
+    message.headers.update(_headers(event, options), postback_at=int(now_s * 1000))
     return message
+
+
+def _entry(producer: Producer, item: _Item, spare_bytes: int = 0) -> tuple[str, str, bytes]:
+    """Its queue, the queue's list, and the message that is pushed there.
+
+    Raises:
+        MessageTooLarge, TypeError: See :func:`postback.size.check_size`.
+    """
+    event, priority, queue = item.event, item.options.priority, keys.queue(*item.place)
+    message = _message(producer, item)
+    if not spare_bytes and signals.before_task_publish.receivers:  # tracing adds its headers there
+        signals.before_task_publish.send(
+            sender=event.task_name,
+            body=message.body,
+            exchange="",
+            routing_key=queue,
+            declare=(),
+            headers=message.headers,
+            properties=message.properties,
+            retry_policy={},
+        )
+    try:
+        raw = entry(message.headers, message.properties, message.body, queue, priority)
+    except (TypeError, ValueError, RecursionError) as unencodable:
+        raise TypeError(f"{event.title()}: headers, link and the other options must be JSON") from unencodable
+    check_size(event, len(raw) + spare_bytes)
+    if signals.after_task_publish.receivers:
+        item.message = message
+    return queue, list_of(queue, priority), raw
 
 
 def check_message(event: Event, options: Options) -> None:
@@ -152,10 +178,8 @@ def check_message(event: Event, options: Options) -> None:
         MessageTooLarge, TypeError: See :func:`postback.size.check_size`.
     """
     if may_be_too_large(event, options):
-        message = _message(
-            current(event.provider), event, event.account or DEFAULT_ACCOUNT, options.task_id or uuid(), options
-        )
-        check_size(event, message, later=True)
+        account = event.account or DEFAULT_ACCOUNT
+        _entry(current(event.provider), _Item(event, options.task_id or uuid(), account, options), LATER_BYTES)
 
 
 def _headers(event: Event, options: Options) -> dict[str, Any]:
@@ -170,23 +194,21 @@ def _repr(event: Event, account: str, wire: Any) -> str:
     return f"{account} {event.summary(wire)}".rstrip()
 
 
-def _publish(producer: Producer, link: Link, event: Event, account: str, message: Any, options: Options) -> None:
-    producer.app.amqp.send_task_message(
-        link.kombu,
-        event.task_name,
-        message,
-        queue=keys.queue(event.provider, account),
-        # The anonymous exchange leads straight to the list: declaring a queue or an exchange would only cost a round
-        # trip.
-        declare=(),
-        retry=False,
-        priority=options.priority,
-    )
-
-
-def _result(producer: Producer, event: Event, task_id: str, options: Options) -> EventResult:
+def _result(producer: Producer, item: _Item) -> EventResult:
+    options, message = item.options, item.message
+    if message:
+        signals.after_task_publish.send(
+            sender=item.event.task_name,
+            body=message.body,
+            exchange="",
+            routing_key=keys.queue(*item.place),
+            headers=message.headers,
+        )
     result = EventResult(
-        task_id, app=producer.app, provider=event.provider, has_result=event.has_result and not options.ignore_result
+        item.task_id,
+        app=producer.app,
+        provider=item.event.provider,
+        has_result=item.event.has_result and not options.ignore_result,
     )
     if options.parent is not None and options.add_to_parent:
         options.parent.add_trail(result)
@@ -305,24 +327,22 @@ def send_many(events: Iterable[Event]) -> list[EventResult]:
             raise progress.error(ids, str(full)) from full
         full.ids = tuple(ids)
         raise
-    except (_BATCH_ERROR, *LINK_ERRORS) as failed:
-        raise progress.error(ids, _told(producer, progress.learn(failed.__cause__ or failed))) from None
-    made = {
-        item.task_id: _result(producer, item.event, item.task_id, item.options)
-        for producer in work
-        for item in work[producer]
-    }
+    except LINK_ERRORS as failed:
+        raise progress.error(ids, _told(producer, failed)) from None
+    made = {item.task_id: _result(producer, item) for producer in work for item in work[producer]}
     return [made[task_id] for task_id in ids]
 
 
 @dataclass(slots=True)
 class _Item:
-    """One event of a ``send_many``."""
+    """One event and how it is sent."""
 
     event: Event
     task_id: str
     account: str
     options: Options
+    #: Celery's message, as long as somebody is to hear that it was sent.
+    message: Any = None
 
     @property
     def place(self) -> tuple[str, str]:
@@ -337,21 +357,22 @@ class _Progress:
     enqueued: list[str] = field(default_factory=list)
     awaited: list[str] = field(default_factory=list)
 
-    def learn(self, failure: BaseException) -> BaseException:
-        """Note what Redis said of each awaited event, if it answered; returns the reason to give.
+    def heard(self, refusals: list[Exception | None]) -> None:
+        """Note what Redis said of each awaited event.
 
         Callers go by position: first those that are in, then those of which it is not known. What Redis took behind one
         that it refused (it had room again) is therefore not known, with what lies between.
+
+        Raises:
+            redis.RedisError: The first refusal.
         """
-        if isinstance(failure, RefusedInPart):
-            refused = failure.taken.index(False)
-            end = max((position for position, taken in enumerate(failure.taken, 1) if taken), default=0)
-            self.enqueued += self.awaited[:refused]
-            self.awaited = self.awaited[refused:end]
-            return failure.__cause__ or failure
-        if isinstance(failure, REFUSALS) and len(self.awaited) == 1:
-            self.awaited = []
-        return failure
+        refusal = next(filter(None, refusals), None)
+        refused = refusals.index(refusal) if refusal else len(refusals)
+        end = max((position for position, why in enumerate(refusals, 1) if not why), default=0)
+        self.enqueued += self.awaited[:refused]
+        self.awaited = self.awaited[refused:end]
+        if refusal:
+            raise refusal
 
     def error(self, ids: list[str], told: str) -> SendError:
         """The error that says how far it got."""
@@ -368,27 +389,20 @@ class _Progress:
 
 
 def _send_items(producer: Producer, items: list[_Item], progress: _Progress) -> None:
-    """Publish in pipelines of ``BATCH_EVENTS``, each one round trip; one by one if kombu or its settings cannot.
+    """Send in pipelines of ``BATCH_EVENTS``, each one round trip.
 
     Raises:
         QueueFull: An account has no room for the next event; those before it are in ``progress``.
+        redis.RedisError, OSError: ``progress`` says how far it got.
     """
     with producer.link() as link:
-        size = BATCH_EVENTS if getattr(link.kombu, "supports_batch_publish", False) else 1
         start = 0
         while start < len(items):
             link.check()
-            chunk = _fitting(producer, link, items[start : start + size])
-            messages = [_message(producer, item.event, item.account, item.task_id, item.options) for item in chunk]
-            # One more than the chunk: nothing is flushed before the block's end, so a failure concerns it as a whole.
-            with link.kombu.batch(max_size=size + 1) if size > 1 else nullcontext():
-                if size == 1:
-                    progress.awaited = [chunk[0].task_id]
-                for item, message in zip(chunk, messages, strict=True):
-                    _publish(producer, link, item.event, item.account, message, item.options)
-                progress.awaited = [item.task_id for item in chunk]
-            progress.enqueued += progress.awaited
-            progress.awaited = []
+            chunk = _fitting(producer, link, items[start : start + BATCH_EVENTS])
+            pushed = [_entry(producer, item) for item in chunk]
+            progress.awaited = [item.task_id for item in chunk]
+            progress.heard(link.push(pushed))
             start += len(chunk)
 
 
@@ -402,7 +416,7 @@ def _fitting(producer: Producer, link: Link, items: list[_Item]) -> list[_Item]:
     for position, item in enumerate(items if rooms else ()):
         room = rooms.get(item.place)
         if room == 0 and position == 0:
-            raise _full(producer, item.event, item.account, item.task_id)
+            raise _full(producer, item)
         if room == 0:
             return items[:position]
         if room is not None:

