@@ -175,12 +175,9 @@ class Settler:
 
     def _answer(self, grant: Grant, settlement: Settlement) -> Answer:
         account = self._accounts().get(grant.queue)
-        told = {
-            "grant": grant.id,
-            **encoded(grant, settlement),
-            "random": random.random(),
-            "account": self._settings_of(account),
-        }
+        told = {"grant": grant.id, **encoded(grant, settlement)}
+        if len(told) > 1:
+            told |= {"random": random.random(), "account": self._settings_of(account)}
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
         return Answer(Known.of(grant), orjson.dumps(told))

@@ -20,6 +20,7 @@ local known = cjson.decode(ARGV[1])
 local own = #known.duplicates
 
 -- @include flight
+-- @include front
 -- @include grow
 -- @include idempotency
 -- @include quota_log

@@ -20,16 +20,16 @@
 --                             was
 --                     dead    letter: JSON text; duplicate; wrapped: to be buried in its place
 --   groups          [[[index, ...], [index of sibling, ...]], ...]: halves of a refused batch
---   random          0..1
 --   retry_after_ms  that a 429 asked for; absent if it did not
---   account         backoff_ms, outage_after (failures in a row), longest_pause_ms,
+--   random          0..1; absent with health
+--   account         absent with health; backoff_ms, outage_after (failures in a row), longest_pause_ms,
 --                   in_place (a failed event is tried again before any other),
 --                   windows: [{length_ms}], the shortest first
 -- Returns { name, value, ... }: applied 1, or absent if the grant is stale;
 --   releasing 1 if TAKE has events held aside to release, else absent. O(messages).
 
 local answer = cjson.decode(ARGV[1])
-local settings = answer.account
+local settings = answer.account or {}
 
 -- @include account
 -- @include flight
@@ -37,8 +37,7 @@ local settings = answer.account
 
 if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
 local grant = grant_of(answer.grant)
-read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'level', 'healthy', 'quota_until',
-  'release' })
+read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'outage', 'healthy', 'release' })
 
 -- @include verdict
 

@@ -34,16 +34,9 @@
 local wish = cjson.decode(ARGV[1])
 local settings, count = wish.account, wish.count
 
--- @include announce
 -- @include choose
--- @include failover
 -- @include hand_out
--- @include message
--- @include promote
--- @include recover
 -- @include register
--- @include release
--- @include sweep
 
 -- An account with nothing on its way, whose last healthy answer is so many ms old, is at rest.
 local AT_REST_MS = 100
@@ -59,8 +52,7 @@ local function is_closed()
 end
 
 if wish.due and not wish.repeated and is_closed() then return { 'state', 'closed', 'grants', {} } end
-read_account({ 'seq', 'last', 'size', 'paused', 'healthy', 'fails', 'cursor', 'first_seen', 'run', 'grace', 'ok_at',
-  'reason', 'detail', 'announced', 'release' })
+read_account({ 'seq', 'size', 'paused', 'healthy', 'fails', 'run', 'ok_at', 'reason', 'announced', 'release' })
 
 local news
 
@@ -83,7 +75,7 @@ end
 
 -- The id of the event that owns a message's idempotency key; '' if there is none, or it is its own.
 local function owner_of(raw)
-  if not key_of(raw) then return '' end
+  if not string.find(raw, '"postback_key"', 1, true) then return '' end
   -- @include idempotency
   return claim_key(raw, settings.dedup_ms)
 end
@@ -117,11 +109,39 @@ if largest > account.size then
   -- @include grow
   grow(largest)
 end
-notice_failover(wish.run)
-news = pause_news()
+if wish.run ~= '' and wish.run ~= account.run then
+  -- @include failover
+  notice_failover(wish.run)
+end
+if account.reason or account.announced then
+  -- @include announce
+  news = pause_news()
+end
+
+-- Puts into the lists what dead workers have left, what was held aside, and what is due. True if it has
+-- done its part: there may be more.
+local function put_in_order()
+  local first = flying > 0 and redis.call('ZRANGE', KEY.FLIGHT, 0, 0, 'WITHSCORES')[2]
+  if first and tonumber(first) <= now then
+    -- @include recover
+    if recover() then return true end
+  end
+  if account.release then
+    -- @include release
+    if release() then return true end
+  end
+  if redis.call('ZCOUNT', KEY.DELAYED, '-inf', now) > 0 then
+    -- @include promote
+    return promote()
+  end
+end
+
 flying = redis.call('ZCARD', KEY.FLIGHT)
-if recover() or release() or promote() then return answer({ 'state', 'more' }) end
-sweep()
+if put_in_order() then return answer({ 'state', 'more' }) end
+if redis.call('EXISTS', KEY.IDEM_ENDS, KEY.REVOKED) > 0 then
+  -- @include sweep
+  sweep()
+end
 if account.paused == -1 then return answer({ 'state', 'paused' }) end
 if account.paused > now then return answer({ 'state', 'paused', 'wait_ms', math.ceil(account.paused - now) }) end
 for k = 1, count do

@@ -1,31 +1,12 @@
 -- refuse(): why no further request may go now, as { 'state', ..., 'wait_ms' or 'due_ms', ... }; nil
--- if one may. empty(): the same where nothing is there to take. O(windows). Fields: healthy.
--- Settings: windows.
+-- if one may. O(windows). Fields: healthy, and those of the quota log. Settings: windows.
 
 -- @include account
 -- @include bounds
 -- @include clock
--- @include quota_log
 
 -- Requests on their way.
 local flying = 0
-
-local function queued()
-  local total = 0
-  for i = 1, 4 do total = total + redis.call('LLEN', KEY.LISTS[i]) end
-  return total
-end
-
--- Nothing to take, until what becomes due by itself.
-local function empty()
-  local soonest
-  for _, zset in ipairs({ KEY.DELAYED, KEY.FLIGHT }) do
-    local first = redis.call('ZRANGE', zset, 0, 0, 'WITHSCORES')[2]
-    if first and (not soonest or tonumber(first) < soonest) then soonest = tonumber(first) end
-  end
-  if not soonest then return { 'state', 'empty' } end
-  return { 'state', 'empty', 'due_ms', math.max(1, math.ceil(soonest - now)) }
-end
 
 -- Milliseconds until every window has room beside `flying` requests; 0 if it has now. O(windows).
 local function quota_wait_ms(windows, flying)
@@ -50,6 +31,7 @@ local function refuse()
   if looks >= MOST_LOOKS then return { 'state', 'more' } end
   local wait_ms = quota_wait_ms(settings.windows, flying)
   if wait_ms <= 0 then return nil end
+  -- @include empty
   if queued() + redis.call('LLEN', KEY.GROUPS) + redis.call('ZCARD', KEY.HELD) == 0 then return empty() end
   return { 'state', 'spent', 'wait_ms', math.ceil(wait_ms) }
 end

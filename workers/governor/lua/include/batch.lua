@@ -2,7 +2,7 @@
 -- their order. While the oldest message lingers, a full batch of another task may go; once its time
 -- is over it goes, with what there is of its task.
 -- Returns its messages, or nil and the ms until one is ready, or nil. O(LOOK_AHEAD messages).
--- Fields: first_seen. Settings: batch_max, max_bytes, linger_ms.
+-- Settings: batch_max, max_bytes, linger_ms.
 
 -- @include account
 -- @include bounds
@@ -104,6 +104,7 @@ local function take_out(items)
 end
 
 local function take_batch()
+  read_account({ 'first_seen' })
   local search = { batches = {}, seen = 0 }
   for list = 1, 4 do
     look_through(search, list)

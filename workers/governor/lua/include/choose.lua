@@ -7,20 +7,31 @@
 -- @include admit
 -- @include bounds
 -- @include due
--- @include sorted
+
+-- Those that are not due wait: { at ms, message, ... }.
+local function delay(messages)
+  if #messages == 0 then return end
+  -- @include sorted
+  for i = 1, #messages, 2 do add_to(KEY.DELAYED, messages[i], messages[i + 1]) end
+end
 
 -- One message from the front, passing by those that are not due.
 local function pop_one()
+  local passed = {}
   for i = 1, 4 do
     for _ = 1, PART do
       local raw = redis.call('RPOP', KEY.LISTS[i])
       if not raw then break end
       looks = looks + 1
       local at = not_due(raw)
-      if not at then return { raw } end
-      add_to(KEY.DELAYED, at, raw)
+      if not at then
+        delay(passed)
+        return { raw }
+      end
+      passed[#passed + 1], passed[#passed + 2] = at, raw
     end
   end
+  delay(passed)
 end
 
 local function choose()
@@ -43,6 +54,7 @@ local function choose()
   end
   if raws then return { raws = raws, sibling = {}, group = 0 } end
   if due_ms then return nil, { 'state', 'empty', 'due_ms', math.max(1, math.ceil(due_ms)) } end
+  -- @include empty
   -- It may have seen only messages that are not due: there may be others behind.
   return nil, queued() == 0 and empty() or { 'state', 'more' }
 end

@@ -4,6 +4,7 @@
 
 -- @include dead
 -- @include flight
+-- @include front
 -- @include halves
 
 -- No task runs for an event that killed its last worker: a note for a worker to tell of it.

@@ -3,6 +3,7 @@
 -- outage_after.
 
 -- @include dead
+-- @include front
 -- @include halves
 -- @include pause
 -- @include sorted

@@ -8,6 +8,7 @@ local function end_run()
     redis.call('HSET', KEY.META, 'release', was_outage and 'outage' or 'run')
   end
   if account.reason == 'outage' or account.reason == 'retrying' then
+    read_account({ 'quota_until' })
     account.paused = 0
     redis.call('HDEL', KEY.META, 'paused', 'reason', 'since', 'detail')
     if account.quota_until > now then pause(account.quota_until, 'quota') end

@@ -1,6 +1,6 @@
 -- notice_failover(run): notes the run id of the server. After another server took over (restart,
 -- failover) no lease ends for a while: its workers live and have answers to tell. O(1).
--- Fields: run, grace.
+-- Fields: run.
 
 -- @include account
 -- @include clock
@@ -8,10 +8,8 @@
 local GRACE_MS = 5000
 
 local function notice_failover(run)
-  if run == '' or run == account.run then return end
   if account.run then
-    account.grace = now + GRACE_MS
-    redis.call('HSET', KEY.META, 'grace', string.format('%.0f', account.grace))
+    redis.call('HSET', KEY.META, 'grace', string.format('%.0f', now + GRACE_MS))
   end
   redis.call('HSET', KEY.META, 'run', run)
 end

@@ -11,9 +11,9 @@
 -- Each table in a reply costs Redis as much as a command. O(bytes).
 
 -- @include message
--- @include sweep
 
 local grants = {}
+local revocations = redis.call('EXISTS', KEY.REVOKED) == 1
 
 local function append(reply, name, value)
   local size = #reply

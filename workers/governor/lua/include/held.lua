@@ -1,7 +1,7 @@
 -- take_held(): while failures are in a row, those that failed are held aside (ADR 6). They go again
 -- only when nothing else is there to ask with: in an outage in turn, otherwise when their own
 -- back-off is over. Returns messages of one task, or nil and the ms until one is due, or nil.
--- O(LOOK_AHEAD messages). Fields: fails, cursor (first grant of the event whose turn was last).
+-- O(LOOK_AHEAD messages). Fields: fails.
 -- Settings: outage_after, batch_max, max_bytes.
 
 -- @include account
@@ -11,6 +11,7 @@
 -- @include state
 
 local function pop_in_turn()
+  read_account({ 'cursor' })
   local next_one = redis.call('ZRANGEBYSCORE', KEY.HELD, '(' .. string.format('%.0f', account.cursor), '+inf', 'LIMIT', 0, 1)
   if #next_one == 0 then next_one = redis.call('ZRANGE', KEY.HELD, 0, 0) end
   local raw = next_one[1]

@@ -5,6 +5,12 @@
 -- @include clock
 -- @include message
 
+-- The idempotency key, or nil. The SDK's have 64 characters.
+local function key_of(raw)
+  local key = plain_header(raw, 'postback_key')
+  return key and key ~= '' and #key <= 255 and key or nil
+end
+
 local function tag_of(raw)
   local from = string.find(raw, '"delivery_tag"', 1, true)
   return from and string.match(raw, '^"delivery_tag"%s*:%s*"([^"\\%s]*)"', from) or ''

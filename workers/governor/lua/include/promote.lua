@@ -3,7 +3,7 @@
 
 -- @include bounds
 -- @include clock
--- @include message
+-- @include front
 
 local function promote()
   local due = redis.call('ZREVRANGEBYSCORE', KEY.DELAYED, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)

@@ -1,17 +1,16 @@
 -- recover(): ends grants whose lease ran out: the worker died or was cut off. The request may have
 -- arrived, so it is charged, and its events may be duplicates.
--- Returns true if it has done its part: there may be more. O(PART messages). Fields: grace.
+-- Returns true if it has done its part: there may be more. O(PART messages).
 
 -- @include admit
 -- @include bounds
 -- @include flight
--- @include message
 
 -- The latest first, so that the oldest comes to stand in front.
 local function recover()
-  if flying == 0 or account.grace > now then return false end
+  read_account({ 'grace', 'last' })
+  if account.grace > now then return false end
   local ids = redis.call('ZREVRANGEBYSCORE', KEY.FLIGHT, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
-  if #ids == 0 then return false end
   -- @include crashed
   -- @include quota_log
   local expired, messages = {}, 0

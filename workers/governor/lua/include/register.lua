@@ -1,6 +1,6 @@
--- register(id, lease_end, grant): a grant is in flight from now on. O(log n).
+-- register(id, lease_end, grant): a grant is in flight from now on; see flight.lua. O(log n).
 
--- @include flight
+-- @include keys
 
 local function register(id, lease_end, grant)
   redis.call('ZADD', KEY.FLIGHT, lease_end, id)

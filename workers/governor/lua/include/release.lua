@@ -5,10 +5,10 @@
 
 -- @include account
 -- @include bounds
+-- @include front
 -- @include sorted
 
 local function release()
-  if not account.release then return false end
   -- @include state
   local part = redis.call('ZREVRANGE', KEY.HELD, 0, PART - 1)
   for _, raw in ipairs(part) do

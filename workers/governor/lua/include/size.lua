@@ -1,7 +1,10 @@
--- body_bytes(raw): bytes of an event in a request. Where the producer did not say, an estimate: the
+-- What a batch goes by. task_of(raw): the task's name. body_bytes(raw): bytes of an event in a request. Where the producer did not say, an estimate: the
 -- worker puts back what does not fit. O(bytes). Settings: extra_bytes.
 
 -- @include json_text
+-- @include message
+
+local function task_of(raw) return plain_header(raw, 'task') or '?' end
 
 local function body_bytes(raw)
   local extra = settings.extra_bytes + 1

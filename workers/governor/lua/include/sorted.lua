@@ -1,13 +1,13 @@
 -- add_to(zset, score, raw): adds a message to DELAYED or HELD. O(log n).
 
 -- @include clock
--- @include message
 
 -- Tails that this run has made.
 local tails = 0
 
 local function add_to(zset, score, raw)
   if redis.call('ZADD', zset, 'NX', score, raw) == 1 then return end
+  -- @include front
   -- @include tail
   for _ = 1, 100 do                            -- more than once only if the clock went back
     raw = with_tail(raw, now_us + tails)

@@ -4,14 +4,11 @@
 -- @include clock
 -- @include keys
 
-local revocations = redis.call('EXISTS', KEY.REVOKED) == 1
-
 local function sweep()
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEY.IDEM_ENDS, '-inf', now, 'LIMIT', 0, SWEPT)) do
     redis.call('HDEL', KEY.IDEM, key)
     redis.call('ZREM', KEY.IDEM_ENDS, key)
   end
-  if not revocations then return end
   local oldest = now - 400 * DAY_MS            -- a tombstone holds for so long
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.REVOKED, '-inf', oldest, 'LIMIT', 0, SWEPT)) do
     redis.call('ZREM', KEY.REVOKED, id)

@@ -1,9 +1,10 @@
--- VERDICTS[health](): what a failure, a 429 and a refused key mean. O(1). Fields and settings: see
--- verdict.lua.
+-- VERDICTS[health](): what a failure, a 429 and a refused key mean. O(1). Fields: see verdict.lua.
+-- Settings: outage_after, backoff_ms, longest_pause_ms, windows.
 
 -- @include pause
 
 local VERDICTS = {}
+read_account({ 'level', 'quota_until' })
 
 -- A 429's freeze is kept apart as well: another pause may cover it, and end before it.
 local function freeze(until_ms)

@@ -1,12 +1,12 @@
 -- judge(): what an answer means for the account's health and pause. `unknown` and `none`
 -- say nothing. O(1).
--- Fields: fails (in a row), level (of the pause), healthy, release, and those of pause.lua.
--- Settings: outage_after, backoff_ms, longest_pause_ms, windows.
+-- Fields: fails (in a row), outage, healthy, release, and those of pause.lua.
+-- Settings: see unhealthy.lua.
 
 -- @include account
 -- @include clock
 
-local was_outage = account.fails >= settings.outage_after
+local was_outage = account.outage == 1
 -- TAKE is to release what was held aside, or does so already.
 local releasing = account.release ~= false
 -- An answer to a request from before the pause proves nothing new. TAKE spreads the times of its
