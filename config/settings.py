@@ -38,6 +38,7 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_METRICS_PORT": "",
         "POSTBACK_METRICS_ADDRESS": "127.0.0.1",
         "POSTBACK_EXPORTER_PORT": "9180",
+        "POSTBACK_METRICS_ACCOUNTS": "200",
         "POSTBACK_ON_DEAD": "",
         "POSTBACK_REMOTE_CONTROL": "1",
     }
@@ -97,6 +98,8 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     #: Port of ``python -m workers.metrics``.
     exporter_port: int = 9180
+    #: Most accounts with metrics of their own, in a process; the others are in the totals.
+    metrics_accounts: int = 200
     #: Who is told of each dead letter; None for nobody.
     on_dead: Hook | None = None
     #: Whether workers listen to Celery's remote control.
@@ -164,6 +167,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         else None,
         metrics_address=_address("POSTBACK_METRICS_ADDRESS", text("POSTBACK_METRICS_ADDRESS")),
         exporter_port=_whole("POSTBACK_EXPORTER_PORT", text("POSTBACK_EXPORTER_PORT"), 0, 65535),
+        metrics_accounts=_whole("POSTBACK_METRICS_ACCOUNTS", text("POSTBACK_METRICS_ACCOUNTS"), 0, 100_000),
         on_dead=_hook("POSTBACK_ON_DEAD", text("POSTBACK_ON_DEAD")),
         remote_control=_choice("POSTBACK_REMOTE_CONTROL", text("POSTBACK_REMOTE_CONTROL"), ("0", "1")) == "1",
     )

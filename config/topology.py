@@ -20,6 +20,12 @@ DEFAULT_EXCHANGE: Final = Exchange("", type="direct")
 FOREIGN_QUEUE: Final = "celery"
 
 
+#: Accounts that Flower's pages list one by one.
+MOST_LISTED: Final = 200
+#: What follows a provider's name where all of its accounts are meant. No account can have this name.
+TOGETHER: Final = ".*"
+
+
 def queue_name(provider: str, account: str) -> str:
     """``tgtrack.main``."""
     return keys.queue(provider, account)
@@ -48,6 +54,18 @@ def account_queue(name: str) -> Queue:
         name: The queue's name, ``tgtrack.main``.
     """
     return Queue(name, exchange=DEFAULT_EXCHANGE, routing_key=name)
+
+
+def together(queues: Iterable[str]) -> list[str]:
+    """Names for people to look at: of more than :data:`MOST_LISTED` accounts one for each provider, ``tgtrack.*``.
+
+    Args:
+        queues: Of accounts.
+    """
+    names = list(queues)
+    if len(names) <= MOST_LISTED:
+        return names
+    return list(dict.fromkeys(name.partition(".")[0] + TOGETHER for name in names))
 
 
 def account_queues(accounts: Iterable[Account]) -> list[Queue]:

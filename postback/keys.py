@@ -15,8 +15,8 @@ PRIORITY_SEPARATOR: Final = "\x06\x16"
 #: kombu's priority steps, the most urgent first; step 0 is the plain name.
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
 
-#: hash: ``<provider>.<account>`` -> JSON that the provider's workers announce: limits and the
-#: time, never a credential.
+#: hash: ``<provider>.<account>`` -> JSON that the provider's workers announce: limits, never a
+#: credential.
 ACCOUNTS: Final = "postback.accounts"
 #: hash: worker node name -> JSON heartbeat.
 WORKERS: Final = "postback.workers"
@@ -25,6 +25,8 @@ REVOKED: Final = "postback.revoked"
 #: zset: ``keys`` -> format of the keys, recorded by workers; see ``postback/wire/formats.py``.
 FORMAT: Final = "postback.format"
 
+#: set with an expiry: accounts that some workers serve together, all with the same accounts.
+_SERVED: Final = "postback.served."
 #: zset of a provider: queue -> when it may be asked (ms, Redis clock). A send to a queue that stands
 #: here changes nothing; see ADR 29.
 _SCHEDULE: Final = "postback.schedule."
@@ -68,6 +70,11 @@ def dead_notices_failed(provider: str) -> str:
 def dead_notices_lock(provider: str) -> str:
     """String with an expiry: the process that calls the hook now."""
     return f"{provider}.dead.notices.lock"
+
+
+def served(accounts: str) -> str:
+    """Set with an expiry: queues of the workers whose heartbeat says that they serve these."""
+    return f"{_SERVED}{accounts}"
 
 
 def schedule(provider: str) -> str:

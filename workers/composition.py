@@ -74,7 +74,7 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     )
     measurements = endpoint = None
     if settings.metrics_port is not None:
-        measurements = Measurements()
+        measurements = Measurements(settings.metrics_accounts)
         endpoint = Endpoint(measurements.registry, settings.metrics_address, settings.metrics_port)
     server = Server(
         partial(client, single=True), notices=hook is not None, observe=measurements.ran if measurements else None

@@ -1,4 +1,4 @@
-"""``python -m workers.flower``: Flower, unmodified, on the plain Redis URL.
+"""``python -m workers.flower``: unmodified Flower on the plain Redis URL, with a Broker page that bears many accounts.
 
 It reads no accounts file and holds no provider's credential. The governed transport is for workers only: through it Flower would consume, and its
 Broker page knows only the URLs that Celery has.
@@ -27,7 +27,7 @@ from kombu import Queue
 
 from config.celeryconfig import FOREIGN_VARIABLES, HEALTH_CHECK_INTERVAL_S, SOCKET_CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
 from config.settings import Settings, load_settings
-from config.topology import DEFAULT_EXCHANGE, dead_letter_names
+from config.topology import DEFAULT_EXCHANGE, dead_letter_names, together
 from postback import keys
 from postback.broker import Broker, connect
 from postback.errors import ConfigurationError
@@ -96,7 +96,7 @@ def known_queues(broker: Broker) -> list[str]:
         print(f"postback: Redis is away ({type(error).__name__}); Flower waits for it", file=sys.stderr)
     finally:
         client.close()
-    return sorted({*accounts, *dead_letter_names()})
+    return sorted({*together(accounts), *dead_letter_names()})
 
 
 def serve(settings: Settings, arguments: Sequence[str]) -> None:
@@ -111,6 +111,8 @@ def serve(settings: Settings, arguments: Sequence[str]) -> None:
     from flower.urls import settings as web_settings
     from tornado.ioloop import PeriodicCallback
     from tornado.options import Error, options
+
+    from workers.broker_page import pages
 
     flowerconfig = importlib.import_module("config.flowerconfig")
     try:
@@ -127,6 +129,7 @@ def serve(settings: Settings, arguments: Sequence[str]) -> None:
         raise ConfigurationError(
             f"Flower cannot listen on FLOWER_PORT {options.port}: {error.strerror or error}"
         ) from None
+    flower.add_handlers(".*", pages(settings.broker, options.url_prefix))
     atexit.register(flower.stop)
     signal.signal(signal.SIGTERM, _leave)
     password = "with password" if options.basic_auth else "no password, this machine only"

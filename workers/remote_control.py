@@ -15,7 +15,7 @@ import redis
 from celery.utils.functional import maybe_list
 from celery.worker import control
 
-from config.topology import account_queue, dead_letter_name, provider_of
+from config.topology import account_queue, dead_letter_name, provider_of, together
 from postback import keys
 from postback.operations import pause, resume
 from postback.wire.time import redis_now_ms
@@ -106,13 +106,15 @@ def _install_active_queues(worker: Worker) -> None:
 
     @control.inspect_command(name="active_queues")
     def active_queues(state: Any) -> list[dict[str, Any]]:
-        """List the task queues a worker is currently consuming from, and the dead-letter lists of its providers."""
+        """List the accounts' queues, of very many accounts one name for all, and the dead-letter lists of their providers."""
         consumer = state.consumer.task_consumer
-        queues = [dict(queue.as_dict(recurse=True)) for queue in consumer.queues] if consumer else []
+        foreign = [queue for queue in consumer.queues if queue.name not in worker.accounts] if consumer else []
         providers = {provider_of(queue) for queue in worker.accounts} - {None}
         # Described as whole as a real queue: Flower's Worker page reads every one of these keys.
-        names = [dead_letter_name(str(provider)) for provider in sorted(map(str, providers))]
-        return queues + [dict(account_queue(name).as_dict(recurse=True)) for name in names]
+        names = together(worker.accounts) + [
+            dead_letter_name(str(provider)) for provider in sorted(map(str, providers))
+        ]
+        return [dict(queue.as_dict(recurse=True)) for queue in (*foreign, *map(account_queue, names))]
 
 
 def _install_events(worker: Worker) -> None:

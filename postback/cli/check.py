@@ -13,10 +13,12 @@ from postback.cli.arguments import Commands, command
 from postback.cli.connections import RedisAway, sites
 from postback.cli.terminal import Console, clean, megabytes
 from postback.errors import ConfigurationError
-from postback.operations.queues import ALIVE_S, announced, providers, workers
+from postback.operations.queues import ALIVE_S, announced, providers, served, workers
 from postback.operations.server import RedisStatus, redis_status
 from postback.wire.time import redis_now_ms
 
+#: Accounts that are listed one by one.
+LISTED: Final = 50
 #: Where the checkout keeps its accounts file.
 ACCOUNTS_FILE: Final = "config/accounts.toml"
 
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 now_ms = redis_now_ms(client)
                 told = announced(client, site.providers)
                 alive = workers(client, now_ms)
+                serving = served(client, alive, told, now_ms)
         except RedisAway as away:
             findings.tell(False, str(away))
             findings.away = True
@@ -70,11 +73,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         if wanted:
             for queue in sorted(told.keys() - own):
                 findings.tell(False, f"{queue}: announced by a worker, but not in the accounts file here")
-        for queue in sorted(own | told.keys()):
-            served = queue in told and now_ms - told[queue].at_ms <= ALIVE_S * 1000
-            word = "a live worker serves it" if served else "no live worker serves it: start "
-            provider = queue.partition(".")[0]
-            findings.tell(served, f"{queue}: {word}" + ("" if served else f"`python -m workers {provider}`"))
+        _serving(findings, own | told.keys(), serving)
         if not own and not told:
             findings.tell(False, f"no account is known at {site.broker.shown}: start a worker")
         elif not alive:
@@ -122,8 +121,30 @@ def _accounts(findings: Findings) -> set[str]:
     except ConfigurationError as wrong:
         findings.tell(False, str(wrong))
         return set()
-    findings.tell(True, f"{path}: {', '.join(sorted(queues))}")
+    findings.tell(True, f"{path}: {_listed(queues)}")
     return queues
+
+
+def _serving(findings: Findings, queues: set[str], serving: set[str]) -> None:
+    """Whether live workers serve these accounts; of very many only those that none serves."""
+    good = sorted(queues & serving)
+    for queue in good if len(good) <= LISTED else ():
+        findings.tell(True, f"{queue}: a live worker serves it")
+    if len(good) > LISTED:
+        findings.tell(True, f"live workers serve {len(good):,} accounts")
+    idle: dict[str, list[str]] = {}
+    for queue in sorted(queues - serving):
+        idle.setdefault(queue.partition(".")[0], []).append(queue)
+    for provider, some in idle.items():
+        for queue in some[:LISTED]:
+            findings.tell(False, f"{queue}: no live worker serves it: start `python -m workers {provider}`")
+        if len(some) > LISTED:
+            findings.tell(False, f"and {len(some) - LISTED:,} more of {provider}")
+
+
+def _listed(queues: set[str]) -> str:
+    more = len(queues) - LISTED
+    return ", ".join(sorted(queues)[:LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _queues(tables: Iterable[tuple[str, Iterable[str]]]) -> set[str]:

@@ -16,6 +16,8 @@ from postback.cli.terminal import Console, clean
 from postback.operations import status as operation
 from postback.operations.alarms import Alarm, alarms
 
+#: Alarms of one kind that are said one by one.
+SAID: Final = 50
 #: Seconds between two looks of ``--watch``.
 WATCH_S: Final = 2.0
 
@@ -30,6 +32,7 @@ def add(commands: Commands, given: list[str]) -> None:
         run,
     )
     parser.add_argument("--json", action="store_true", help="one JSON document for machines; times in ISO 8601 UTC")
+    parser.add_argument("--all", action="store_true", help="each account, also where there are hundreds")
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -88,14 +91,22 @@ def _show(args: argparse.Namespace, console: Console) -> int:
     elif args.check:
         _say(needed, console)
     else:
-        for line in draw(seen, console):
+        for line in draw(seen, console, every=args.all):
             console.line(line)
     return 1 if args.check and needed else 0
 
 
 def _say(needed: list[Alarm], console: Console) -> None:
+    kinds: dict[str, list[Alarm]] = {}
     for alarm in needed:
+        kinds.setdefault(alarm.kind, []).append(alarm)
+    for alarm in (alarm for some in kinds.values() for alarm in some[:SAID]):
         console.line(f"{console.mark(False)} {console.paint(alarm.place, 'bold')}: {alarm.text}")
+    for kind, some in kinds.items():
+        if len(some) > SAID:
+            console.line(
+                f"{console.mark(False)} and {len(some) - SAID:,} more like these ({kind}): `postback status --json`"
+            )
     if not needed:
         console.line(f"{console.mark(True)} nothing needs a person")
 

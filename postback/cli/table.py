@@ -25,9 +25,12 @@ from postback.cli.terminal import (
 from postback.operations.quota import Usage, Window
 from postback.operations.server import RedisStatus
 from postback.operations.status import AccountStatus, Snapshot
+from postback.operations.totals import Totals, foremost, totals
 
 #: Longest account name shown whole.
 NAME: Final = 22
+#: Accounts shown, if there are more.
+MOST_SHOWN: Final = 100
 #: Quota windows shown: the fullest ones, if there are more.
 WINDOWS: Final = 3
 #: Columns of the numbers beside the name and the quota.
@@ -36,8 +39,14 @@ QUEUED, DELAYED, WIRE, DEAD, DRAINS, LAST = 8, 8, 5, 8, 7, 8
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def draw(seen: Snapshot, console: Console) -> Iterator[str]:
-    """The lines of the table."""
+def draw(seen: Snapshot, console: Console, *, every: bool = False) -> Iterator[str]:
+    """The lines of the table.
+
+    Args:
+        seen: What there is.
+        console: Where it is shown.
+        every: Each account, however many there are.
+    """
     yield from _head(seen, console)
     yield ""
     if not seen.accounts:
@@ -55,11 +64,17 @@ def draw(seen: Snapshot, console: Console) -> Iterator[str]:
             + right("LAST OK", LAST),
             "dim",
         )
-        quotas = _quotas(seen.accounts, console, quota)
-        for account in seen.accounts:
+        shown = foremost(seen.accounts, len(seen.accounts) if every else MOST_SHOWN)
+        quotas = _quotas(shown, console, quota)
+        for account in shown:
             yield _line(account, console, names, left(quotas[account.queue], quota))
             for text, color in _details(account):
                 yield console.paint(cut("    " + clean(text), WIDTH), color)
+        if len(shown) < len(seen.accounts):
+            yield ""
+            yield f"{len(shown)} of {counted(len(seen.accounts), 'account')}, the most urgent; `postback status --all` shows each"
+            for provider, total in totals(seen.accounts).items():
+                yield f"  {provider}: {_together(total)}"
     for provider, count in seen.dead.items():
         lost = count - sum(account.dead for account in seen.accounts if account.provider == provider)
         if lost > 0:
@@ -70,6 +85,14 @@ def draw(seen: Snapshot, console: Console) -> Iterator[str]:
         if count:
             text = f"  {provider}.dead: POSTBACK_ON_DEAD is still to be told of {counted(count, 'dead letter')}"
             yield console.paint(text, "yellow")
+
+
+def _together(total: Totals) -> str:
+    parts = [counted(total.accounts, "account"), f"{_count(total.queued)} queued", f"{_count(total.delayed)} delayed"]
+    parts += [f"{_count(total.in_flight)} on the wire", f"{_count(total.dead)} dead"]
+    parts += [f"{_count(count)} paused ({reason})" for reason, count in sorted(total.paused.items())]
+    parts += [f"{_count(total.unserved)} that no live worker serves"] if total.unserved else []
+    return ", ".join(parts)
 
 
 def _head(seen: Snapshot, console: Console) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ class Announced:
     """What a provider's workers say of an account.
 
     Attributes:
-        at_ms: When they said so, by Redis' clock.
+        at_ms: When they said so, by Redis' clock; 0 where their heartbeat says that they serve it.
         windows: The account's quota; empty if none is known.
         batch_max: Most events in one request.
         max_queued: Most events that producers may let wait; 0: no cap.
@@ -64,6 +64,7 @@ class Worker:
     Attributes:
         provider: Whose accounts it serves; empty for all.
         metrics: Where its metrics are, ``host:port``; empty if it serves none.
+        serves: Names its accounts, see ``keys.served``; empty for a worker of an older edition.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Worker:
     at_ms: float
     pid: int
     metrics: str = ""
+    serves: str = ""
 
 
 def providers() -> tuple[str, ...]:
@@ -123,9 +125,28 @@ def workers(client: redis.Redis, now_ms: float) -> list[Worker]:
         told = read_announcement(text)
         at_ms = _number(told.get("at"))
         if now_ms - at_ms <= ALIVE_S * 1000:
-            provider, metrics = (str(told.get(field) or "") for field in ("provider", "metrics"))
-            alive.append(Worker(name, provider, at_ms, int(_number(told.get("pid"))), metrics))
+            provider, metrics, serves = (str(told.get(field) or "") for field in ("provider", "metrics", "serves"))
+            alive.append(Worker(name, provider, at_ms, int(_number(told.get("pid"))), metrics, serves))
     return alive
+
+
+def served(client: redis.Redis, alive: Iterable[Worker], told: Mapping[str, Announced], now_ms: float) -> set[str]:
+    """Queues that some live worker serves.
+
+    Args:
+        client: Replies as bytes.
+        alive: Live workers.
+        told: What was announced: an older edition's workers announce each account anew all the time.
+        now_ms: Redis' clock.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    found = {queue for queue, one in told.items() if now_ms - one.at_ms <= ALIVE_S * 1000}
+    for serves in sorted({worker.serves for worker in alive if worker.serves}):
+        members: Any = client.smembers(keys.served(serves))
+        found.update(member.decode("utf-8", "replace") for member in members)
+    return found
 
 
 def queues_with_events(client: redis.Redis, names: Iterable[str]) -> set[str]:

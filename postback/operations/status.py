@@ -222,14 +222,16 @@ def snapshot(client: redis.Redis, providers: Iterable[str] | None = None, *, url
     shown = [*announced, *orphans, *sorted(buried - announced.keys() - set(orphans))]
     shown.sort(key=lambda queue: (names.index(queue.partition(".")[0]), queue not in announced))
     now_ms = redis_now_ms(client)
+    alive = queues.workers(client, now_ms)
+    served = queues.served(client, alive, announced, now_ms)
     accounts = []
     for queue, state in zip(shown, _states(client, shown), strict=True):
         counted = dead[queue.partition(".")[0]]
-        accounts.append(_account(queue, announced.get(queue), state, counted, now_ms))
+        accounts.append(_account(queue, announced.get(queue), state, counted, now_ms, queue in served))
     return Snapshot(
         now_ms,
         tuple(accounts),
-        tuple(queues.workers(client, now_ms)),
+        tuple(alive),
         (redis_status(client, names, url=url),),
         {name: counted.total for name, counted in dead.items()},
         deadletters.notices(client, names),
@@ -249,7 +251,12 @@ def _states(client: redis.Redis, shown: list[str]) -> list[Any]:
 
 
 def _account(
-    queue: str, told: queues.Announced | None, state: list[Any], counted: deadletters.DeadCount, now_ms: float
+    queue: str,
+    told: queues.Announced | None,
+    state: list[Any],
+    counted: deadletters.DeadCount,
+    now_ms: float,
+    is_served: bool,
 ) -> AccountStatus:
     at_us, queued, delayed, held, grouped, requests, flying, oldest, last_due, flat, ring = state
     meta = {name.decode(): value.decode("utf-8", "replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
@@ -258,7 +265,7 @@ def _account(
     return AccountStatus(
         queue=queue,
         announced=told is not None,
-        served=told is not None and now_ms - told.at_ms <= queues.ALIVE_S * 1000,
+        served=told is not None and is_served,
         queued=queued + grouped,
         delayed=delayed + held,
         in_flight=flying,

@@ -25,7 +25,7 @@ def main() -> int:
     """Serve until told to stop. Returns the exit status; 2 if the settings are wrong or the port is taken."""
     try:
         settings = load_settings(os.environ)
-        exporter = Exporter(sites(os.environ))
+        exporter = Exporter(sites(os.environ), settings.metrics_accounts)
         masker = Masker()
         masker.learn_broker(settings)
         logs.configure(settings, masker)

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from postback.cli.connections import RedisAway, Site
 from postback.operations import AccountStatus, Snapshot, snapshot
+from postback.operations.totals import Totals, foremost, totals
 from workers.metrics.server import plain
 
 logger = logging.getLogger(__name__)
@@ -51,19 +52,33 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_redis_memory_max_bytes": ("Memory that Redis may use; 0: no limit of its own", ("redis",)),
     "postback_redis_append_only": ("1 if Redis keeps an append-only file", ("redis",)),
 }  # fmt: skip
+#: The same of a provider's accounts together.
+TOTALS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "postback_provider_accounts": ("Accounts: all of them, and how many of them are unserved or paused", ("provider", "state")),
+    "postback_provider_events": ("Events of all accounts: queued, delayed, in_flight, dead", ("provider", "state")),
+    "postback_provider_oldest_waiting_seconds": ("Age of the longest waiting event at the front of a queue; 0: none", ("provider",)),
+}  # fmt: skip
 COUNTERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_delivered_events": ("Events that the provider has recorded", _ACCOUNT),
     "postback_died_events": ("Events that became dead letters", _ACCOUNT),
     "postback_quota_answers": ("Answers 429", _ACCOUNT),
+    "postback_provider_delivered_events": ("Events that the provider has recorded, of all accounts", ("provider",)),
+    "postback_provider_died_events": ("Events that became dead letters, of all accounts", ("provider",)),
+    "postback_provider_quota_answers": ("Answers 429, of all accounts", ("provider",)),
 }
 
 
 class Exporter(Collector):
     """Looks when it is asked, at most once in :data:`KEPT_S`."""
 
-    def __init__(self, sites: Sequence[Site]) -> None:
-        """Ask these Redis servers; nothing is sent yet."""
-        self._sites = sites
+    def __init__(self, sites: Sequence[Site], most_accounts: int) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            sites: Redis servers to ask.
+            most_accounts: So many accounts have series of their own, see :func:`~postback.operations.totals.foremost`.
+        """
+        self._sites, self._most_accounts = sites, most_accounts
         self._lock = threading.Lock()
         self._looked_at = 0.0
         self._seen: list[tuple[str, Snapshot | None]] = []
@@ -79,7 +94,7 @@ class Exporter(Collector):
         for shown, seen in self._look():
             families["postback_redis_up"].add_metric((shown,), float(seen is not None))
             if seen is not None:
-                _fill(families, seen)
+                _fill(families, seen, self._most_accounts)
         return list(families.values())
 
     def workers_page(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -115,22 +130,27 @@ class Exporter(Collector):
 
 
 def _families() -> dict[str, Any]:
-    gauges = {name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in GAUGES.items()}
+    gauges = {
+        name: GaugeMetricFamily(name, text, labels=labels) for name, (text, labels) in {**GAUGES, **TOTALS}.items()
+    }
     counters = {name: CounterMetricFamily(name, text, labels=labels) for name, (text, labels) in COUNTERS.items()}
     return {**gauges, **counters}
 
 
-def _fill(families: dict[str, Any], seen: Snapshot) -> None:
-    for account in seen.accounts:
+def _fill(families: dict[str, Any], seen: Snapshot, most_accounts: int) -> None:
+    for provider, total in totals(seen.accounts).items():
+        for name, labels, value in _values_of_all(total, seen.at_ms):
+            families[name].add_metric((provider, *labels), value)
+    for account in foremost(seen.accounts, most_accounts):
         own = (account.provider, account.account)
         for name, labels, value in _values(account):
             families[name].add_metric((*own, *labels), value)
     said = {provider: sum(a.dead for a in seen.accounts if a.provider == provider) for provider in seen.dead}
-    for provider, total in seen.dead.items():
-        if total > said[provider]:
-            families["postback_dead_letters"].add_metric((provider, "", "unknown"), total - said[provider])
-    for provider, total in seen.notices.items():
-        families["postback_dead_notices"].add_metric((provider,), total)
+    for provider, count in seen.dead.items():
+        if count > said[provider]:
+            families["postback_dead_letters"].add_metric((provider, "", "unknown"), count - said[provider])
+    for provider, count in seen.notices.items():
+        families["postback_dead_notices"].add_metric((provider,), count)
     alive = {provider: 0 for provider in seen.dead if any(a.provider == provider for a in seen.accounts)}
     for worker in seen.workers:
         alive[worker.provider or "all"] = alive.get(worker.provider or "all", 0) + 1
@@ -140,6 +160,20 @@ def _fill(families: dict[str, Any], seen: Snapshot) -> None:
         families["postback_redis_memory_bytes"].add_metric((one.url,), one.used_bytes)
         families["postback_redis_memory_max_bytes"].add_metric((one.url,), one.max_bytes)
         families["postback_redis_append_only"].add_metric((one.url,), float(one.append_only))
+
+
+def _values_of_all(total: Totals, now_ms: float) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    """Metric, further labels, value."""
+    yield "postback_provider_accounts", ("all",), total.accounts
+    yield "postback_provider_accounts", ("unserved",), total.unserved
+    yield "postback_provider_accounts", ("paused",), total.paused.total()
+    for state in ("queued", "delayed", "in_flight", "dead"):
+        yield "postback_provider_events", (state,), getattr(total, state)
+    age_s = max(0.0, (now_ms - total.oldest_ms) / 1000) if total.oldest_ms else 0.0
+    yield "postback_provider_oldest_waiting_seconds", (), age_s
+    yield "postback_provider_delivered_events", (), total.delivered
+    yield "postback_provider_died_events", (), total.died
+    yield "postback_provider_quota_answers", (), total.quota_answers
 
 
 def _values(account: AccountStatus) -> Iterator[tuple[str, tuple[str, ...], float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -30,6 +30,9 @@ REASONS: Final = frozenset(
     }
 )  # fmt: skip
 
+#: The account's label of those that have no series of their own. No account can have this name.
+OTHERS: Final = "*"
+
 
 class Measurements:
     """One process's metrics.
@@ -38,9 +41,15 @@ class Measurements:
         registry: To be served.
     """
 
-    def __init__(self) -> None:
-        """Begin at zero."""
+    def __init__(self, most_accounts: int) -> None:
+        """Begin at zero.
+
+        Args:
+            most_accounts: So many accounts have series of their own, those that send first; the others share one, ``*``.
+        """
         self.registry = CollectorRegistry()
+        self._named: dict[str, tuple[str, str]] = {}
+        self._most_accounts = most_accounts
         ProcessCollector(registry=self.registry)
         account = ("provider", "account")
         self._events = Counter(
@@ -80,12 +89,22 @@ class Measurements:
     def watch(self, worker: Worker) -> None:
         """Count a worker's outcomes, and read what it holds at each scrape."""
         worker.observers.append(partial(self.observe, worker))
-        self.registry.register(_Held(worker))
+        self.registry.register(_Held(worker, self.labels))
+
+    def labels(self, queue: str) -> tuple[str, str]:
+        """An account's provider and name, or ``*`` for one of very many. Any thread."""
+        known = self._named.get(queue)
+        if known is None:
+            provider, _, account = queue.partition(".")
+            if len(self._named) >= self._most_accounts:
+                return provider, OTHERS
+            known = self._named[queue] = provider, account
+        return known
 
     def observe(self, worker: Worker, report: Report) -> None:
         """Count a report. Any thread."""
         grant = report.grant
-        provider, _, account = grant.queue.partition(".")
+        provider, account = self.labels(grant.queue)
         outcomes = Counts((ruling.kind, reason_of(ruling)) for ruling in report.rulings)
         for (kind, reason), count in outcomes.items():
             self._events.labels(provider, account, kind, reason).inc(count)
@@ -115,17 +134,17 @@ def reason_of(ruling: Ruling) -> str:
 class _Held(Collector):
     """What the process holds at the moment of the scrape."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker, labels: Callable[[str], tuple[str, str]]) -> None:
+        self._worker, self._labels = worker, labels
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         requests = GaugeMetricFamily(
             "postback_worker_requests_in_flight", "Requests that this process holds", labels=("provider", "account")
         )
-        counts = Counts(grant.queue for grant in self._worker.grants)
-        for queue in dict.fromkeys([*self._worker.accounts, *counts]):
-            provider, _, account = queue.partition(".")
-            requests.add_metric((provider, account), counts[queue])
+        counts = Counts(dict.fromkeys(map(self._labels, self._worker.accounts), 0))
+        counts.update(self._labels(grant.queue) for grant in self._worker.grants)
+        for own, count in counts.items():
+            requests.add_metric(own, count)
         yield requests
         yield GaugeMetricFamily(
             "postback_worker_unsent_settlements",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,54 +14,74 @@ import redis
 from config.accounts import Account
 from postback import keys
 
-#: Accounts that one HSET announces.
-ANNOUNCED: Final = 5_000
+#: Accounts in one command. A script, as which it goes (ADR 18), takes at most 8,000 words.
+ANNOUNCED: Final = 1_000
+#: Seconds for which Redis keeps whom a worker serves that has said no more.
+SERVED_S: Final = 60
 
 
-def announce(
+def served_id(accounts: Mapping[str, Account]) -> str:
+    """The same for all workers with the same accounts."""
+    return hashlib.sha256(" ".join(sorted(accounts)).encode()).hexdigest()[:16]
+
+
+def announce_worker(
     client: redis.Redis,
-    accounts: Mapping[str, Account],
     worker: str,
+    served: str,
     now_ms: float,
     *,
     provider: str = "",
     held: int = 0,
     metrics: str = "",
-) -> None:
-    """Tell which accounts a worker serves, with their limits.
+) -> bool:
+    """Tell that a worker lives. Its cost does not grow with the number of its accounts.
 
     Args:
         client: Of the worker.
-        accounts: By queue.
         worker: Its node name.
+        served: Its accounts' :func:`served_id`.
         now_ms: Redis' clock.
         provider: Whose accounts it serves; "" for all.
         held: Requests that it holds.
         metrics: Where its metrics are, ``host:port``.
 
+    Returns:
+        Whether Redis knows these accounts; if not, :func:`announce_accounts` tells it.
+
     Raises:
         redis.RedisError: Redis is away.
     """
-    at = f'{{"at": {now_ms:.0f}, '
-    pipeline = client.pipeline(transaction=False)
-    every = list(accounts.items())
-    for first in range(0, len(every), ANNOUNCED):
-        announcements: dict[Any, Any] = {
-            queue: at + _told_of(account) for queue, account in every[first : first + ANNOUNCED]
-        }
-        pipeline.hset(keys.ACCOUNTS, mapping=announcements)
     about = {"at": round(now_ms), "provider": provider, "pid": os.getpid(), "held": held, "metrics": metrics}
-    pipeline.hset(keys.WORKERS, worker, json.dumps(about))
+    pipeline = client.pipeline(transaction=False)
+    pipeline.expire(keys.served(served), SERVED_S)
+    pipeline.hset(keys.WORKERS, worker, json.dumps({**about, "serves": served}))
+    return bool(pipeline.execute()[0])
+
+
+def announce_accounts(client: redis.Redis, accounts: Mapping[str, Account]) -> None:
+    """Tell accounts' limits, and that this worker, and whoever has the same ones, serves them.
+
+    Raises:
+        redis.RedisError: Redis is away.
+    """
+    pipeline = client.pipeline(transaction=False)
+    every, served = list(accounts.items()), keys.served(served_id(accounts))
+    for first in range(0, len(every), ANNOUNCED):
+        part = every[first : first + ANNOUNCED]
+        announcements: dict[Any, Any] = {queue: _told_of(account) for queue, account in part}
+        pipeline.hset(keys.ACCOUNTS, mapping=announcements)
+        pipeline.sadd(served, *announcements)
+    pipeline.expire(served, SERVED_S)
     pipeline.execute()
 
 
 @lru_cache(maxsize=20_000)
 def _told_of(account: Account) -> str:
-    """All but the time, and the bracket before it: an account says the same each time."""
     told = {
         "windows": [[window.limit, window.window_s, window.text] for window in account.windows],
         "batch_max": account.batch_max,
         "lease_s": account.lease_s,
         "max_queued": account.max_queued,
     }
-    return json.dumps(told)[1:]
+    return json.dumps(told)

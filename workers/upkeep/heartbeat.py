@@ -17,7 +17,7 @@ from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.grants import Grant, Settlement
 from tasks.rulings import Dead
-from workers.upkeep.announce import announce
+from workers.upkeep.announce import announce_accounts, announce_worker, served_id
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ HEARTBEAT_S: Final = 2.5
 SKEW_S: Final = 2.0
 #: Milliseconds of silence after which a worker is forgotten, and between two looks for such.
 FORGOTTEN_MS: Final = 600_000
+#: Milliseconds after which all accounts are announced again: another worker may have withdrawn one.
+ANNOUNCED_MS: Final = 60_000
 #: Messages that were buried, told of at each.
 NOTES: Final = 1_000
 
@@ -45,7 +47,7 @@ class Heartbeat:
         """
         self._worker, self._client, self._provider = worker, client, provider
         self._skewed = False
-        self._forget_at_ms = 0.0
+        self._forget_at_ms = self._announce_at_ms = 0.0
         #: Its node name, while it is connected.
         self.hostname = ""
         #: Where its metrics are, ``host:port``.
@@ -60,15 +62,18 @@ class Heartbeat:
         worker = self._worker
         try:
             now_ms = self._now_ms()
-            announce(
+            known = announce_worker(
                 self._client,
-                worker.accounts,
                 self.hostname,
+                served_id(worker.accounts),
                 now_ms,
                 provider=self._provider or "",
                 held=len(worker.grants),
                 metrics=self.metrics,
             )
+            if not known or self.changed or now_ms >= self._announce_at_ms:
+                announce_accounts(self._client, worker.accounts)
+                self._announce_at_ms = now_ms + ANNOUNCED_MS
             schedule.due(self._client, self.changed, "changed")
             self.changed.clear()
             self._withdraw()

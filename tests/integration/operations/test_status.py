@@ -10,10 +10,16 @@ import time
 import pytest
 
 import postback
+from config.accounts import build_account
 from postback import keys, mytracker, tgtrack
 from postback.operations import snapshot
 from tasks.rulings import Poll
 from tests.integration.governor.crew import answer
+from tests.unit.tasks.fakes import Server as Provider
+from workers.governor import Server as RedisOf
+from workers.upkeep.heartbeat import Heartbeat
+from workers.worker import Worker
+from workers.writes import Client
 
 QUEUE = "tgtrack.main"
 STEP = keys.priority_list(QUEUE, 3)
@@ -304,3 +310,77 @@ def test_notices(desk, command):
     assert command("status") == 0
     assert "tgtrack.dead: POSTBACK_ON_DEAD is still to be told of 2 dead letters" in command.out
     assert command("status", "--check") == 0
+
+
+class TestServed:
+    """Who is served: heartbeats name sets of accounts (ADR 31)."""
+
+    @pytest.fixture
+    def beat(self, desk):
+        """A heartbeat of a worker with these accounts."""
+
+        def heartbeat(name, *queues):
+            accounts = {queue: build_account("tgtrack", queue.partition(".")[2], {"api_key": "k"}) for queue in queues}
+            client = Client.from_url(desk.url, retry=None)
+            made = Heartbeat(Worker(RedisOf(lambda: client), accounts, Provider()), client, "tgtrack")
+            made.hostname = name
+            return made
+
+        return heartbeat
+
+    def served(self, desk):
+        return {account.queue: account.served for account in snapshot(desk.client).accounts}
+
+    def test_ten_thousand(self, desk, beat, command):
+        """All are announced and served; the next beats write no more than a few words; `status` and `check` stay short."""
+        queues = [f"tgtrack.a{number}" for number in range(10_000)]
+        heartbeat = beat("w@1", *queues)
+        heartbeat.beat()
+        assert self.served(desk) == dict.fromkeys(queues, True)
+        before = desk.client.info("stats")["total_net_input_bytes"]
+        heartbeat.beat()
+        assert desk.client.info("stats")["total_net_input_bytes"] - before < 5_000
+        desk.client.lpush("tgtrack.a7777", "x", "y")
+        command("status")
+        assert len(command.out.splitlines()) < 120
+        assert "tgtrack.a7777" in command.out
+        assert "tgtrack: 10,000 accounts, 2 queued" in command.out
+        command("status", "--all")
+        assert len(command.out.splitlines()) > 10_000
+        assert len(command.json("status", "--json")["accounts"]) == 10_000
+        command("check")
+        assert "live workers serve 10,000 accounts" in command.out
+
+    def test_whose_only_worker_ended(self, desk, beat, command):
+        """At once; the accounts of another worker go on being served. Of very many alarms a few are said."""
+        first = beat("w@1", *(f"tgtrack.a{number}" for number in range(60)))
+        first.beat()
+        beat("w@2", "tgtrack.b", "tgtrack.a0").beat()
+        for number in range(60):
+            desk.client.lpush(f"tgtrack.a{number}", "x")
+        first.end()
+        served = self.served(desk)
+        assert [queue for queue in served if served[queue]] == ["tgtrack.a0", "tgtrack.b"]
+        assert command("status", "--check") == 1
+        assert command.out.count("no live worker: start") == 50
+        assert "and 9 more like these (unserved)" in command.out
+
+    def test_what_redis_has_lost(self, desk, beat):
+        """An emptied Redis, a removed account, an account that another worker withdrew."""
+        heartbeat = beat("w@1", "tgtrack.a", "tgtrack.b")
+        heartbeat.beat()
+        desk.client.flushall()
+        heartbeat.beat()
+        assert self.served(desk) == {"tgtrack.a": True, "tgtrack.b": True}
+        desk.client.hdel(keys.ACCOUNTS, "tgtrack.a")
+        heartbeat._announce_at_ms = 0
+        heartbeat.beat()
+        assert self.served(desk) == {"tgtrack.a": True, "tgtrack.b": True}
+        desk.client.delete(keys.WORKERS)
+        assert self.served(desk) == {"tgtrack.a": False, "tgtrack.b": False}
+
+    def test_an_older_worker(self, desk):
+        """It announces each account with the time, again and again."""
+        desk.announce("tgtrack.a")
+        desk.announce("tgtrack.b", age_s=10)
+        assert self.served(desk) == {"tgtrack.a": True, "tgtrack.b": False}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from prometheus_client import generate_latest
 from redis.backoff import NoBackoff
@@ -30,7 +32,7 @@ class TestMeasurements:
     def measured(self, *rulings: Ruling, verdict: Verdict | None = None, batch_max: int = 20) -> str:
         account = build_account("mytracker", "main", {"id_app": 1, "token": "t", "batch_max": batch_max})
         grant = ruled(grant_of(*[message()] * len(rulings), queue="mytracker.main"), *rulings)
-        worker, measurements = Worker(RedisOf(away), {"mytracker.main": account}, Server()), Measurements()
+        worker, measurements = Worker(RedisOf(away), {"mytracker.main": account}, Server()), Measurements(200)
         measurements.watch(worker)
         for number in range(2):
             lost = grant_of(message())
@@ -56,6 +58,21 @@ class TestMeasurements:
         assert f'postback_worker_requests_in_flight{{{own},provider="mytracker"}} 1.0' in page
         assert "postback_worker_unsent_settlements 2.0" in page
         assert 'postback_worker_script_seconds_count{script="take"} 1.0' in page
+
+    def test_more_accounts_than_series(self) -> None:
+        """The first have series of their own; the others share one, in which nothing is lost."""
+        measurements = Measurements(2)
+        accounts = {
+            f"tgtrack.a{number}": build_account("tgtrack", f"a{number}", {"api_key": "k"}) for number in range(5)
+        }
+        worker = Worker(RedisOf(away), accounts, Server())
+        measurements.watch(worker)
+        for queue in accounts:
+            worker.observe(Report(ruled(grant_of(message(), queue=queue), Delivered()), Settlement(), None, 0.2))
+        page = generate_latest(measurements.registry).decode()
+        counts = re.findall(r'postback_worker_events_total\{account="([^"]+)".*\} (.+)', page)
+        assert counts == [("a0", "1.0"), ("a1", "1.0"), ("*", "3.0")]
+        assert page.count("postback_worker_requests_in_flight{") == 3
 
     def test_nothing_sent(self) -> None:
         """What was not sent is no request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -52,7 +53,7 @@ class Looks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Snapshot | Exception) -> None:
         self.answers, self.count = list(answers), 0
         monkeypatch.setattr(exporter, "snapshot", self.answer)
-        self.exporter = Exporter([Site(parse_broker(URL), redis.Redis(), ("tgtrack",))])
+        self.exporter = Exporter([Site(parse_broker(URL), redis.Redis(), ("tgtrack",))], 200)
 
     def answer(self, client: redis.Redis, providers: Any, url: str) -> Snapshot:
         self.count += 1
@@ -190,3 +191,36 @@ class TestServer:
     def test_reached_at(self, address: str, told: str) -> None:
         """Others are told an address that they can use."""
         assert reached_at(address, 9) == told
+
+
+class TestManyAccounts:
+    """More accounts than have series of their own (ADR 31)."""
+
+    def test_the_most_urgent_and_the_totals(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that need a person come first, then those that fail, then the longest queues; the totals count all."""
+        idle = [status(f"tgtrack.idle{number}", delivered=2) for number in range(500)]
+        paused = status("tgtrack.zzz", paused=Pause("credentials", None, NOW_MS, ""), queued=1)
+        dead, failing = status("tgtrack.dead1", dead=3), status("tgtrack.failing", failures=1)
+        long, short = status("tgtrack.long", queued=9, oldest_ms=NOW_MS - 5000), status("tgtrack.short", queued=8)
+        looks = Looks(monkeypatch, seen(*idle, short, long, failing, dead, paused, dead={"tgtrack": 3}))
+        looks.exporter._most_accounts = 4
+        page = looks.page()
+        shown = set(re.findall(r'postback_events\{account="(\w+)"', page))
+        assert shown == {"zzz", "dead1", "failing", "long"}
+        for line in (
+            'postback_provider_accounts{provider="tgtrack",state="all"} 505.0',
+            'postback_provider_accounts{provider="tgtrack",state="paused"} 1.0',
+            'postback_provider_events{provider="tgtrack",state="queued"} 18.0',
+            'postback_provider_events{provider="tgtrack",state="dead"} 3.0',
+            'postback_provider_oldest_waiting_seconds{provider="tgtrack"} 5.0',
+            'postback_provider_delivered_events_total{provider="tgtrack"} 1000.0',
+        ):
+            assert line in page
+        assert page.count("\n") < 400
+
+    def test_none_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Totals alone."""
+        looks = Looks(monkeypatch, seen(status(queued=1)))
+        looks.exporter._most_accounts = 0
+        assert 'account="main"' not in looks.page()
+        assert 'postback_provider_events{provider="tgtrack",state="queued"} 1.0' in looks.page()

@@ -30,7 +30,7 @@ ADDED = {"instance", "job", "le"}
 
 def worker_metrics() -> dict[str, set[str]]:
     """Series -> labels, of a worker process."""
-    measurements = Measurements()
+    measurements = Measurements(200)
     measurements.watch(Worker(RedisOf(redis.Redis), {}, Server()))
     found: dict[str, set[str]] = {}
     for name in ("_events", "_requests", "_seconds", "_fill", "_scripts"):
@@ -95,7 +95,7 @@ def test_metrics_exist(place: str, expression: str) -> None:
 def test_every_metric_is_described() -> None:
     """What the exporter shows says what it is, and registering it asks no Redis."""
     registry = CollectorRegistry()
-    registry.register(Exporter([]))
+    registry.register(Exporter([], 200))
     page = generate_latest(registry).decode()
     for name in (*GAUGES, *(f"{name}_total" for name in COUNTERS)):
         assert f"# HELP {name} " in page

@@ -1,4 +1,4 @@
--- Bounds of one TAKE (ADR 22).
+-- Bounds of one run (ADR 22), and what it has counted.
 
 -- Messages that it looks at behind the front, to fill a batch or to sort out what is not due.
 local LOOK_AHEAD = 200
@@ -11,3 +11,5 @@ local PART = 100
 local SWEPT = 20
 -- Messages that it has looked at so far.
 local looks = 0
+-- Tails that it has given to equal messages.
+local tails = 0

@@ -1,9 +1,7 @@
 -- add_to(zset, score, raw): adds a message to DELAYED or HELD. O(log n).
 
+-- @include bounds
 -- @include clock
-
--- Tails that this run has made.
-local tails = 0
 
 local function add_to(zset, score, raw)
   if redis.call('ZADD', zset, 'NX', score, raw) == 1 then return end
