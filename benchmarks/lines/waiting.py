@@ -6,12 +6,16 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
+import postback
 from benchmarks.arena import Arena, Void
 from benchmarks.contestants import ARQ, CELERY, DRAMATIQ, HUEY, POSTBACK, TASKIQ, Contestant
+from benchmarks.rivals import event
 from benchmarks.table import ENQUEUED, MEMORY, RATE, Goal, Line, Quantity, Sample
+from postback import tgtrack
 from tests.stack import until
 
 IDLE_CPU: Final = Quantity("% of a core", False)
@@ -25,8 +29,13 @@ BACK_S: Final = Quantity("s after the lease", False)
 #: Accounts of a large installation.
 MANY: Final = 10_000
 LARGE: Final = replace(POSTBACK, name="Postback, 10,000 accounts")
+TURN: Final = Quantity("requests ÷ accounts until the last account's first", False)
+TURN_S: Final = Quantity("s until then", False)
+CHUNK: Final = 10_000
 #: Events that wait; ``make bench MILLION=1000000`` for the whole of it.
 WAITING: Final = int(os.environ.get("MILLION") or 100_000)
+BESIDE: Final = replace(POSTBACK, name=f"Postback, {WAITING:,} in one account beside 99 of 10")
+CROWD: Final = replace(POSTBACK, name="Postback, 10,000 accounts of 4, 4 workers")
 FEW: Final = replace(POSTBACK, name="Postback, 5,000 waiting")
 #: How many of them are delivered, to see at which rate.
 DRAINED: Final = 5_000
@@ -107,6 +116,39 @@ def million(scale: float) -> Iterator[Sample]:
         yield Sample(MEMORY, contestant.name, result.rss_mb)
 
 
+def fairness(scale: float) -> Iterator[Sample]:
+    """The longest wait for an account's first turn: beside a very long queue, and among thousands of busy ones."""
+    long = int(WAITING * scale)
+    beside = [0] * long + [number for number in range(1, 100) for _ in range(10)]
+    crowd = [number % MANY for number in range(4 * MANY)]
+    for contestant, accounts, workers, owners in ((BESIDE, 100, 1, beside), (CROWD, MANY, 4, crowd)):
+        with Arena(accounts=accounts, at_once=None) as arena, ExitStack() as stack:
+            _fill(arena, owners)
+            for _ in range(workers):
+                stack.enter_context(arena.worker(contestant))
+            enough = len(owners) if contestant is CROWD else 4_000
+            until(lambda arena=arena, enough=enough: arena.provider.count() >= enough, 300, "enough events")
+            first: dict[int, tuple[int, float]] = {}
+            for place, arrival in enumerate(arena.provider.arrivals, 1):
+                first.setdefault(owners[arrival.number], (place, arrival.at_s))
+            if len(first) < accounts:
+                raise Void(f"{accounts - len(first)} of {accounts} accounts had no turn")
+            place, at_s = max(first.values())
+            yield Sample(TURN, contestant.name, place / accounts)
+            yield Sample(TURN_S, contestant.name, at_s - min(first.values())[1])
+
+
+def _fill(arena: Arena, owners: list[int]) -> None:
+    """Enqueue events; number ``n`` for account ``owners[n]``."""
+    postback.configure(
+        broker_url=arena.redis.url, accounts={"tgtrack": [f"a{number}" for number in range(arena.accounts)]}
+    )
+    for begin in range(0, len(owners), CHUNK):
+        part = range(begin, min(begin + CHUNK, len(owners)))
+        postback.send_many([tgtrack.AddEvent(**event(number), account=f"a{owners[number]}") for number in part])
+    postback.configure()
+
+
 def crash(scale: float) -> Iterator[Sample]:
     """Two workers, one is killed with requests on the wire: when the last of its events is sent again."""
     events = 100
@@ -151,5 +193,6 @@ LINES: Final = (
             Goal(MEMORY, 1.1, against=FEW.name),
         ),
     ),
+    Line("fairness", "the longest wait for a turn", fairness, (Goal(TURN, 2, BESIDE.name), Goal(TURN, 2, CROWD.name))),
     Line("crash", f"a killed worker's events, lease of {LEASE_S} s", crash, (Goal(BACK_S, 1),)),
 )

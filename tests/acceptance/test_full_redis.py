@@ -16,6 +16,7 @@ from celery import Celery
 
 import postback
 from postback import NotEnqueued, PartlyEnqueued, keys, mytracker, tgtrack
+from postback.operations import snapshot
 from tests.acceptance.evidence import dead_letters, queued, settled
 from tests.stack import ROOT, Stack, Worker, until
 
@@ -172,8 +173,13 @@ def test_heartbeats_go_on(stack: Stack) -> None:
     (before,) = until(lambda: client.hvals(keys.WORKERS), 10, "announced")
     fill(stack)
     until(lambda: client.hvals(keys.WORKERS) != [before], 15, "announced again")
-    announced = {name: json.loads(text)["at"] for name, text in client.hgetall(keys.ACCOUNTS).items()}
-    assert announced["tgtrack.main"] > json.loads(before)["at"]
+    (serves,) = client.keys(keys.served("*"))
+    client.delete(serves)
+    until(lambda: client.exists(serves), 15, "its accounts announced again")
+    with stack.redis.client() as reads:
+        assert {account.queue for account in snapshot(reads, ["tgtrack"]).accounts if account.served} >= {
+            "tgtrack.main"
+        }
 
 
 def test_an_account_that_is_added(stack: Stack) -> None:
