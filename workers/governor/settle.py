@@ -73,11 +73,11 @@ class Answer:
 def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:
     """A settlement and the rulings on its grant's events, as SETTLE is told; see ``workers/governor/lua/settle.lua``.
 
-    Nothing for the most common one: a healthy answer, and everything is delivered.
+    No more than a number for the most common one: a healthy answer, and everything is delivered.
     """
     events = [*grant.envelopes, *grant.siblings]
     if settlement == HEALTHY and all(isinstance(envelope.ruling, Delivered) for envelope in events):
-        return {}
+        return {"delivered": len(grant.envelopes)}
     at = {envelope: number for number, envelope in enumerate(events, 1)}
     halves = [[[at[envelope] for envelope in part] for part in half] for half in settlement.halves]
     halved = {number for half in halves for part in half for number in part}
@@ -175,8 +175,8 @@ class Settler:
 
     def _answer(self, grant: Grant, settlement: Settlement) -> Answer:
         account = self._accounts().get(grant.queue)
-        told = {"grant": grant.id, **encoded(grant, settlement)}
-        if len(told) > 1:
+        told = {"grant": grant.id, "granted_us": grant.granted_us, **encoded(grant, settlement)}
+        if "health" in told:
             told |= {"random": random.random(), "account": self._settings_of(account)}
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)

@@ -137,6 +137,8 @@ class Bench:
     def settle(self, grant: TakenGrant | str, *, retry_after_ms: int | None = None, **spec: Any) -> dict[str, Any]:
         answer = {
             "grant": grant if isinstance(grant, str) else grant.id,
+            "granted_us": self.now_ms * 1000 if isinstance(grant, str) else grant.granted_us,
+            **({} if "health" in spec or isinstance(grant, str) else {"delivered": len(grant.raws)}),
             **spec,
             "random": self.settings["random"],
             "account": {name: self.account[name] for name in SETTLE_SETTINGS},

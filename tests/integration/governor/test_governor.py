@@ -441,11 +441,11 @@ class TestTake:
         assert grant.outage is True
 
 
-def test_the_most_common_settlement_says_nothing(crew: Worker) -> None:
-    """One healthy answer that delivered everything adds nothing to SETTLE's argument."""
+def test_the_most_common_settlement_says_a_number(crew: Worker) -> None:
+    """One healthy answer that delivered everything adds no settings to SETTLE's argument."""
     crew.push(message("a"))
     grant = crew.one()
-    assert encoded(grant, answer().to(grant)) == {}
+    assert encoded(grant, answer().to(grant)) == {"delivered": 1}
 
 
 def test_words_of_a_provider_arrive(crew: Worker) -> None:

@@ -5,7 +5,7 @@
 --
 -- KEYS  see include/keys.lua
 -- ARGV  1 JSON:
---   grant
+--   grant, granted_us
 --   health          ok, fail, quota (a 429), refused, unknown (charged, no verdict), none (nothing
 --                   was sent: neither). Absent: a healthy answer that delivered every message.
 --   detail          a few words for operators, when health is not ok
@@ -36,7 +36,6 @@ local settings = answer.account or {}
 -- @include quota_log
 
 if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
-local grant = grant_of(answer.grant)
 read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'outage', 'healthy', 'release' })
 
 -- @include verdict
@@ -47,6 +46,7 @@ local waited_for = account.healthy ~= 1 or answer.health == 'none'
 -- What has ended needs no tombstone: a copy that is sent under its id later is another event.
 local function dispose()
   if not (answer.messages or answer.groups) and redis.call('EXISTS', KEY.REVOKED) == 0 then return end
+  local grant = grant_of(answer.grant)
   -- @include dispose
   apply()
   forget_ended()
@@ -57,7 +57,7 @@ local function ask_again()
   if waited_for then reopen() else something_waits() end
 end
 
-if not answer.health then answer.health, answer.delivered = 'ok', #grant.raws end
+answer.health = answer.health or 'ok'
 if answer.health ~= 'none' then charge() end
 if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
 judge()

@@ -138,7 +138,7 @@ end
 
 flying = redis.call('ZCARD', KEY.FLIGHT)
 if put_in_order() then return answer({ 'state', 'more' }) end
-if redis.call('EXISTS', KEY.IDEM_ENDS, KEY.REVOKED) > 0 then
+if revocations or redis.call('EXISTS', KEY.IDEM_ENDS) == 1 then
   -- @include sweep
   sweep()
 end

@@ -11,7 +11,7 @@ local was_outage = account.outage == 1
 local releasing = account.release ~= false
 -- An answer to a request from before the pause proves nothing new. TAKE spreads the times of its
 -- grants over a few ms.
-local asked_before = grant.at / 1000 - 10 <= account.since
+local asked_before = answer.granted_us / 1000 - 10 <= account.since
 
 local function judge_healthy()
   local still_frozen = account.reason == 'quota' and asked_before
