@@ -6,7 +6,8 @@ same name with a suffix, so that ``KEYS tgtrack.main*`` in a console shows the w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from typing import Final
 
 #: kombu's separator between a queue's name and a priority step
@@ -70,6 +71,11 @@ def dead_notices_failed(provider: str) -> str:
 def dead_notices_lock(provider: str) -> str:
     """String with an expiry: the process that calls the hook now."""
     return f"{provider}.dead.notices.lock"
+
+
+def name_of_set(queue_names: Iterable[str]) -> str:
+    """The same for the same queues in any order."""
+    return hashlib.sha256(" ".join(sorted(queue_names)).encode()).hexdigest()[:16]
 
 
 def served(accounts: str) -> str:

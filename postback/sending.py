@@ -90,7 +90,7 @@ def send(event: Event, given: dict[str, Any]) -> EventResult:
     task_id = options.task_id or uuid()
     try:
         item = _Item(event, task_id, producer.accounts.choose(event.provider, event.account), options)
-        pushed = _entry(producer, item)
+        pushed = _ready(producer, item)
         with producer.link() as link:
             link.check()
             if producer.rooms(link, [item.place]).get(item.place) == 0:
@@ -142,32 +142,37 @@ def _message(producer: Producer, item: _Item) -> Any:
     return message
 
 
-def _entry(producer: Producer, item: _Item, spare_bytes: int = 0) -> tuple[str, str, bytes]:
+def _ready(producer: Producer, item: _Item) -> tuple[str, str, bytes]:
+    """What is pushed, after those were heard who listen to Celery's signals: tracing adds its headers there."""
+    message = _message(producer, item)
+    if signals.before_task_publish.receivers:
+        signals.before_task_publish.send(
+            sender=item.event.task_name,
+            body=message.body,
+            exchange="",
+            routing_key=keys.queue(*item.place),
+            declare=(),
+            headers=message.headers,
+            properties=message.properties,
+            retry_policy={},
+        )
+    if signals.after_task_publish.receivers:
+        item.message = message
+    return _entry(item, message)
+
+
+def _entry(item: _Item, message: Any, spare_bytes: int = 0) -> tuple[str, str, bytes]:
     """Its queue, the queue's list, and the message that is pushed there.
 
     Raises:
         MessageTooLarge, TypeError: See :func:`postback.size.check_size`.
     """
     event, priority, queue = item.event, item.options.priority, keys.queue(*item.place)
-    message = _message(producer, item)
-    if not spare_bytes and signals.before_task_publish.receivers:  # tracing adds its headers there
-        signals.before_task_publish.send(
-            sender=event.task_name,
-            body=message.body,
-            exchange="",
-            routing_key=queue,
-            declare=(),
-            headers=message.headers,
-            properties=message.properties,
-            retry_policy={},
-        )
     try:
         raw = entry(message.headers, message.properties, message.body, queue, priority)
     except (TypeError, ValueError, RecursionError) as unencodable:
         raise TypeError(f"{event.title()}: headers, link and the other options must be JSON") from unencodable
     check_size(event, len(raw) + spare_bytes)
-    if signals.after_task_publish.receivers:
-        item.message = message
     return queue, list_of(queue, priority), raw
 
 
@@ -179,7 +184,8 @@ def check_message(event: Event, options: Options) -> None:
     """
     if may_be_too_large(event, options):
         account = event.account or DEFAULT_ACCOUNT
-        _entry(current(event.provider), _Item(event, options.task_id or uuid(), account, options), LATER_BYTES)
+        item = _Item(event, options.task_id or uuid(), account, options)
+        _entry(item, _message(current(event.provider), item), LATER_BYTES)
 
 
 def _headers(event: Event, options: Options) -> dict[str, Any]:
@@ -400,7 +406,7 @@ def _send_items(producer: Producer, items: list[_Item], progress: _Progress) -> 
         while start < len(items):
             link.check()
             chunk = _fitting(producer, link, items[start : start + BATCH_EVENTS])
-            pushed = [_entry(producer, item) for item in chunk]
+            pushed = [_ready(producer, item) for item in chunk]
             progress.awaited = [item.task_id for item in chunk]
             progress.heard(link.push(pushed))
             start += len(chunk)

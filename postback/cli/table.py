@@ -22,6 +22,7 @@ from postback.cli.terminal import (
     short_number,
     width,
 )
+from postback.operations.alarms import of_account
 from postback.operations.quota import Usage, Window
 from postback.operations.server import RedisStatus
 from postback.operations.status import AccountStatus, Snapshot
@@ -144,9 +145,7 @@ def _count(number: int) -> str:
 
 
 def _state(account: AccountStatus, console: Console) -> str:
-    waiting = account.queued + account.delayed + account.in_flight
-    lasting = account.paused is not None and account.paused.until_ms is None
-    if (lasting and account.paused and account.paused.reason != "operator") or (waiting and not account.served):
+    if any(of_account(account)):
         return console.paint("✗" if console.unicode else "!", "red", "bold")
     if account.paused or account.failures or not account.served:
         return console.paint("‖" if console.unicode else "=", "yellow", "bold")

@@ -29,7 +29,7 @@ class Alarm:
 
 def alarms(snapshot: Snapshot) -> list[Alarm]:
     """Everything in a snapshot that needs a person."""
-    found = [alarm for account in snapshot.accounts for alarm in _of_account(account)]
+    found = [alarm for account in snapshot.accounts for alarm in of_account(account)]
     for provider, count in snapshot.dead.items():
         if count:
             found.append(
@@ -44,7 +44,8 @@ def alarms(snapshot: Snapshot) -> list[Alarm]:
     return found
 
 
-def _of_account(account: AccountStatus) -> Iterator[Alarm]:
+def of_account(account: AccountStatus) -> Iterator[Alarm]:
+    """What of an account needs a person, dead letters apart."""
     queue = account.queue
     waiting = account.queued + account.delayed + account.in_flight
     if account.paused and account.paused.until_ms is None and account.paused.reason != "operator":

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from postback.operations.alarms import of_account
 from postback.operations.status import AccountStatus
 
 
@@ -59,7 +60,6 @@ def foremost(accounts: Sequence[AccountStatus], most: int) -> list[AccountStatus
 
 def _urgency(account: AccountStatus) -> tuple[int, int]:
     waiting = account.queued + account.delayed + account.in_flight
-    lasting = account.paused is not None and account.paused.until_ms is None and account.paused.reason != "operator"
-    if lasting or account.dead or (waiting and not account.served):
+    if account.dead or any(of_account(account)):
         return 2, waiting
     return int(bool(account.paused or account.failures)), waiting

@@ -138,20 +138,21 @@ def _families() -> dict[str, Any]:
 
 
 def _fill(families: dict[str, Any], seen: Snapshot, most_accounts: int) -> None:
-    for provider, total in totals(seen.accounts).items():
+    together = totals(seen.accounts)
+    for provider, total in together.items():
         for name, labels, value in _values_of_all(total, seen.at_ms):
             families[name].add_metric((provider, *labels), value)
     for account in foremost(seen.accounts, most_accounts):
         own = (account.provider, account.account)
         for name, labels, value in _values(account):
             families[name].add_metric((*own, *labels), value)
-    said = {provider: sum(a.dead for a in seen.accounts if a.provider == provider) for provider in seen.dead}
     for provider, count in seen.dead.items():
-        if count > said[provider]:
-            families["postback_dead_letters"].add_metric((provider, "", "unknown"), count - said[provider])
+        said = together[provider].dead if provider in together else 0
+        if count > said:
+            families["postback_dead_letters"].add_metric((provider, "", "unknown"), count - said)
     for provider, count in seen.notices.items():
         families["postback_dead_notices"].add_metric((provider,), count)
-    alive = {provider: 0 for provider in seen.dead if any(a.provider == provider for a in seen.accounts)}
+    alive = {provider: 0 for provider in seen.dead if provider in together}
     for worker in seen.workers:
         alive[worker.provider or "all"] = alive.get(worker.provider or "all", 0) + 1
     for provider, count in alive.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -116,7 +115,7 @@ class Sweep:
     def __init__(self, provider: str, queues: list[str]) -> None:
         """Nothing is asked yet."""
         # Workers with other accounts sweep those.
-        lock = f"{keys.sweeper(provider)}.{hashlib.sha256(' '.join(queues).encode()).hexdigest()[:16]}"
+        lock = f"{keys.sweeper(provider)}.{keys.name_of_set(queues)}"
         self._provider = provider
         self._lock = _packed("SET", lock, "", "NX", "PX", str(SWEPT_MS))
         self._parts = [queues[first : first + QUEUES] for first in range(0, len(queues), QUEUES)]

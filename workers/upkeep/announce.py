@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,11 +19,6 @@ ANNOUNCED: Final = 1_000
 SERVED_S: Final = 60
 
 
-def served_id(accounts: Mapping[str, Account]) -> str:
-    """The same for all workers with the same accounts."""
-    return hashlib.sha256(" ".join(sorted(accounts)).encode()).hexdigest()[:16]
-
-
 def announce_worker(
     client: redis.Redis,
     worker: str,
@@ -40,7 +34,7 @@ def announce_worker(
     Args:
         client: Of the worker.
         worker: Its node name.
-        served: Its accounts' :func:`served_id`.
+        served: Names its accounts, see ``keys.name_of_set``.
         now_ms: Redis' clock.
         provider: Whose accounts it serves; "" for all.
         held: Requests that it holds.
@@ -59,20 +53,25 @@ def announce_worker(
     return bool(pipeline.execute()[0])
 
 
-def announce_accounts(client: redis.Redis, accounts: Mapping[str, Account]) -> None:
+def announce_accounts(client: redis.Redis, accounts: Mapping[str, Account], served: str) -> None:
     """Tell accounts' limits, and that this worker, and whoever has the same ones, serves them.
+
+    Args:
+        client: Of the worker.
+        accounts: By queue.
+        served: Names them.
 
     Raises:
         redis.RedisError: Redis is away.
     """
     pipeline = client.pipeline(transaction=False)
-    every, served = list(accounts.items()), keys.served(served_id(accounts))
+    every = list(accounts.items())
     for first in range(0, len(every), ANNOUNCED):
         part = every[first : first + ANNOUNCED]
         announcements: dict[Any, Any] = {queue: _told_of(account) for queue, account in part}
         pipeline.hset(keys.ACCOUNTS, mapping=announcements)
-        pipeline.sadd(served, *announcements)
-    pipeline.expire(served, SERVED_S)
+        pipeline.sadd(keys.served(served), *announcements)
+    pipeline.expire(keys.served(served), SERVED_S)
     pipeline.execute()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 import redis
 
+from config.accounts import Account
 from postback import keys
 from postback.accounts import read_announcement
 from postback.wire import schedule
@@ -17,7 +19,7 @@ from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.grants import Grant, Settlement
 from tasks.rulings import Dead
-from workers.upkeep.announce import announce_accounts, announce_worker, served_id
+from workers.upkeep.announce import announce_accounts, announce_worker
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Heartbeat:
         """
         self._worker, self._client, self._provider = worker, client, provider
         self._skewed = False
+        self._named: tuple[Mapping[str, Account], str] | None = None
         self._forget_at_ms = self._announce_at_ms = 0.0
         #: Its node name, while it is connected.
         self.hostname = ""
@@ -62,17 +65,18 @@ class Heartbeat:
         worker = self._worker
         try:
             now_ms = self._now_ms()
+            served = self._served()
             known = announce_worker(
                 self._client,
                 self.hostname,
-                served_id(worker.accounts),
+                served,
                 now_ms,
                 provider=self._provider or "",
                 held=len(worker.grants),
                 metrics=self.metrics,
             )
             if not known or self.changed or now_ms >= self._announce_at_ms:
-                announce_accounts(self._client, worker.accounts)
+                announce_accounts(self._client, worker.accounts, served)
                 self._announce_at_ms = now_ms + ANNOUNCED_MS
             schedule.due(self._client, self.changed, "changed")
             self.changed.clear()
@@ -81,6 +85,12 @@ class Heartbeat:
             self._forget_dead(now_ms)
         except redis.RedisError as error:
             logger.debug("cannot announce the accounts now (%s)", type(error).__name__)
+
+    def _served(self) -> str:
+        """Names the worker's accounts; worked out when they change, since they may be thousands."""
+        if self._named is None or self._named[0] is not self._worker.accounts:
+            self._named = self._worker.accounts, keys.name_of_set(self._worker.accounts)
+        return self._named[1]
 
     def _now_ms(self) -> float:
         """Redis' clock, which alone decides; and a warning if this machine's is another."""

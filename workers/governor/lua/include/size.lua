@@ -1,5 +1,6 @@
--- What a batch goes by. task_of(raw): the task's name. body_bytes(raw): bytes of an event in a request. Where the producer did not say, an estimate: the
--- worker puts back what does not fit. O(bytes). Settings: extra_bytes.
+-- What a batch goes by. task_of(raw): the task's name. body_bytes(raw): bytes of an event in a
+-- request. Where the producer did not say, an estimate: the worker puts back what does not fit.
+-- O(bytes). Settings: extra_bytes.
 
 -- @include json_text
 -- @include message
