@@ -33,6 +33,7 @@ DEFAULT: Final = replace(POSTBACK, name="Postback, default")
 BATCHING: Final = replace(POSTBACK, events=40_000, env={"BENCH_PROVIDER": "mytracker"})
 ONE_CORE: Final = replace(BATCHING, name="Postback, on one core", core=0)
 WINDOWED: Final = replace(POSTBACK, name="Postback, 300 accounts, 3 windows each")
+WINDOWED_8: Final = replace(WINDOWED, name="Postback, 300 accounts, 3 windows each, 8 at once")
 #: Requests at once where answers are slow: the most that a worker takes, up to what 3,000 a second need.
 MOST: Final = min(MAX_CONCURRENCY, 1_000)
 
@@ -93,11 +94,13 @@ def batches(scale: float) -> Iterator[Sample]:
 
 def redis_time(scale: float) -> Iterator[Sample]:
     """Redis' time per single event, with one account and with many, and the state of a quota."""
-    for contestant, accounts, settings in (
-        (POSTBACK, 1, {}),
-        (WINDOWED, 300, {"limits": "100000/second, 100000/hour, 100000/day"}),
+    windows = {"limits": "100000/second, 100000/hour, 100000/day"}
+    for contestant, accounts, at_once, settings in (
+        (POSTBACK, 1, None, {}),
+        (WINDOWED, 300, None, windows),
+        (WINDOWED_8, 300, 8, windows),
     ):
-        with Arena(accounts=accounts, **settings) as arena:
+        with Arena(accounts=accounts, at_once=at_once, **settings) as arena:
             yield Sample(SCRIPTS, contestant.name, drained(arena, contestant, contestant.events * scale).script_us)
     with Arena(limits=f"{DAILY}/day") as arena:
         drained(arena, POSTBACK, DAILY)
@@ -125,5 +128,10 @@ LINES: Final = (
         (Goal(RATE, 3_000), Goal(RATE, 1_200, DEFAULT.name), Goal(MEMORY, 200), Goal(MEMORY, 200, DEFAULT.name)),
     ),
     Line("batches", "batches of 20", batches, (Goal(RATE, 0.8, against=REQUESTS_BATCHES.name),)),
-    Line("redis", "Redis' time per single event", redis_time, (Goal(SCRIPTS, 60), Goal(SCRIPTS, 60, WINDOWED.name))),
+    Line(
+        "redis",
+        "Redis' time per single event",
+        redis_time,
+        [Goal(SCRIPTS, 60, who.name) for who in (POSTBACK, WINDOWED, WINDOWED_8)],
+    ),
 )

@@ -18,7 +18,7 @@ from tasks.grants import Grant, Grants
 from tasks.signatures import Followers
 from workers.governor.recovery import Recovery
 from workers.governor.scripts import State
-from workers.governor.server import NO_WRITES, Server
+from workers.governor.server import NO_WRITES, Call, Server
 from workers.governor.settle import Settler
 from workers.governor.take import Accounts, Taken, Taker
 
@@ -131,9 +131,11 @@ class Governor:
         """
         answers = self.settler.release(settled)
         wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count, due=due))]
-        calls = [("settle", answer.known.queue, answer.argument) for answer in answers]
-        calls += [("take", wish.queue, wish.argument) for wish in wishes]
-        calls += [("look", one.provider, orjson.dumps({"passed": one.passed, "most": one.most})) for one in looks]
+        calls = [
+            Call("settle", answer.known.queue, answer.argument, answer.settings, answer.work) for answer in answers
+        ]
+        calls += [Call("take", wish.queue, wish.argument, wish.settings, wish.work) for wish in wishes]
+        calls += [Call("look", one.provider, orjson.dumps({"passed": one.passed, "most": one.most})) for one in looks]
         if not calls:
             return Round()
         try:

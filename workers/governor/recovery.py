@@ -9,7 +9,7 @@ import redis
 
 from postback.wire.scripts import named
 from tasks.grants import Grants
-from workers.governor.server import Server
+from workers.governor.server import Call, Server
 from workers.governor.settle import REMEMBERED_S, Known, Settler
 from workers.governor.take import Accounts, windows_of
 
@@ -72,4 +72,4 @@ class Recovery:
                 "windows": windows_of(account),
             },
         }
-        return "in_flight" in named(self._server.run("reconcile", known.queue, orjson.dumps(report), *known.raws))
+        return "in_flight" in named(self._server.run(Call("reconcile", known.queue, orjson.dumps(report)), *known.raws))

@@ -92,23 +92,37 @@ def _taken_grant(values: dict[str, Any]) -> TakenGrant:
     )
 
 
-@cache
-def account_keys(queue: str, notices: bool = False) -> tuple[str, ...]:
-    """KEYS of every account script, in the order of ``workers/governor/lua/include/keys.lua``.
+def provider_of(queue: str) -> str:
+    """Whose an account is."""
+    return queue.partition(".")[0]
 
-    Args:
-        queue: The account's.
-        notices: A hook hears of dead letters.
-    """
-    provider = queue.partition(".")[0]
+
+@cache
+def provider_keys(provider: str) -> tuple[str, ...]:
+    """The first KEYS of every account script, in the order of ``workers/governor/lua/include/keys.lua``."""
     return (
-        *keys.account(queue),
-        keys.idempotency(queue),
-        keys.idempotency_ends(queue),
         keys.dead(provider),
         keys.REVOKED,
         keys.schedule(provider),
         keys.timers(provider),
         keys.buried(provider),
-        *([keys.dead_notices(provider)] if notices else []),
+        keys.dead_notices(provider),
     )
+
+
+@cache
+def account_keys(queue: str) -> tuple[str, ...]:
+    """An account's KEYS, which follow those."""
+    return (*keys.account(queue), keys.idempotency(queue), keys.idempotency_ends(queue))
+
+
+def look_keys(provider: str) -> tuple[str, ...]:
+    """KEYS of the script ``look``."""
+    return keys.schedule(provider), keys.timers(provider)
+
+
+def keys_of(script: str, place: str) -> tuple[str, ...]:
+    """KEYS of a script for one place: a provider, or an account's queue."""
+    if script == "look":
+        return look_keys(place)
+    return (*provider_keys(provider_of(place)), *account_keys(place))

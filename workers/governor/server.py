@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 import redis
 
-from postback import keys
 from postback.wire.scripts import Observer, Script
-from workers.governor.scripts import account_keys
+from workers.governor.scripts import account_keys, keys_of, look_keys, provider_keys, provider_of
 from workers.writes import Client
 
 #: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
 
-#: A script, an account's queue (or for ``look`` a provider), the argument.
-Call = tuple[str, str, bytes]
-
 SCRIPTS: Final = ("take", "settle", "reconcile", "look")
+#: Those that work for several accounts in one call, and reply to each (ADR 32).
+JOINED: Final = frozenset({"take", "settle"})
+#: Most work in one call, in messages that it moves: no call keeps Redis for long (ADR 22).
+MOST_WORK: Final = 64
+
+
+class Call(NamedTuple):
+    """A call of a script.
+
+    Attributes:
+        script: Its name.
+        place: An account's queue, or for ``look`` a provider.
+        argument: As the script takes it.
+        settings: What a joined script is told of the account, as JSON; empty: nothing.
+        work: Messages that it moves, about.
+    """
+
+    script: str
+    place: str
+    argument: bytes
+    settings: bytes = b""
+    work: int = 1
 
 
 class Server:
@@ -30,6 +49,7 @@ class Server:
     Attributes:
         clock: Seconds that only move forward, as ``time.monotonic``.
         suspicious: Something failed: it may be another server than before.
+        notices: A hook hears of dead letters.
         run_id: Which server answered last; empty before the first.
         good_s: When it last did what it was told (monotonic); kept as it is from the first failure until it is back.
     """
@@ -51,9 +71,7 @@ class Server:
             observe: Told of each run of a script. Any thread.
             clock: Seconds that only move forward.
         """
-        self._connect, self._notices, self._observe = connect, notices, observe
-        #: Script and queue -> the start of its call as it is sent.
-        self._heads: dict[tuple[str, str], bytes] = {}
+        self._connect, self.notices, self._observe = connect, notices, observe
         self._scripts = {name: Script("workers.governor", name, observe) for name in SCRIPTS}
         self.clock = clock
         self._local = threading.local()
@@ -69,18 +87,25 @@ class Server:
             client = self._local.client = self._connect()
         return client
 
-    def run(self, script: str, queue: str, *arguments: bytes) -> Any:
-        """Run a script over an account's keys.
+    def run(self, call: Call, *more: bytes) -> Any:
+        """Run a script once.
 
         Raises:
             redis.RedisError: Redis is away, or refuses it.
         """
-        return self._scripts[script](self.client, self._keys(script, queue), arguments)
+        script = self._scripts[call.script]
+        if call.script not in JOINED:
+            return script(self.client, keys_of(call.script, call.place), (call.argument, *more))
+        (reply,) = script(self.client, keys_of(call.script, call.place), arguments_of([call]))
+        if isinstance(reply, redis.RedisError):
+            raise reply
+        return reply
 
-    def _keys(self, script: str, place: str) -> tuple[str, ...]:
-        if script == "look":
-            return keys.schedule(place), keys.timers(place)
-        return account_keys(place, self._notices)
+    def _alone(self, call: Call) -> Any:
+        try:
+            return self.run(call)
+        except redis.ResponseError as error:
+            return error
 
     def run_many(self, calls: Sequence[Call], meanwhile: Callable[[], None]) -> list[Any]:
         """Run several scripts in one round trip; in place of a reply stands the error that Redis answered with.
@@ -92,30 +117,80 @@ class Server:
         """
         client = self.client
         begun = time.perf_counter()
-        packed = [self._packed(client, script, queue, argument) for script, queue, argument in calls]
-        replies = client.round_trip(packed, meanwhile)
-        for at, (script, queue, argument) in enumerate(calls):
-            if isinstance(replies[at], redis.exceptions.NoScriptError):
-                replies[at] = self.run(script, queue, argument)
+        groups = joined(calls)
+        trip = client.round_trip([self._packed(client, together) for together in groups], meanwhile)
+        replies: list[Any] = []
+        for together, reply in zip(groups, trip, strict=True):
+            if isinstance(reply, NO_WRITES):
+                replies += [reply] * len(together)
+            elif isinstance(reply, redis.RedisError):
+                # It has forgotten the script, or refuses the keys of one account.
+                replies += [self._alone(call) for call in together]
+            else:
+                replies += reply if together[0].script in JOINED else [reply]
         if self._observe is not None:
             # Each script's time is that of the trip.
-            for script in {script for script, _, _ in calls}:
+            for script in {call.script for call in calls}:
                 self._observe(script, time.perf_counter() - begun)
         return replies
 
-    def _packed(self, client: Client, script: str, queue: str, argument: bytes) -> bytes:
-        """A call as it is sent: all but the argument is the same each time, and is packed once."""
-        place = (script, queue)
-        head = self._heads.get(place)
-        if head is None:
-            script_keys = self._keys(script, queue)
-            words = [b"EVALSHA", self._scripts[script].sha(client).encode(), b"%d" % len(script_keys)]
-            words += [key.encode() for key in script_keys]
-            sizes = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-            head = self._heads[place] = b"*%d\r\n%b" % (len(words) + 1, sizes)
-        return b"%b$%d\r\n%b\r\n" % (head, len(argument), argument)
+    def _packed(self, client: Client, together: Sequence[Call]) -> bytes:
+        """Calls of one script as they are sent: an account's keys are the same each time, and are packed once."""
+        first = together[0]
+        if first.script in JOINED:
+            places = [
+                _sent(provider_keys, provider_of(first.place)),
+                *(_sent(account_keys, call.place) for call in together),
+            ]
+            arguments = arguments_of(together)
+        else:
+            places, arguments = [_sent(look_keys, first.place)], [first.argument]
+        count = sum(number for number, _ in places)
+        words = (b"EVALSHA", self._scripts[first.script].sha(client).encode(), b"%d" % count)
+        return b"".join(
+            (
+                b"*%d\r\n" % (len(words) + count + len(arguments)),
+                *map(_bulk, words),
+                *(packed for _, packed in places),
+                *map(_bulk, arguments),
+            )
+        )
 
     def succeeded(self) -> None:
         """It did what it was told."""
         if not self.suspicious:
             self.good_s = self.clock()
+
+
+def _bulk(word: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+@cache
+def _sent(names: Callable[[str], tuple[str, ...]], of: str) -> tuple[int, bytes]:
+    """How many keys these are, and how they are sent."""
+    found = names(of)
+    return len(found), b"".join(_bulk(key.encode()) for key in found)
+
+
+def arguments_of(together: Sequence[Call]) -> list[bytes]:
+    """What a joined script is told: settings, which many accounts have in common, once."""
+    known: dict[bytes, int] = {b"": 0}
+    arguments = [b""]
+    for call in together:
+        arguments += (b"%d" % known.setdefault(call.settings, len(known)), call.argument)
+    arguments[0] = b"[%b]" % b",".join(list(known)[1:])
+    return arguments
+
+
+def joined(calls: Iterable[Call]) -> list[list[Call]]:
+    """Calls that one script carries out together: those that follow each other, as far as it may work."""
+    groups: list[list[Call]] = []
+    script, provider, work = "", "", 0
+    for call in calls:
+        work += call.work
+        if call.script != script or script not in JOINED or provider_of(call.place) != provider or work > MOST_WORK:
+            groups.append([])
+            script, provider, work = call.script, provider_of(call.place), call.work
+        groups[-1].append(call)
+    return groups

@@ -15,7 +15,7 @@ import redis
 from config.accounts import Account
 from tasks.grants import Grant, Grants, Settlement
 from tasks.rulings import Again, Back, Dead, Delivered, Poll, Ruling
-from workers.governor.server import NO_WRITES, Server
+from workers.governor.server import NO_WRITES, Call, Server
 from workers.governor.take import Accounts, windows_of
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,9 @@ class Answer:
 
     known: Known
     argument: bytes
+    settings: bytes
+    #: Messages that SETTLE moves, about.
+    work: int
 
 
 def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:
@@ -112,11 +115,12 @@ def _line(ruling: Ruling) -> dict[str, Any] | None:
     return {**line, **{name: True for name, flag in flags.items() if flag}}
 
 
-def settings_of(account: Account | None) -> dict[str, Any]:
+def settings_of(account: Account | None, *, notices: bool) -> dict[str, Any]:
     """What SETTLE is told of an account."""
     if account is None:
-        return DEPARTED
+        return {**DEPARTED, "notices": notices}
     return {
+        "notices": notices,
         "backoff_ms": int(account.backoff_s * 1000),
         "outage_after": account.outage_after,
         "in_place": account.retry_in_place,
@@ -132,7 +136,7 @@ class Settler:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
         self._server, self._accounts, self._grants = server, accounts, grants
         #: Queue -> its account, and what SETTLE is told of it.
-        self._settings: dict[str, tuple[Account | None, orjson.Fragment]] = {}
+        self._settings: dict[str, tuple[Account | None, bytes]] = {}
         #: Answers that Redis has not got yet, by grant.
         self._unsent: dict[str, Answer] = {}
         #: Answers settled lately, and when (monotonic), for a Redis that forgot its last second.
@@ -175,19 +179,23 @@ class Settler:
 
     def _answer(self, grant: Grant, settlement: Settlement) -> Answer:
         account = self._accounts().get(grant.queue)
+        known = Known.of(grant)
         told = {"grant": grant.id, "granted_us": grant.granted_us, **encoded(grant, settlement)}
+        settings = b""
         if "health" in told:
-            told |= {"random": random.random(), "account": self._settings_of(account)}
+            told["random"] = random.random()
+            settings = self._settings_of(account)
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
-        return Answer(Known.of(grant), orjson.dumps(told))
+        work = len(known.raws) if "health" in told else 1
+        return Answer(known, orjson.dumps(told), settings, work)
 
-    def _settings_of(self, account: Account | None) -> orjson.Fragment:
+    def _settings_of(self, account: Account | None) -> bytes:
         """What SETTLE is told of an account, as JSON: made once for each."""
         queue = account.queue if account else ""
         known = self._settings.get(queue)
         if known is None or known[0] is not account:
-            known = self._settings[queue] = (account, orjson.Fragment(orjson.dumps(settings_of(account))))
+            known = self._settings[queue] = (account, orjson.dumps(settings_of(account, notices=self._server.notices)))
         return known[1]
 
     def send(self, answer: Answer) -> Any:
@@ -196,7 +204,7 @@ class Settler:
         Raises:
             redis.RedisError: Redis is away, or refuses it.
         """
-        return self._server.run("settle", answer.known.queue, answer.argument)
+        return self._server.run(Call("settle", answer.known.queue, answer.argument, answer.settings))
 
     def replay(self) -> None:
         """Send the settlements that failed.

@@ -59,6 +59,21 @@ class Wish:
     #: When it was made first (monotonic).
     begun_s: float
     argument: bytes
+    settings: bytes
+
+    @property
+    def work(self) -> int:
+        """Messages that it moves at most."""
+        return self.count * self.account.batch_max
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What TAKE is told beside each account's settings."""
+
+    told: dict[str, Any]
+    #: When its letter was dated (monotonic).
+    dated_s: float
 
 
 class Taker:
@@ -75,8 +90,9 @@ class Taker:
         self._calls = 0
         #: Queue -> the call whose reply was lost.
         self._lost: dict[str, Wish] = {}
-        #: Queue -> its account, when that was read (monotonic), and what TAKE is told of it, as JSON.
-        self._settings: dict[str, tuple[Account, float, orjson.Fragment]] = {}
+        self._shared = self._for_all()
+        #: Queue -> its account, and what TAKE is told of both, as JSON.
+        self._settings: dict[str, tuple[Account, Shared, bytes]] = {}
 
     def wish(self, queue: str, count: int, *, due: bool = False) -> Wish | None:
         """A call that takes up to ``count`` requests of an account; None if there is no such account.
@@ -99,11 +115,8 @@ class Taker:
             "count": count,
             "repeated": lost is not None,
             "due": due,
-            "one_first": self._one_first,
-            "run": self._server.run_id,
-            "account": self._settings_of(account),
         }
-        return Wish(queue, account, call_id, count, begun, orjson.dumps(wish))
+        return Wish(queue, account, call_id, count, begun, orjson.dumps(wish), self._settings_of(account))
 
     def missed(self, wish: Wish) -> None:
         """Its reply did not come: it may or may not have taken something."""
@@ -136,19 +149,32 @@ class Taker:
             lease_end=wish.begun_s + wish.account.lease_s,
         )
 
-    def _settings_of(self, account: Account) -> orjson.Fragment:
-        cached = self._settings.get(account.queue)
+    def _settings_of(self, account: Account) -> bytes:
         now = self._server.clock()
-        if cached is None or cached[0] is not account or cached[1] + LETTER_S < now:
-            text = orjson.Fragment(orjson.dumps(settings_of(account)))
-            cached = self._settings[account.queue] = (account, now, text)
+        shared = self._shared
+        if shared.dated_s + LETTER_S < now or shared.told["run"] != self._server.run_id:
+            shared = self._shared = self._for_all()
+        cached = self._settings.get(account.queue)
+        if cached is None or cached[0] is not account or cached[1] is not shared:
+            text = orjson.dumps({**settings_of(account), **shared.told})
+            cached = self._settings[account.queue] = (account, shared, text)
         return cached[2]
+
+    def _for_all(self) -> Shared:
+        detail = f"its worker died {MAX_CRASHES} times with it"
+        told = {
+            "run": self._server.run_id,
+            "one_first": self._one_first,
+            "notices": self._server.notices,
+            "max_crashes": MAX_CRASHES,
+            "crashed_letter": letter(None, "crashed", detail, attempts=MAX_CRASHES, duplicate=True),
+        }
+        return Shared(told, self._server.clock())
 
 
 def settings_of(account: Account) -> dict[str, Any]:
     """What TAKE is told of an account; see ``workers/governor/lua/take.lua``."""
     provider = PROVIDERS.get(account.provider)
-    detail = f"its worker died {MAX_CRASHES} times with it"
     return {
         "lease_ms": int(account.lease_s * 1000),
         "batch_max": account.batch_max,
@@ -157,8 +183,6 @@ def settings_of(account: Account) -> dict[str, Any]:
         "extra_bytes": provider.extra_bytes_for(account) if provider else 0,
         "dedup_ms": int(account.dedup_s * 1000),
         "outage_after": account.outage_after,
-        "max_crashes": MAX_CRASHES,
-        "crashed_letter": letter(None, "crashed", detail, attempts=MAX_CRASHES, duplicate=True),
         "windows": windows_of(account),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import redis
 from postback import keys
 from postback.operations.quota import padded_ms
 from postback.wire.scripts import Script, named
-from workers.governor.scripts import State, TakenGrant, TakeReply, account_keys, take_reply
+from workers.governor.scripts import State, TakenGrant, TakeReply, keys_of, take_reply
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"
@@ -40,8 +40,9 @@ return out"""
 #: What the governor tells each script of an account.
 TAKE_SETTINGS: Final = (
     "lease_ms", "batch_max", "max_bytes", "linger_ms", "extra_bytes", "dedup_ms", "outage_after", "max_crashes", "crashed_letter", "windows",
+    "run", "notices",
 )  # fmt: skip
-SETTLE_SETTINGS: Final = ("backoff_ms", "outage_after", "in_place", "longest_pause_ms", "windows")
+SETTLE_SETTINGS: Final = ("backoff_ms", "outage_after", "in_place", "longest_pause_ms", "notices", "windows")
 #: Where the clock begins, in ms of the epoch.
 START_MS: Final = 1_700_000_000_000
 
@@ -99,7 +100,7 @@ class Bench:
         self.settings: dict[str, Any] = {
             "lease_ms": 30_000, "batch_max": 1, "max_bytes": 10_000, "linger_ms": 1000, "extra_bytes": 0, "dedup_ms": 604_800_000,
             "outage_after": 5, "max_crashes": 3, "windows": [], "backoff_ms": 1000, "in_place": False, "longest_pause_ms": 300_000,
-            "random": 0.5, "run": "", "crashed_letter": '{"reason": "crashed"}', **account,
+            "random": 0.5, "run": "", "notices": False, "crashed_letter": '{"reason": "crashed"}', **account,
         }  # fmt: skip
         self.calls = 0
         self.take_script, self.settle_script = ClockedScript("take"), ClockedScript("settle")
@@ -129,10 +130,15 @@ class Bench:
             "count": count,
             "repeated": replay,
             "due": due,
-            "run": self.settings["run"],
-            "account": {name: self.account[name] for name in TAKE_SETTINGS},
         }
-        return take_reply(self.take_script(self.client, account_keys(self.queue), [json.dumps(wish)]))
+        return take_reply(self.run(self.take_script, json.dumps(wish), TAKE_SETTINGS))
+
+    def run(self, script: Script, text: str, settings: Iterable[str]) -> Any:
+        told = json.dumps([{name: self.account[name] for name in settings}])
+        (reply,) = script(self.client, keys_of(script.name, self.queue), [told, 1, text])
+        if isinstance(reply, redis.RedisError):
+            raise reply
+        return reply
 
     def settle(self, grant: TakenGrant | str, *, retry_after_ms: int | None = None, **spec: Any) -> dict[str, Any]:
         answer = {
@@ -141,14 +147,13 @@ class Bench:
             **({} if "health" in spec or isinstance(grant, str) else {"delivered": len(grant.raws)}),
             **spec,
             "random": self.settings["random"],
-            "account": {name: self.account[name] for name in SETTLE_SETTINGS},
         }
         if retry_after_ms is not None:
             answer["retry_after_ms"] = retry_after_ms
         return self.settle_text(json.dumps(answer))
 
     def settle_text(self, text: str) -> dict[str, Any]:
-        return named(self.settle_script(self.client, account_keys(self.queue), [text]))
+        return named(self.run(self.settle_script, text, SETTLE_SETTINGS))
 
     def healthy(self) -> None:
         """As after a healthy answer: more than one request at a time."""

@@ -80,6 +80,13 @@ class Worker:
         self.governor = Governor(Server(lambda: self.client), lambda: self.accounts, one_first=one_first)
         self.look = Look(server, queue)
 
+    def beside(self, *names: str, **table: Any) -> list[str]:
+        """Queues of further accounts of the same provider, which it serves from now on."""
+        provider = self.account.provider
+        accounts = [build_account(provider, name, {**CREDENTIALS[provider], **table}) for name in names]
+        self.accounts.update((account.queue, account) for account in accounts)
+        return [account.queue for account in accounts]
+
     def pump(self) -> None:
         """What the feeder does before each round."""
         self.governor.recover_if_restarted()

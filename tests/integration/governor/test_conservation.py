@@ -35,7 +35,7 @@ from tests.integration.governor.bench import (
     state_of,
 )
 from tests.integration.governor.test_take import iso
-from workers.governor.scripts import State, TakenGrant, account_keys
+from workers.governor.scripts import State, TakenGrant, keys_of
 
 LEASE_MS = 30_000
 #: What SETTLE is told of an event; None of one that is done with.
@@ -229,7 +229,9 @@ class Account(RuleBasedStateMachine):
             "duplicates": [False] * len(grant.raws),
             "account": self.bench.account,
         }
-        reply = self.reconcile(self.client, account_keys(QUEUE), [json.dumps(report), *grant.raws, *grant.siblings])
+        reply = self.reconcile(
+            self.client, keys_of("reconcile", QUEUE), [json.dumps(report), *grant.raws, *grant.siblings]
+        )
         assert "in_flight" in named(reply)
 
     @rule()

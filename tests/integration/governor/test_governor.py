@@ -276,9 +276,63 @@ class TestSettle:
             grant.settlement = answer().to(grant)
         crew.look.client.config_resetstat()
         done = crew.governor.round(grants, [(crew.queue, 9)])
-        assert crew.look.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 65
+        assert crew.look.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
         assert len(done.taken[crew.queue].grants) == 6
         assert (crew.look.meta()["delivered"], crew.governor.unsent, len(crew.governor.grants)) == ("64", 0, 6)
+
+    def test_many_accounts_in_one_call(self, crew: Worker) -> None:
+        """TAKE works for several accounts at once; one whose keys are broken stops none of the others (ADR 32)."""
+        others = crew.beside("a", "b", "c")
+        for queue in (crew.queue, *others):
+            crew.look.client.lpush(queue, message(queue))
+        crew.look.client.set(keys.flight(others[1]), "no sorted set")
+        crew.look.client.config_resetstat()
+        done = crew.governor.round([], [(queue, 1) for queue in (crew.queue, *others)])
+        assert crew.look.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+        assert [(queue, len(taken.grants)) for queue, taken in done.taken.items()] == [
+            (crew.queue, 1),
+            (others[0], 1),
+            (others[2], 1),
+        ]
+        assert [(queue, str(error)[:9]) for queue, error in done.refused.items()] == [(others[1], "WRONGTYPE")]
+
+    def test_an_account_that_the_user_may_not_touch(self, crew: Worker) -> None:
+        """Redis refuses a call with its keys before it begins: the other accounts are asked all the same."""
+        (other,) = crew.beside("b")
+        for queue in (crew.queue, other):
+            crew.look.client.lpush(queue, message(queue))
+        user: Any = crew.look.client
+        crew.governor.take(crew.queue, 0)  # it is connected
+        user.execute_command(
+            "ACL", "SETUSER", "default", "resetkeys", f"~{crew.queue}*", "~tgtrack.dead*", "~postback.*"
+        )
+        try:
+            done = crew.governor.round([], [(queue, 1) for queue in (crew.queue, other)])
+        finally:
+            user.execute_command("ACL", "SETUSER", "default", "~*")
+        assert (len(done.taken[crew.queue].grants), list(done.refused)) == (1, [other])
+
+    def test_many_answers_in_one_call(self, crew: Worker) -> None:
+        """SETTLE works for several grants at once; one that Redis refuses is kept, and the others are settled."""
+        others = crew.beside("a", "b")
+        queues = (crew.queue, *others)
+        for queue in queues:
+            crew.look.client.lpush(queue, message(queue))
+        done = crew.governor.round([], [(queue, 1) for queue in queues])
+        grants = [grant for taken in done.taken.values() for grant in taken.grants]
+        for grant in grants:
+            grant.settlement = answer().to(grant)
+        crew.look.client.set(keys.ring(others[0]), "")
+        crew.look.client.delete(keys.ring(others[0]))
+        crew.look.client.lpush(keys.ring(others[0]), "no string")
+        crew.look.client.config_resetstat()
+        crew.governor.round(grants, [])
+        assert crew.look.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+        assert crew.governor.unsent == 1
+        assert [crew.look.client.hget(keys.meta(queue), "delivered") for queue in queues] == [b"1", None, b"1"]
+        crew.look.client.delete(keys.ring(others[0]))
+        crew.governor.settler.replay_last()
+        assert crew.governor.unsent == 0
 
     def test_a_trip_that_is_lost(self, crew: Worker) -> None:
         """Its answers are kept, its TAKE is repeated: nothing is done twice and nothing is lost."""

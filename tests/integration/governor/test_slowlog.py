@@ -143,6 +143,27 @@ def test_everything_is_deep(fresh: RedisServer, queue: str) -> None:
     nothing_is_slow(fresh, fill, act)
 
 
+def test_many_dead_workers_of_many_accounts(fresh: RedisServer) -> None:
+    """Of 40 accounts each has requests of dead workers, and due events: one call does not put them all in order."""
+    depths = Depths(fresh, "tgtrack.main", limits="1000000/second")
+    queues = [depths.queue, *depths.worker.beside(*(f"a{i}" for i in range(39)), limits="1000000/second")]
+
+    def fill() -> None:
+        for queue in queues:
+            depths.packed(keys.flight(queue), keys.unacked(queue), keys.groups(queue), count=200)
+            depths.sorted(keys.delayed(queue), {message(f"d{i}"): 1 for i in range(1000)})
+
+    def act() -> None:
+        for _ in range(100):
+            done = depths.worker.governor.round([], [(queue, 1) for queue in queues])
+            assert not done.refused
+            for grant in depths.worker.governor.grants:
+                grant.settlement = answer(*[Again(0, "")] * len(grant.envelopes), health="unknown").to(grant)
+            depths.worker.governor.round(list(depths.worker.governor.grants), [])
+
+    nothing_is_slow(fresh, fill, act)
+
+
 def test_telling_another_redis(fresh: RedisServer) -> None:
     """A Redis that has forgotten hears of 64 requests that it does not know, in front of a deep queue."""
     depths = Depths(fresh, "tgtrack.main", limits="1000000/second")

@@ -27,6 +27,8 @@ local own = #known.duplicates
 -- @include register
 -- @include schedule
 
+keys_of(1)
+
 -- What was taken lately comes to stand near the front. Looking through a whole backlog for a
 -- message that is not there would stop Redis.
 local DEPTH = 2000

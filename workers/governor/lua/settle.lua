@@ -3,8 +3,10 @@
 -- updates the account's health and pause. Idempotent by grant: one that is not in flight any more
 -- was already settled, or its lease ran out and its messages are queued again.
 --
+-- It does so for several grants, one after another, each as if it were alone (ADR 32).
+--
 -- KEYS  see include/keys.lua
--- ARGV  1 JSON:
+-- ARGV  see include/each.lua. A grant's argument:
 --   grant, granted_us
 --   health          ok, fail, quota (a 429), refused, unknown (charged, no verdict), none (nothing
 --                   was sent: neither). Absent: a healthy answer that delivered every message.
@@ -22,26 +24,20 @@
 --   groups          [[[index, ...], [index of sibling, ...]], ...]: halves of a refused batch
 --   retry_after_ms  that a 429 asked for; absent if it did not
 --   random          0..1; absent with health
---   account         absent with health; backoff_ms, outage_after (failures in a row), longest_pause_ms,
---                   in_place (a failed event is tried again before any other),
---                   windows: [{length_ms}], the shortest first
--- Returns { name, value, ... }: applied 1, or absent if the grant is stale;
---   releasing 1 if TAKE has events held aside to release, else absent. O(messages).
+--   settings of its account; absent with health: backoff_ms, outage_after (failures in a row),
+--   longest_pause_ms, in_place (a failed event is tried again before any other),
+--   notices (a hook hears of dead letters), windows: [{length_ms}], the shortest first
+-- Returns for each grant an error, or { name, value, ... }: applied 1, or absent if the grant is
+--   stale. O(messages).
 
-local answer = cjson.decode(ARGV[1])
-local settings = answer.account or {}
+-- What the provider has answered to this grant's request.
+local answer, settings
 
 -- @include account
+-- @include each
 -- @include flight
 -- @include quota_log
-
-if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
-read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'outage', 'healthy', 'release' })
-
 -- @include verdict
-
--- Nothing more was taken until this answer; or nothing was sent, and its place in the quota is free.
-local waited_for = account.healthy ~= 1 or answer.health == 'none'
 
 -- What has ended needs no tombstone: a copy that is sent under its id later is another event.
 local function dispose()
@@ -52,16 +48,27 @@ local function dispose()
   forget_ended()
 end
 
-local function ask_again()
+local function ask_again(waited_for)
   -- @include schedule
   if waited_for then reopen() else something_waits() end
 end
 
-answer.health = answer.health or 'ok'
-if answer.health ~= 'none' then charge() end
-if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
-judge()
-dispose()
-forget(answer.grant)
-if waited_for or answer.messages or answer.groups or releasing then ask_again() end
-return releasing and { 'applied', 1, 'releasing', 1 } or { 'applied', 1 }
+local function settle()
+  if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
+  read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'outage', 'healthy', 'release' })
+  -- Nothing more was taken until this answer; or nothing was sent, and its place in the quota is free.
+  local waited_for = account.healthy ~= 1 or answer.health == 'none'
+  if answer.health ~= 'none' then charge() end
+  if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
+  judge()
+  dispose()
+  forget(answer.grant)
+  if waited_for or answer.messages or answer.groups or releasing then ask_again(waited_for) end
+  return { 'applied', 1 }
+end
+
+return each(function(argument, its_settings)
+  answer, settings = argument, its_settings
+  answer.health = answer.health or 'ok'
+  return settle()
+end)

@@ -3,21 +3,24 @@
 -- priority; then pops the messages of up to `count` HTTP requests, registers each as a grant in
 -- flight with a lease, and so charges it to the quota, all in one step.
 --
+-- It does so for several accounts, one after another, each as if it were alone (ADR 32).
+--
 -- KEYS  see include/keys.lua
--- ARGV  1 JSON:
+-- ARGV  see include/each.lua. An account's argument:
 --   call        grants are named <call>.<number>
 --   count       most grants wanted
 --   repeated    true if this very call may have run before
 --   due         true if the queue is to be asked only if the schedule says so
---   one_first   true if an account at rest sends one request alone first (ADR 11)
+--   its settings:
 --   run         run id of the server as the worker knows it, or ''
---   account     lease_ms, batch_max, max_bytes, linger_ms, dedup_ms,
---               extra_bytes (that the worker adds to each event), outage_after (failures in a row),
---               max_crashes (of a message), crashed_letter (JSON text),
---               windows: [{limit, length_ms (padded for clock drift)}]
--- Returns { name, value, ... }:
+--   one_first   true if an account at rest sends one request alone first (ADR 11)
+--   lease_ms, batch_max, max_bytes, linger_ms, dedup_ms,
+--   notices (a hook hears of dead letters), extra_bytes (that the worker adds to each event),
+--   outage_after (failures in a row), max_crashes (of a message), crashed_letter (JSON text),
+--   windows: [{limit, length_ms (padded for clock drift)}]
+-- Returns for each account an error, or { name, value, ... }:
 --   state       why it took no more:
---               more      nothing stands against it: ask again
+--               more      nothing stands against it, or this call has done enough: ask again
 --               empty     nothing is there to take
 --               paused    the account pauses
 --               blocked   nothing until some answer is in
@@ -29,32 +32,30 @@
 --   outage      1 if the account is in outage; else absent
 --   pause       see include/announce.lua; absent for all but one worker
 --   grants      see include/hand_out.lua
--- O(grants x (windows + messages)), within include/bounds.lua; what it puts back, in parts.
+-- O(grants x (windows + messages)), within include/bounds.lua for all accounts together; what it puts
+-- back, in parts.
 
-local wish = cjson.decode(ARGV[1])
-local settings, count = wish.account, wish.count
+-- What this account's call asks for.
+local wish, settings
+-- The queue's time in the schedule, if that was looked at.
+local due_at
+-- The pause that is to be told of.
+local news
 
 -- @include choose
+-- @include each
 -- @include hand_out
 -- @include register
 
 -- An account with nothing on its way, whose last healthy answer is so many ms old, is at rest.
 local AT_REST_MS = 100
 
--- The queue's time in the schedule, if that was looked at.
-local due_at
-
 -- Another worker has just asked it, or it cannot be asked yet.
 local function is_closed()
-  local at = redis.call('ZSCORE', KEY.SCHEDULE, KEY.LISTS[1])
+  local at = redis.call('ZSCORE', KEY.SCHEDULE, KEY.QUEUE)
   due_at = at and tonumber(at)
   return not due_at or due_at > now
 end
-
-if wish.due and not wish.repeated and is_closed() then return { 'state', 'closed', 'grants', {} } end
-read_account({ 'seq', 'size', 'paused', 'healthy', 'fails', 'run', 'ok_at', 'reason', 'announced', 'release' })
-
-local news
 
 local function plan_next(reply)
   -- @include plan
@@ -65,7 +66,7 @@ local function answer(reply)
   if reply[2] ~= 'more' then
     plan_next(reply)
   elseif not due_at or due_at < now - 1 then   -- to the end of those that are due, if it is not there
-    redis.call('ZADD', KEY.SCHEDULE, string.format('%.0f', math.floor(now)), KEY.LISTS[1])
+    redis.call('ZADD', KEY.SCHEDULE, string.format('%.0f', math.floor(now)), KEY.QUEUE)
   end
   append(reply, 'grants', grants)
   if news then append(reply, 'pause', news) end
@@ -85,37 +86,32 @@ local function grant_to(chosen, k)
   for i, raw in ipairs(chosen.raws) do owners[i] = owner_of(raw) end
   chosen.owners, chosen.at = owners, now_us + k * 100
   -- A key that was revoked while the account was at rest is found out by one request.
-  if wish.one_first and flying == 0 and account.healthy == 1 and now - account.ok_at > AT_REST_MS then
+  if settings.one_first and flying == 0 and account.healthy == 1 and now - account.ok_at > AT_REST_MS then
     account.healthy = 0
     redis.call('HSET', KEY.META, 'healthy', 0)
   end
   local id = wish.call .. '.' .. k
-  register(id, now + settings.lease_ms - (count - k) / 1000, chosen)   -- leases end in their order
+  register(id, now + settings.lease_ms - (wish.count - k) / 1000, chosen)   -- leases end in their order
   flying = flying + 1
   hand_out(id, chosen)
 end
 
-if wish.repeated then                          -- the reply was lost: hand out again what this call took
-  for k = 1, count do
+-- The reply was lost: hands out again what this call took.
+local function repeated()
+  for k = 1, wish.count do
     local id = wish.call .. '.' .. k
     local packed = redis.call('HGET', KEY.UNACKED, id)
     if packed then hand_out(id, cmsgpack.unpack(packed)) end
   end
-  if #grants > 0 then return answer({ 'state', 'more' }) end
 end
-local largest = 0
-for _, window in ipairs(settings.windows) do largest = math.max(largest, window.limit) end
-if largest > account.size then
-  -- @include grow
-  grow(largest)
-end
-if wish.run ~= '' and wish.run ~= account.run then
-  -- @include failover
-  notice_failover(wish.run)
-end
-if account.reason or account.announced then
-  -- @include announce
-  news = pause_news()
+
+local function make_room()
+  local largest = 0
+  for _, window in ipairs(settings.windows) do largest = math.max(largest, window.limit) end
+  if largest > account.size then
+    -- @include grow
+    grow(largest)
+  end
 end
 
 -- Puts into the lists what dead workers have left, what was held aside, and what is due. True if it has
@@ -136,19 +132,55 @@ local function put_in_order()
   end
 end
 
-flying = redis.call('ZCARD', KEY.FLIGHT)
-if put_in_order() then return answer({ 'state', 'more' }) end
-if revocations or redis.call('EXISTS', KEY.IDEM_ENDS) == 1 then
+local function clear_away()
+  if not revocations and redis.call('EXISTS', KEY.IDEM_ENDS) == 0 then return end
   -- @include sweep
   sweep()
 end
-if account.paused == -1 then return answer({ 'state', 'paused' }) end
-if account.paused > now then return answer({ 'state', 'paused', 'wait_ms', math.ceil(account.paused - now) }) end
-for k = 1, count do
-  local refusal = refuse()
-  if refusal then return answer(refusal) end
-  local chosen, nothing = choose()
-  if not chosen then return answer(nothing) end
-  grant_to(chosen, k)
+
+-- What was heard of the server, and of the account's pause.
+local function hear_of_changes()
+  if settings.run ~= '' and settings.run ~= account.run then
+    -- @include failover
+    notice_failover(settings.run)
+  end
+  if account.reason or account.announced then
+    -- @include announce
+    news = pause_news()
+  end
 end
-return answer({ 'state', 'more' })
+
+local function hand_out_new()
+  for k = 1, wish.count do
+    local refusal = refuse()
+    if refusal then return refusal end
+    local chosen, nothing = choose()
+    if not chosen then return nothing end
+    grant_to(chosen, k)
+  end
+  return { 'state', 'more' }
+end
+
+local function take()
+  if wish.due and not wish.repeated and is_closed() then return { 'state', 'closed', 'grants', {} } end
+  if looks >= MOST_LOOKS and not wish.repeated then return { 'state', 'more', 'grants', {} } end
+  read_account({ 'seq', 'size', 'paused', 'healthy', 'fails', 'run', 'ok_at', 'reason', 'announced', 'release' })
+  if wish.repeated then
+    repeated()
+    if #grants > 0 then return answer({ 'state', 'more' }) end
+  end
+  make_room()
+  hear_of_changes()
+  flying = redis.call('ZCARD', KEY.FLIGHT)
+  if put_in_order() then return answer({ 'state', 'more' }) end
+  clear_away()
+  if account.paused == -1 then return answer({ 'state', 'paused' }) end
+  if account.paused > now then return answer({ 'state', 'paused', 'wait_ms', math.ceil(account.paused - now) }) end
+  return answer(hand_out_new())
+end
+
+return each(function(argument, its_settings)
+  wish, settings = argument, its_settings
+  due_at, news, grants = nil, nil, {}
+  return take()
+end)

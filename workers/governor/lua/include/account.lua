@@ -3,16 +3,15 @@
 
 -- @include keys
 
-local account = {
-  -- seq, last, size                           the quota log: see quota_log.lua
-  -- paused                                    end of the pause in ms, -1 until somebody resumes it
-  -- since, quota_until                        when the pause began; end of a 429's freeze
-  -- healthy, ok_at                            1 after a healthy answer; when the last one was
-  -- fails, outage, level                      failures in a row; 1 in an outage; how often its pause has grown
-  -- cursor                                    whose turn was last of those held aside
-  -- first_seen                                since when the front of a batching queue waits
-  -- grace                                     until when no lease ends
-}
+local account = {}
+-- seq, last, size                           the quota log: see quota_log.lua
+-- paused                                    end of the pause in ms, -1 until somebody resumes it
+-- since, quota_until                        when the pause began; end of a 429's freeze
+-- healthy, ok_at                            1 after a healthy answer; when the last one was
+-- fails, outage, level                      failures in a row; 1 in an outage; how often its pause has grown
+-- cursor                                    whose turn was last of those held aside
+-- first_seen                                since when the front of a batching queue waits
+-- grace                                     until when no lease ends
 local TEXTS = {
   reason = true, detail = true,                -- why it pauses
   announced = true,                            -- reason of the pause that was told last

@@ -11,7 +11,7 @@
 local function bury_crashed(raw, state)
   bury(raw, state, settings.crashed_letter)
   redis.call('HINCRBY', KEY.META, 'dead', 1)
-  redis.call('RPUSH', KEY.BURIED, KEY.LISTS[1] .. ' ' .. (header_text(raw, 'id') or '') .. ' '
+  redis.call('RPUSH', KEY.BURIED, KEY.QUEUE .. ' ' .. (header_text(raw, 'id') or '') .. ' '
     .. (header_text(raw, 'task') or ''))
 end
 

@@ -1,6 +1,6 @@
 -- bury(raw, state, letter): makes a dead letter of a message. O(bytes).
 -- It carries its reason with it, as JSON text; a raw text that is no message is kept as it is. The
--- event is over: its key is free, and nobody needs its tombstone.
+-- event is over: its key is free, and nobody needs its tombstone. Settings: notices.
 
 -- @include idempotency
 -- @include state
@@ -20,6 +20,6 @@ local function bury(raw, state, letter)
   release_key(raw)
   local dead = with_header(with_state(raw, state), 'postback_dead', letter) or raw
   redis.call('LPUSH', KEY.DEAD, dead)
-  if KEY.NOTICES then redis.call('LPUSH', KEY.NOTICES, dead) end
+  if settings.notices then redis.call('LPUSH', KEY.NOTICES, dead) end
   redis.call('ZREM', KEY.REVOKED, plain_header(raw, 'id') or '')
 end

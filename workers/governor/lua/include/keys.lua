@@ -1,29 +1,42 @@
--- KEYS: the one place in Lua that says their order. `workers/governor/scripts.py::account_keys` says it in
--- Python. A script that includes this file takes all of them.
+-- KEYS: the one place in Lua that says their order. `workers/governor/scripts.py::keys_of` says it in
+-- Python. A script that includes this file takes all of them: those of the provider, and then those
+-- of one account after another.
 --
--- One table, not a local for each: a function is made anew in each run of a script, and takes the
--- longer the more locals there are around it. For the same reason what is rare is included
--- inside the function that needs it.
+-- One table, not a local for each: a function takes the longer to make, the more locals there are
+-- around it. What is rare is included inside the function that needs it, for the same reason.
 
 local KEY = {
-  LISTS = { KEYS[1], KEYS[2], KEYS[3], KEYS[4] },   -- by priority step 0, 3, 6, 9; right end first
-  DELAYED = KEYS[5],                           -- zset: message -> due ms
-  HELD = KEYS[6],                              -- zset: message -> first grant us
-  GROUPS = KEYS[7],                            -- list of cmsgpack: halves of refused batches
-  META = KEYS[8],                              -- hash: see account.lua
-  RING = KEYS[9],                              -- string of 8-byte doubles: see quota_log.lua
-  FLIGHT = KEYS[10],                           -- zset: grant -> lease end ms
-  UNACKED = KEYS[11],                          -- hash: grant -> cmsgpack: see flight.lua
-  IDEM = KEYS[12],                             -- hash: idempotency key -> "id end_ms tag"
-  IDEM_ENDS = KEYS[13],                        -- zset: idempotency key -> end ms
-  DEAD = KEYS[14],                             -- list: dead letters of the provider
-  REVOKED = KEYS[15],                          -- zset: event id -> ms
-  SCHEDULE = KEYS[16],                         -- zset: queue -> when it may be asked, ms
-  TIMERS = KEYS[17],                           -- zset: queue -> when it is to be asked by itself, ms
-  BURIED = KEYS[18],                           -- list: "queue id task" of messages that TAKE buried
-  NOTICES = KEYS[19],                          -- list: dead letters that the hook has not heard of
-}                                              --   (nil where no hook is)
+  DEAD = KEYS[1],                              -- list: dead letters
+  REVOKED = KEYS[2],                           -- zset: event id -> ms
+  SCHEDULE = KEYS[3],                          -- zset: queue -> when it may be asked, ms
+  TIMERS = KEYS[4],                            -- zset: queue -> when it is to be asked by itself, ms
+  BURIED = KEYS[5],                            -- list: "queue id task" of messages that TAKE buried
+  NOTICES = KEYS[6],                           -- list: dead letters that the hook has not heard of
+  -- Of the account:
+  -- QUEUE                                     its name
+  -- LISTS                                     by priority step 0, 3, 6, 9; right end first
+  -- DELAYED                                   zset: message -> due ms
+  -- HELD                                      zset: message -> first grant us
+  -- GROUPS                                    list of cmsgpack: halves of refused batches
+  -- META                                      hash: see account.lua
+  -- RING                                      string of 8-byte doubles: see quota_log.lua
+  -- FLIGHT                                    zset: grant -> lease end ms
+  -- UNACKED                                   hash: grant -> cmsgpack: see flight.lua
+  -- IDEM                                      hash: idempotency key -> "id end_ms tag"
+  -- IDEM_ENDS                                 zset: idempotency key -> end ms
+}
+local OF_PROVIDER, OF_ACCOUNT = 6, 13
+
+-- From now on the keys are those of the account with this number, from 1.
+local function keys_of(number)
+  local at = OF_PROVIDER + (number - 1) * OF_ACCOUNT
+  KEY.QUEUE = KEYS[at + 1]
+  KEY.LISTS = { KEYS[at + 1], KEYS[at + 2], KEYS[at + 3], KEYS[at + 4] }
+  KEY.DELAYED, KEY.HELD, KEY.GROUPS, KEY.META = KEYS[at + 5], KEYS[at + 6], KEYS[at + 7], KEYS[at + 8]
+  KEY.RING, KEY.FLIGHT, KEY.UNACKED = KEYS[at + 9], KEYS[at + 10], KEYS[at + 11]
+  KEY.IDEM, KEY.IDEM_ENDS = KEYS[at + 12], KEYS[at + 13]
+end
 
 -- A full Redis refuses a script whose first write could take memory, and lets it finish once it has
 -- written (ADR 18). What frees memory must run just then.
-redis.call('HDEL', KEY.META, '')
+redis.pcall('ZREM', KEY.SCHEDULE, '')

@@ -11,11 +11,11 @@ end
 local function plan(reply)
   local state, wait_ms = reply[2], reply[4]
   if state == 'empty' then
-    redis.call('ZREM', KEY.SCHEDULE, QUEUE)
+    redis.call('ZREM', KEY.SCHEDULE, KEY.QUEUE)
     if wait_ms then
-      redis.call('ZADD', KEY.TIMERS, in_ms(math.ceil(now + math.min(wait_ms, LONGEST_MS))), QUEUE)
+      redis.call('ZADD', KEY.TIMERS, in_ms(math.ceil(now + math.min(wait_ms, LONGEST_MS))), KEY.QUEUE)
     else
-      redis.call('ZREM', KEY.TIMERS, QUEUE)
+      redis.call('ZREM', KEY.TIMERS, KEY.QUEUE)
     end
     return
   end

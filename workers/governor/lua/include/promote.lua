@@ -9,5 +9,6 @@ local function promote()
   local due = redis.call('ZREVRANGEBYSCORE', KEY.DELAYED, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
   for _, raw in ipairs(due) do to_front(raw) end
   if #due > 0 then redis.call('ZREM', KEY.DELAYED, unpack(due)) end
+  looks = looks + MOVED * #due
   return #due == LOOK_AHEAD
 end

@@ -24,6 +24,7 @@ local function recover()
   end
   table.sort(expired, function(a, b) return a.at > b.at end)
   for _, grant in ipairs(expired) do put_back(grant) end
+  looks = looks + REWRITTEN * messages
   flying = flying - #expired
   return messages >= PART
 end

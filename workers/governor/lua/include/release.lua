@@ -19,6 +19,7 @@ local function release()
     if due > now then add_to(KEY.DELAYED, due, with_state(raw, state)) else to_front(with_state(raw, state)) end
   end
   if #part > 0 then redis.call('ZREM', KEY.HELD, unpack(part)) end
+  looks = looks + REWRITTEN * #part
   if #part == PART then return true end
   redis.call('HDEL', KEY.META, 'release')
   return false

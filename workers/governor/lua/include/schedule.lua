@@ -5,8 +5,6 @@
 -- @include clock
 -- @include keys
 
-local QUEUE = KEY.LISTS[1]
-
 -- Longest wait for anything: what a clock that jumped or a lost command did is over then.
 local LONGEST_MS = 60000
 -- Longest wait of a batch that fills: nobody is woken when it is full.
@@ -17,17 +15,17 @@ local function in_ms(at)
 end
 
 local function ask_at(at)
-  redis.call('ZADD', KEY.SCHEDULE, in_ms(at), QUEUE)
+  redis.call('ZADD', KEY.SCHEDULE, in_ms(at), KEY.QUEUE)
 end
 
 -- Something was put back. If the queue stands in the schedule it is asked anyway.
 local function something_waits()
-  redis.call('ZADD', KEY.SCHEDULE, 'NX', in_ms(now), QUEUE)
+  redis.call('ZADD', KEY.SCHEDULE, 'NX', in_ms(now), KEY.QUEUE)
 end
 
 -- An account that waits for an answer has got one.
 local function reopen()
   local waiting = redis.call('EXISTS', KEY.LISTS[1], KEY.LISTS[2], KEY.LISTS[3], KEY.LISTS[4], KEY.GROUPS, KEY.HELD,
     KEY.DELAYED)
-  if waiting > 0 then ask_at(now) else redis.call('ZREM', KEY.SCHEDULE, QUEUE) end
+  if waiting > 0 then ask_at(now) else redis.call('ZREM', KEY.SCHEDULE, KEY.QUEUE) end
 end

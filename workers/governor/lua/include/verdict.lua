@@ -6,12 +6,12 @@
 -- @include account
 -- @include clock
 
-local was_outage = account.outage == 1
+local was_outage
 -- TAKE is to release what was held aside, or does so already.
-local releasing = account.release ~= false
+local releasing
 -- An answer to a request from before the pause proves nothing new. TAKE spreads the times of its
 -- grants over a few ms.
-local asked_before = answer.granted_us / 1000 - 10 <= account.since
+local asked_before
 
 local function judge_healthy()
   local still_frozen = account.reason == 'quota' and asked_before
@@ -38,5 +38,7 @@ local function judge_unhealthy()
 end
 
 local function judge()
+  was_outage, releasing = account.outage == 1, account.release ~= false
+  asked_before = answer.granted_us / 1000 - 10 <= account.since
   if answer.health == 'ok' then judge_healthy() else judge_unhealthy() end
 end

@@ -1,0 +1,24 @@
+-- each(run): for each account of the call, run(its argument, its settings). Returns the replies in
+-- order. An error stands in the place of its reply, and stops no other account (ADR 32).
+-- ARGV  1 JSON: [settings, ...]
+--       2.. for each account: which of them, 0 for none; its argument, JSON
+
+-- @include account
+-- @include keys
+
+local function error_of(problem)
+  return { err = type(problem) == 'table' and problem.err or tostring(problem) }
+end
+
+local function each(run)
+  local replies, settings = {}, cjson.decode(ARGV[1])
+  local function one(at) return run(cjson.decode(ARGV[at + 1]), settings[tonumber(ARGV[at])] or {}) end
+  for at = 2, #ARGV, 2 do
+    local number = at / 2
+    keys_of(number)
+    account = {}
+    local done, reply = pcall(one, at)
+    replies[number] = done and reply or error_of(reply)
+  end
+  return replies
+end
