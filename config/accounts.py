@@ -70,6 +70,8 @@ class Account:
     dedup_s: float
     goal_days: int
     max_queued: int
+    #: Name of a quota that several accounts of the provider share; "": each credential has its own.
+    quota: str = ""
 
     @property
     def queue(self) -> str:
@@ -152,9 +154,23 @@ def load_accounts(path: Path | str, environ: Mapping[str, str], *, provider: str
                 raise ConfigurationError(f"{path}: [{name}] {account}: an account needs a name, such as [{name}.main]")
             if provider is None or name == provider:
                 accounts.append(build_account(name, account, table, environ, where=f"{path}: "))
+    _check_quotas(path, accounts)
     if provider is None and not accounts:
         raise ConfigurationError(f"{path}: names no account; config/accounts.example.toml shows one of each provider")
     return Accounts(accounts)
+
+
+def _check_quotas(path: Path | str, accounts: Iterable[Account]) -> None:
+    """One credential has one quota."""
+    first: dict[tuple[str, frozenset[tuple[str, Secret]]], Account] = {}
+    for account in accounts:
+        if not account.credentials or not account.quota:
+            continue
+        other = first.setdefault((account.provider, frozenset(account.credentials.items())), account)
+        if other.quota != account.quota:
+            raise ConfigurationError(
+                f"{path}: [{account.queue}] quota: has the same key as [{other.queue}], so it cannot have another quota"
+            )
 
 
 def build_account(
@@ -231,6 +247,7 @@ def _account(policy: Policy, name: str, table: Table) -> Account:
         dedup_s=table.number("dedup_s", policy.dedup_s, 1, 365 * 86_400),
         goal_days=table.whole("goal_days", policy.goal_days, 1, 3650),
         max_queued=table.whole("max_queued", 0, 0, MOST_QUEUED),
+        quota=table.name("quota"),
     )
 
 

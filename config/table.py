@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from config.policies import Credential
 from config.secret import Secret
 from config.windows import Window, parse_windows
+from postback.accounts import check_account_name
+from postback.payload import Refused
 
 _FROM_ENVIRONMENT: Final = "env:"
 
@@ -115,6 +117,21 @@ class Table:
             words = " or ".join(f'"{word}"' for word in allowed)
             raise TableError(key, f"must be {words}")
         return value
+
+    def name(self, key: str) -> str:
+        """A name, of the characters that an account's may have; "" if it is not given.
+
+        Raises:
+            TableError: It is none.
+        """
+        value = self._value(key)
+        if value is None:
+            return ""
+        try:
+            check_account_name(value)
+        except Refused as refused:
+            raise TableError(key, str(refused)) from None
+        return str(value)
 
     def windows(self, key: str) -> tuple[Window, ...]:
         """Quota windows; empty if the key is absent."""

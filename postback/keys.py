@@ -26,8 +26,17 @@ REVOKED: Final = "postback.revoked"
 #: zset: ``keys`` -> format of the keys, recorded by workers; see ``postback/wire/formats.py``.
 FORMAT: Final = "postback.format"
 
+#: string: the key of the credentials' fingerprints (ADR 33), which all workers of this Redis agree on.
+FINGERPRINTS: Final = "postback.fingerprints"
+
 #: set with an expiry: accounts that some workers serve together, all with the same accounts.
 _SERVED: Final = "postback.served."
+#: hash of a provider's quota: its log, the freeze after a 429; beside it, with a suffix, the log's
+#: times (``.log``), its requests on their way (``.flight``), accounts that wait for it (``.waiting``).
+_QUOTA: Final = "postback.quota."
+#: hash of a provider's credential: its health; beside it, with a suffix, its requests on their way
+#: (``.flight``) if its quota has others as well, and accounts that wait for an answer (``.blocked``).
+_CREDENTIAL: Final = "postback.credential."
 #: zset of a provider: queue -> when it may be asked (ms, Redis clock). A send to a queue that stands
 #: here changes nothing; see ADR 29.
 _SCHEDULE: Final = "postback.schedule."
@@ -81,6 +90,26 @@ def name_of_set(queue_names: Iterable[str]) -> str:
 def served(accounts: str) -> str:
     """Set with an expiry: queues of the workers whose heartbeat says that they serve these."""
     return f"{_SERVED}{accounts}"
+
+
+def quota(provider: str, name: str) -> str:
+    """hash: a quota: where its log is written, the freeze after a 429."""
+    return f"{_QUOTA}{provider}.{name}"
+
+
+def quota_log(provider: str, name: str) -> str:
+    """string: a quota's log, one big-endian double (ms) for each of the latest responses."""
+    return f"{quota(provider, name)}.log"
+
+
+def quota_flight(provider: str, name: str) -> str:
+    """zset: grant -> end of its lease (ms), of all accounts of a quota."""
+    return f"{quota(provider, name)}.flight"
+
+
+def credential(provider: str, name: str) -> str:
+    """hash: a credential's health, and since when the provider refuses it."""
+    return f"{_CREDENTIAL}{provider}.{name}"
 
 
 def schedule(provider: str) -> str:
@@ -144,12 +173,12 @@ def groups(queue_name: str) -> str:
 
 
 def meta(queue_name: str) -> str:
-    """hash: the account's state (quota log position, pause, health, last outcomes)."""
+    """hash: the account's state (its quota and credential, pause, failures, last outcomes)."""
     return f"{queue_name}.meta"
 
 
 def ring(queue_name: str) -> str:
-    """string: the quota log, one big-endian double (ms) for each of the latest responses."""
+    """string: the first edition's quota log of an account."""
     return f"{queue_name}.ring"
 
 

@@ -57,6 +57,8 @@ class Grant:
     outage: bool = False
     #: Time of the grant, microseconds of the Redis clock.
     granted_us: int = 0
+    #: Whose key and quota it was taken for, as the governor knows it; None in a test.
+    identity: object | None = None
     #: ``time.monotonic()`` at which the lease has surely run out.
     lease_end: float = 0.0
     #: Its request is on the wire, or was: it can no longer be put back as if nothing had been sent.

@@ -41,7 +41,10 @@ ACCOUNTS: Final = {
     "tgtrack.main": "100000/second",
     "tgtrack.shop": "40/second; 600 per 20 seconds",
     "tgtrack.slow": "10/second",
+    "tgtrack.twin": "40/second; 600 per 20 seconds",
 }
+#: An account that has the key of another one.
+TWINS: Final = {"tgtrack.twin": "tgtrack.shop"}
 #: Seconds of AOF `everysec` that a killed Redis may forget, and one more.
 FSYNC_S: Final = 2.0
 DELIVERED: Final = re.compile(r"postback\.outcome: delivered \S+ (\S+) \S+?(: delivered, possible_duplicate)?$", re.M)
@@ -256,7 +259,7 @@ def run(minutes: float, seed: int) -> Tally:
         for queue, limits in ACCOUNTS.items():
             stack.account(
                 queue,
-                api_key=f"key-{queue}",
+                api_key=f"key-{TWINS.get(queue, queue)}",
                 limits=limits,
                 timeout_s=2,
                 lease_s=8,
@@ -276,7 +279,7 @@ def run(minutes: float, seed: int) -> Tally:
             + [chaos.kill_redis, chaos.fill_redis]
         )
         while time.monotonic() < end:
-            for account, count in (("main", 60), ("shop", 12), ("slow", 3)):
+            for account, count in (("main", 60), ("shop", 8), ("twin", 5), ("slow", 3)):
                 chaos.send(account, count)
             chaos.random.choice(actions)()
             time.sleep(chaos.random.uniform(0.1, 0.6))

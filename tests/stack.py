@@ -120,9 +120,17 @@ class Stack:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def account(self, queue: str, **settings: Any) -> None:
-        """Add ``provider.name`` with the provider's test credentials, or change it, in the accounts file."""
-        provider = queue.partition(".")[0]
-        self._accounts[queue] = {**SECRETS[provider], "base_url": self.sandbox.url, **settings}
+        """Add ``provider.name`` with the provider's test credentials, or change it, in the accounts file.
+
+        The first account of a provider has the key of :data:`SECRETS`, each other one a key of its own.
+        """
+        provider, _, name = queue.partition(".")
+        credentials = dict(SECRETS[provider])
+        first = next((other for other in self._accounts if other.startswith(f"{provider}.")), queue)
+        if queue != first:
+            field = "token" if "token" in credentials else "api_key"
+            credentials[field] = f"{credentials[field]}-{name}"
+        self._accounts[queue] = {**credentials, "base_url": self.sandbox.url, **settings}
         lines = []
         for name, table in self._accounts.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""]

@@ -34,6 +34,8 @@ NAME: Final = 22
 MOST_SHOWN: Final = 100
 #: Quota windows shown: the fullest ones, if there are more.
 WINDOWS: Final = 3
+#: Accounts that are named where one shares something with others.
+NAMED: Final = 3
 #: Columns of the numbers beside the name and the quota.
 QUEUED, DELAYED, WIRE, DEAD, DRAINS, LAST = 8, 8, 5, 8, 7, 8
 
@@ -214,6 +216,9 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
             f"quota {longest.window.text} is spent: the next request can go in {duration(longest.resets_in_s)}",
             "yellow",
         )
+    if account.quota_with:
+        how = "has the same key and quota as" if account.key_with else "shares its quota with"
+        yield f"{how} {_some(account.key_with or account.quota_with)}", "dim"
     failing = account.failures or (account.last_success_ms or 0) < (account.last_failure_ms or 0)
     if account.last_failure_ms and failing and (paused is None or paused.reason == "operator"):
         row = f"{counted(account.failures, 'failure')} in a row, " if account.failures else ""
@@ -233,6 +238,11 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(account.dead_reasons.items()))
         look = f"postback dead list {account.provider} --account {account.account}"
         yield f"dead: {reasons}; look with `{look}`", "red"
+
+
+def _some(queues: Sequence[str]) -> str:
+    more = len(queues) - NAMED
+    return ", ".join(queues[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _ago(ms: float) -> str:

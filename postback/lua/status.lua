@@ -2,8 +2,10 @@
 --
 -- KEYS  1-4 lists of the queue by priority step 0, 3, 6, 9; the right end is the front
 --       5 delayed (zset)  6 held (zset)  7 groups (list of cmsgpack)  8 meta (hash)  9 ring (string)  10 flight (zset)  11 unacked (hash)
+-- Those of its quota and its credential are named in meta (ADR 33).
 -- Returns { now_us, queued, delayed, held, events in groups, requests in flight, events in flight, oldest_ms or 0, last_due_ms or 0,
---           {meta field, value, ...}, ring }
+--           {meta field, value, ...}, {credential field, value, ...},
+--           { {quota field, value, ...}, times of its log, requests in flight, and the same of each log that it has left and that still binds } }
 --   oldest_ms: when the longest waiting event at the front of a list was enqueued (its header postback_at).
 --   events in groups and in flight: exact for up to SAMPLE batches, reckoned from so many for more.
 -- O(SAMPLE + size of the ring).
@@ -41,8 +43,23 @@ local flying = events_in(grants, batches)
 
 local last = redis.call('ZRANGE', KEYS[5], -1, -1, 'WITHSCORES')[2]
 
+local meta, named = redis.call('HGETALL', KEYS[8]), {}
+for at = 1, #meta, 2 do named[meta[at]] = meta[at + 1] end
+
+local logs = {}
+local function add(name)
+  local first = name == '-'   -- an account of the first edition, whose log is its own
+  logs[#logs + 1] = redis.call('HGETALL', first and KEYS[8] or name)
+  logs[#logs + 1] = redis.call('GET', first and KEYS[9] or name .. '.log') or ''
+  logs[#logs + 1] = redis.call('ZCARD', first and KEYS[10] or name .. '.flight')
+end
+add(named.quota or '-')
+for name, ends in string.gmatch(named.former or '', '(%S+) (%d+)') do
+  if tonumber(ends) > clock[1] * 1000 then add(name) end
+end
+
 return {
   string.format('%.0f', clock[1] * 1000000 + clock[2]), queued, redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6]), grouped,
   redis.call('ZCARD', KEYS[10]), flying, string.format('%.0f', oldest), last and string.format('%.0f', tonumber(last)) or '0',
-  redis.call('HGETALL', KEYS[8]), redis.call('GET', KEYS[9]) or '',
+  meta, named.credential and redis.call('HGETALL', named.credential) or {}, logs,
 }

@@ -8,6 +8,7 @@ from typing import Final
 import redis
 
 from postback import keys
+from postback.operations import queues
 from postback.wire import schedule
 from postback.wire.scripts import Script
 
@@ -71,6 +72,18 @@ def resume(client: redis.Redis, queue: str) -> Resumed:
     Raises:
         redis.RedisError: As the client does; asking again is safe.
     """
-    was_paused, reason, released = _resume(client, [keys.meta(queue), keys.held(queue)])
+    was_paused, reason, released, shared = _resume(client, [keys.meta(queue), keys.held(queue)])
+    if shared:
+        schedule.due(client, _sharing(client, queue), "changed")
     schedule.due(client, [queue], "ask")
     return Resumed(queue, bool(was_paused), reason.decode(), int(released))
+
+
+def _sharing(client: redis.Redis, queue: str) -> list[str]:
+    """Accounts that share a key or a quota with this one, as workers have announced it."""
+    told = queues.announced(client, [queue.partition(".")[0]])
+    own = told.get(queue)
+    if own is None:
+        return []
+    mine = {own.quota, own.credential} - {""}
+    return [name for name, one in told.items() if mine & {one.quota, one.credential}]

@@ -48,6 +48,8 @@ class Announced:
         windows: The account's quota; empty if none is known.
         batch_max: Most events in one request.
         max_queued: Most events that producers may let wait; 0: no cap.
+        quota: Names its quota, see ``keys.quota``; empty: an older worker's.
+        credential: Names its credential: a keyed fingerprint (ADR 33); empty: an older worker's.
     """
 
     queue: str
@@ -55,6 +57,8 @@ class Announced:
     windows: tuple[Window, ...]
     batch_max: int
     max_queued: int = 0
+    quota: str = ""
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ def announced(client: redis.Redis, names: Iterable[str]) -> dict[str, Announced]
                 windows,
                 max(1, int(_number(told.get("batch_max")))),
                 max(0, int(_number(told.get("max_queued")))),
+                str(told.get("quota") or ""),
+                str(told.get("credential") or ""),
             )
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,14 @@ class Window:
     def padded_ms(self) -> int:
         """Its length as it is kept to, in ms."""
         return padded_ms(self.window_s)
+
+
+def strictest(quotas: Iterable[Iterable[Window]]) -> tuple[Window, ...]:
+    """The windows that must hold where several quotas do: of each length the smallest limit, the shortest first."""
+    found: dict[float, Window] = {}
+    for window in sorted((window for quota in quotas for window in quota), key=lambda one: -one.limit):
+        found[window.window_s] = window
+    return tuple(found[length] for length in sorted(found))
 
 
 @dataclass(frozen=True, slots=True)

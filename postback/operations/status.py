@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import redis
@@ -11,7 +12,7 @@ import redis
 from postback import keys
 from postback.operations import deadletters, queues
 from postback.operations.messages import iso
-from postback.operations.quota import Log, Usage, Window, read_ring, share_s
+from postback.operations.quota import Log, Usage, Window, read_ring, share_s, strictest
 from postback.operations.server import RedisStatus, redis_status
 from postback.wire.scripts import Script
 from postback.wire.time import redis_now_ms
@@ -61,7 +62,16 @@ class AccountStatus:
     batch_max: int = 1
     #: Most events that producers may let wait; 0: no cap.
     max_queued: int = 0
-    log: Log
+    #: The log of its quota first, then those that it has left and that still bind it (ADR 33).
+    logs: tuple[Log, ...]
+    #: Names its quota and its credential (ADR 33); empty before its first request.
+    quota: str = ""
+    credential: str = ""
+    #: Accounts that share its quota, and of these the ones that have its key; without itself.
+    quota_with: tuple[str, ...] = ()
+    key_with: tuple[str, ...] = ()
+    #: Requests of those that go before its last waiting event, since they take turns.
+    before: int = 0
     #: When the longest waiting event was enqueued; None if none waits or says it.
     oldest_ms: float | None = None
     #: When the last delayed event is due.
@@ -85,9 +95,17 @@ class AccountStatus:
         return self.queue.partition(".")[2]
 
     @property
+    def log(self) -> Log:
+        """That of its quota."""
+        return self.logs[0]
+
+    @property
     def usage(self) -> list[Usage]:
-        """Its quota, window by window."""
-        return [self.log.usage(window) for window in self.windows]
+        """Its quota, window by window; where several logs bind, by the fullest."""
+        return [
+            max((log.usage(window) for log in self.logs), key=lambda usage: (usage.used, usage.resets_in_s))
+            for window in self.windows
+        ]
 
     @property
     def is_orphan(self) -> bool:
@@ -111,7 +129,8 @@ class AccountStatus:
             if self.paused.until_ms is None:
                 return None
             begin_s = max(0.0, (self.paused.until_ms - self.log.now_ms) / 1000)
-        drained_s = self.log.drain_s(self.windows, self.requests(events), begin_s=begin_s)
+        requests = self.requests(events) + self.before
+        drained_s = max(log.drain_s(self.windows, requests, begin_s=begin_s) for log in self.logs)
         due_s = (self.last_due_ms - self.log.now_ms) / 1000 if self.last_due_ms else 0.0
         return max(drained_s, due_s)
 
@@ -149,6 +168,8 @@ class AccountStatus:
                 }
                 for usage in self.usage
             ],
+            "quota_shared_with": list(self.quota_with),
+            "key_shared_with": list(self.key_with),
             "backlog_eta_s": None if eta_s is None else round(eta_s, 3),
             "backlog_quota_s": round(self.share_s(self.queued + self.delayed), 3),
             "oldest_waiting": _iso(self.oldest_ms),
@@ -230,11 +251,35 @@ def snapshot(client: redis.Redis, providers: Iterable[str] | None = None, *, url
         accounts.append(_account(queue, announced.get(queue), state, counted, now_ms, queue in served))
     return Snapshot(
         now_ms,
-        tuple(accounts),
+        _together(accounts),
         tuple(alive),
         (redis_status(client, names, url=url),),
         {name: counted.total for name, counted in dead.items()},
         deadletters.notices(client, names),
+    )
+
+
+def _together(accounts: Iterable[AccountStatus]) -> tuple[AccountStatus, ...]:
+    """What they share: a quota whose accounts take turns, a key."""
+    of_quota: dict[str, list[AccountStatus]] = {}
+    every = list(accounts)
+    for account in every:
+        if account.quota:
+            of_quota.setdefault(account.quota, []).append(account)
+    return tuple(_shared(account, of_quota.get(account.quota, [account])) for account in every)
+
+
+def _shared(account: AccountStatus, together: list[AccountStatus]) -> AccountStatus:
+    others = [one for one in together if one.queue != account.queue]
+    if not others:
+        return account
+    own = account.requests(account.queued + account.delayed)
+    return replace(
+        account,
+        quota_with=tuple(one.queue for one in others),
+        windows=strictest(one.windows for one in together),
+        key_with=tuple(one.queue for one in others if one.credential == account.credential),
+        before=sum(min(own, one.requests(one.queued)) for one in others),
     )
 
 
@@ -258,10 +303,9 @@ def _account(
     now_ms: float,
     is_served: bool,
 ) -> AccountStatus:
-    at_us, queued, delayed, held, grouped, requests, flying, oldest, last_due, flat, ring = state
-    meta = {name.decode(): value.decode("utf-8", "replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    at_us, queued, delayed, held, grouped, requests, flying, oldest, last_due, flat, flat_credential, logs = state
+    meta, credential, quota = _texts(flat), _texts(flat_credential), _texts(logs[0])
     at_ms = int(at_us) / 1000
-    times = read_ring(ring, int(_number(meta, "seq") or 0), int(_number(meta, "size") or 0))
     return AccountStatus(
         queue=queue,
         announced=told is not None,
@@ -272,12 +316,14 @@ def _account(
         requests_in_flight=requests,
         dead=counted.of(queue),
         dead_reasons=counted.reasons(queue),
-        paused=_pause(meta, at_ms),
+        paused=_pause(meta, quota, credential, at_ms),
         failures=int(_number(meta, "fails") or 0),
         windows=told.windows if told else (),
         batch_max=told.batch_max if told else 1,
         max_queued=told.max_queued if told else 0,
-        log=Log(at_ms, times, requests),
+        logs=tuple(_log(at_ms, *logs[at : at + 3]) for at in range(0, len(logs), 3)),
+        quota=meta.get("quota", ""),
+        credential=meta.get("credential", ""),
         oldest_ms=int(oldest) or None,
         last_due_ms=int(last_due) or None,
         last_success_ms=_number(meta, "ok_at"),
@@ -289,16 +335,31 @@ def _account(
     )
 
 
-def _pause(meta: Mapping[str, str], now_ms: float) -> Pause | None:
-    until_ms = _number(meta, "paused")
-    if not until_ms or (until_ms != -1 and until_ms <= now_ms):
-        return None
-    return Pause(
-        meta.get("reason") or "unknown",
-        None if until_ms == -1 else until_ms,
-        _number(meta, "since") or 0.0,
-        meta.get("detail", ""),
-    )
+def _log(now_ms: float, flat: list[bytes], ring: bytes, flying: int) -> Log:
+    quota = _texts(flat)
+    times = read_ring(ring, int(_number(quota, "seq") or 0), int(_number(quota, "size") or 0))
+    return Log(now_ms, times, flying)
+
+
+def _texts(flat: list[bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode("utf-8", "replace") for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _pause(
+    meta: Mapping[str, str], quota: Mapping[str, str], credential: Mapping[str, str], now_ms: float
+) -> Pause | None:
+    """The pause that lasts longest: its own, or that of its credential, or the freeze of its quota."""
+    standing = [
+        (meta, meta.get("reason") or "unknown", _number(meta, "paused"), _number(meta, "since")),
+        (credential, "credentials", _number(credential, "paused"), _number(credential, "since")),
+        (quota, "quota", _number(quota, "frozen"), _number(quota, "frozen_at")),
+    ]
+    pauses = [
+        Pause(reason, None if until_ms == -1 else until_ms, since_ms or 0.0, place.get("detail", ""))
+        for place, reason, until_ms, since_ms in standing
+        if until_ms and (until_ms == -1 or until_ms > now_ms)
+    ]
+    return max(pauses, key=lambda pause: math.inf if pause.until_ms is None else pause.until_ms, default=None)
 
 
 def _number(meta: Mapping[str, str], name: str) -> float | None:

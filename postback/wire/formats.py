@@ -11,7 +11,7 @@ from typing import Final
 
 #: Format of the keys in ``postback/keys.py``, and of what is in them. Workers record it in Redis
 #: under ``keys.FORMAT``; without a record it is 1, the first edition's.
-KEY_FORMAT: Final = 1
+KEY_FORMAT: Final = 2
 #: Member of ``keys.FORMAT`` whose score is the format of the keys.
 KEY_FORMAT_MEMBER: Final = "keys"
 

@@ -212,7 +212,7 @@ def _value(client: Any, name: str) -> Any:
         "set": lambda: client.smembers(name),
         "zset": lambda: client.zrange(name, 0, -1),
     }
-    return readers.get(kind, lambda: client.getrange(name, 0, -1) if not name.endswith(".ring") else "")()
+    return readers.get(kind, lambda: client.getrange(name, 0, -1) if not name.endswith((".ring", ".log")) else "")()
 
 
 def test_the_account_is_announced(fresh: Stack) -> None:

@@ -99,4 +99,4 @@ def test_an_old_quota_log_binds(upgraded: Stack) -> None:
     assert "quota-5" not in {event["user_id"] for event in upgraded.sandbox.events("tgtrack")}
     status = snapshot(upgraded.redis.client()).of("tgtrack.quota")
     assert status.queued == 1
-    assert [status.log.usage(window).used for window in status.windows] == [5]
+    assert [usage.used for usage in status.usage] == [5]

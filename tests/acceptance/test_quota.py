@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
+from collections.abc import Sequence
 
 import postback
 from postback import tgtrack
@@ -14,13 +15,11 @@ LIMITS = "3/second; 20 per 10 seconds; 45 per 30 seconds"
 WATCHED_S = 62.0
 
 
-def possible(watched_s: float) -> int:
-    """Requests that a policy that does not know the phases could send at most, with no latency at all: 45, and 45 each 30 s later."""
+def possible_with(windows: Sequence[tuple[int, float]], watched_s: float) -> int:
+    """Requests that a policy that does not know the phases could send at most, with no latency at all."""
     sent: list[float] = []
     while True:
-        waits = [
-            sent[-limit] + window_s for limit, window_s in ((3, 1.0), (20, 10.0), (45, 30.0)) if len(sent) >= limit
-        ]
+        waits = [sent[-limit] + window_s for limit, window_s in windows if len(sent) >= limit]
         at = max([0.0, *waits])
         if at >= watched_s:
             return len(sent)
@@ -40,7 +39,7 @@ def test_four_workers_never_earn_a_429() -> None:
         records = stack.sandbox.ledger("tgtrack")
         arrived = [record.mono - first for record in records]
         sent = bisect.bisect_left(arrived, WATCHED_S)
-        most = possible(WATCHED_S)
+        most = possible_with(((3, 1.0), (20, 10.0), (45, 30.0)), WATCHED_S)
         print(f"{sent} requests in {WATCHED_S:g} s, {most} possible; 429s: {stack.sandbox.stats()['429']}")
         assert stack.sandbox.stats()["429"] == 0
         assert sent >= 0.9 * most

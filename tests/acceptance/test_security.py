@@ -372,6 +372,7 @@ FORBIDDEN: Final[dict[str, list[str]]] = {
         "LRANGE tgtrack.main 0 -1", "RPOP tgtrack.main", "RPUSH tgtrack.main x", "LLEN tgtrack.main", "DEL tgtrack.main",
         "LPUSH tgtrack.shop x", "LPUSH tgtrack.main2 x", "LPUSH tgtrack.mainxx3 x", "LPUSH tgtrack.dead x", "LPUSH tgtrack.main.groups x",
         "LPUSH mytracker.game x", "LPUSH postback.accounts x", "HGET postback.accounts tgtrack.main", "HKEYS postback.workers",
+        "GET postback.fingerprints",
         "HSET postback.accounts tgtrack.main x", "HKEYS tgtrack.main.meta", "HSET tgtrack.main.meta paused -1", "EVALSHA x 0",
         "SCRIPT LOAD return", "PUBLISH /0.celery.pidbox x", "SUBSCRIBE celery-task-meta-x", "PSUBSCRIBE *", "GET celery-task-meta-x",
         "SCAN 0", "TYPE tgtrack.main", "INFO", "TIME", "LPUSH x.reply.celery.pidbox x", "LPUSH _kombu.binding.celery x",
@@ -383,7 +384,7 @@ FORBIDDEN: Final[dict[str, list[str]]] = {
     ],
     "worker-tgtrack": [
         "LPUSH mytracker.game x", "LRANGE mytracker.dead 0 -1", "HSET mytracker.game.meta paused -1", "LPUSH tonai.main x", "GET shop:cart",
-        "SET shop:cart x", "SCAN 0", "PSUBSCRIBE *", "SUBSCRIBE news", "LPUSH celery x", "HGETALL tgtrack.main.meta",
+        "SET shop:cart x", "SCAN 0", "PSUBSCRIBE *", "SUBSCRIBE news", "LPUSH celery x", "HSCAN tgtrack.main.meta 0",
     ],
     "operator": [
         "PUBLISH /0.celery.pidbox x", "PSUBSCRIBE /0.celeryev/*", "SET shop:cart x", "GET shop:cart", "LRANGE shop-queue 0 -1",

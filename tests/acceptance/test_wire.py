@@ -43,9 +43,13 @@ def silent() -> Iterator[str]:
 def test_silent_providers_delay_nobody(accounts: int, good: int) -> None:
     """40 of 41 accounts, and 990 of 1,000, whose provider never answers: the others' p99 stays under half a second."""
     with silent() as nowhere, Stack(limits={"tgtrack": None}) as stack:
-        table: dict[str, Any] = {"limits": "100000/second", "api_key": "k"}
+        table: dict[str, Any] = {"limits": "100000/second"}
         stack._accounts = {
-            f"tgtrack.a{number}": {**table, "base_url": stack.sandbox.url if number < good else nowhere}
+            f"tgtrack.a{number}": {
+                **table,
+                "api_key": f"k{number}",
+                "base_url": stack.sandbox.url if number < good else nowhere,
+            }
             for number in range(1, accounts)
         }
         stack.account("tgtrack.a0", limits="100000/second")

@@ -12,10 +12,12 @@ from typing import Any, Final
 import orjson
 import redis
 
+from config.accounts import Account
 from postback.wire.scripts import named
 from tasks.envelopes import FOLLOWERS
 from tasks.grants import Grant, Grants
 from tasks.signatures import Followers
+from workers.governor.identities import Identities
 from workers.governor.recovery import Recovery
 from workers.governor.scripts import State
 from workers.governor.server import NO_WRITES, Call, Server
@@ -76,6 +78,7 @@ class Governor:
 
     Attributes:
         grants: What it holds.
+        identities: Whose keys and quotas its accounts have.
         server: Its Redis.
         settler: Settles, and keeps what Redis has not got yet.
         replay: See :meth:`~workers.governor.settle.Settler.replay`.
@@ -100,10 +103,11 @@ class Governor:
         """
         self.grants = grants = Grants()
         self.server = server
-        self.settler = settler = Settler(server, accounts, grants)
-        self._taker = Taker(server, accounts, grants, followers, one_first=one_first)
+        self.identities = identities = Identities()
+        self.settler = settler = Settler(server, accounts, grants, identities)
+        self._taker = Taker(server, accounts, grants, identities, followers, one_first=one_first)
         self.replay = settler.replay
-        self.recover_if_restarted = Recovery(server, accounts, grants, settler).recover_if_restarted
+        self.recover_if_restarted = Recovery(server, accounts, grants, settler, identities).recover_if_restarted
         self._pid = os.getpid()
 
     def round(
@@ -129,12 +133,16 @@ class Governor:
         Raises:
             redis.RedisError: Redis is away, or takes no writes. Each TAKE is repeated at the next one of its queue.
         """
+        wanted = list(wanted)
+        if wanted and not self.identities.known:  # before the first TAKE of this process
+            self.identities.learn(self.server.client)
         answers = self.settler.release(settled)
         wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count, due=due))]
         calls = [
-            Call("settle", answer.known.queue, answer.argument, answer.settings, answer.work) for answer in answers
+            Call("settle", answer.known.queue, answer.argument, answer.known.identity, answer.settings, answer.work)
+            for answer in answers
         ]
-        calls += [Call("take", wish.queue, wish.argument, wish.settings, wish.work) for wish in wishes]
+        calls += [Call("take", wish.queue, wish.argument, wish.identity, wish.settings, wish.work) for wish in wishes]
         calls += [Call("look", one.provider, orjson.dumps({"passed": one.passed, "most": one.most})) for one in looks]
         if not calls:
             return Round()
@@ -202,6 +210,10 @@ class Governor:
     def in_flight(self, queue: str | None = None) -> int:
         """Grants held in this process."""
         return len(self.grants) if queue is None else self.grants.of(queue)
+
+    def is_current(self, grant: Grant, account: Account) -> bool:
+        """Whether the account still has the key for which the grant was taken."""
+        return self.identities.of_grant(grant, account).credential == self.identities.of(account).credential
 
     def forget_expired(self) -> int:
         """Forget grants whose lease is over: whatever lost them, Redis has queued their events again.

@@ -42,5 +42,5 @@ class PauseNews:
         words += f" ({self.detail})" if self.detail else ""
         if self.until_ms is not None:
             return f"{words}; its events wait, and it goes on by itself at {iso(self.until_ms)}"
-        mend = "correct its key in the accounts file, then " if self.reason == "credentials" else ""
+        mend = "correct its key in the accounts file, or " if self.reason == "credentials" else ""
         return f"{words}; its events wait: {mend}`postback resume {self.queue}`"

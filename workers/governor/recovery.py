@@ -9,9 +9,10 @@ import redis
 
 from postback.wire.scripts import named
 from tasks.grants import Grants
+from workers.governor.identities import Identities
 from workers.governor.server import Call, Server
 from workers.governor.settle import REMEMBERED_S, Known, Settler
-from workers.governor.take import Accounts, windows_of
+from workers.governor.take import Accounts, quota_settings
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +20,12 @@ logger = logging.getLogger(__name__)
 class Recovery:
     """Looks for another Redis than before. In TAKE's thread."""
 
-    def __init__(self, server: Server, accounts: Accounts, grants: Grants, settler: Settler) -> None:
+    def __init__(
+        self, server: Server, accounts: Accounts, grants: Grants, settler: Settler, identities: Identities
+    ) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
         self._server, self._accounts, self._grants, self._settler = server, accounts, grants, settler
+        self._identities = identities
 
     def recover_if_restarted(self) -> None:
         """After an error: if this is another Redis than before, tell it what this process knows, before any new TAKE.
@@ -38,6 +42,7 @@ class Recovery:
             run_id = str(server.client.info("server")["run_id"])
             if server.run_id not in ("", run_id):
                 logger.warning("Redis was restarted or failed over: telling it the requests of the last seconds")
+                self._identities.learn(server.client)
                 self._reconcile()
         except redis.RedisError:
             server.suspicious = True
@@ -53,7 +58,8 @@ class Recovery:
         for answer in self._settler.unsettled():
             self._report(answer.known, settled=True)
         for grant in self._grants:
-            self._report(Known.of(grant), settled=False)
+            account = self._accounts().get(grant.queue)
+            self._report(Known.of(grant, self._identities.of_grant(grant, account)), settled=False)
 
     def _report(self, known: Known, *, settled: bool) -> bool:
         """Returns whether the grant is in flight now, so that its answer can be applied."""
@@ -69,7 +75,9 @@ class Recovery:
             "account": {
                 "lease_ms": int(account.lease_s * 1000),
                 "dedup_ms": int(account.dedup_s * 1000),
-                "windows": windows_of(account),
+                "windows": quota_settings(known.identity)["windows"],
             },
         }
-        return "in_flight" in named(self._server.run(Call("reconcile", known.queue, orjson.dumps(report)), *known.raws))
+        return "in_flight" in named(
+            self._server.run(Call("reconcile", known.queue, orjson.dumps(report), known.identity), *known.raws)
+        )

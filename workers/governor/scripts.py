@@ -77,9 +77,9 @@ def take_reply(reply: list[Any]) -> TakeReply:
 
 
 def _taken_grant(values: dict[str, Any]) -> TakenGrant:
-    own = values["bytes"].split()
-    lengths = [int(length) for length in (*own, *values.get("sibling_bytes", b"").split())]
     text = values["messages"]
+    own = values.get("bytes", b"%d" % len(text)).split()
+    lengths = [int(length) for length in (*own, *values.get("sibling_bytes", b"").split())]
     raws = [text[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)]
     return TakenGrant(
         values["id"].decode(),
@@ -111,9 +111,22 @@ def provider_keys(provider: str) -> tuple[str, ...]:
 
 
 @cache
-def account_keys(queue: str) -> tuple[str, ...]:
-    """An account's KEYS, which follow those."""
-    return (*keys.account(queue), keys.idempotency(queue), keys.idempotency_ends(queue))
+def account_keys(queue: str, quota: str, credential: str) -> tuple[str, ...]:
+    """An account's KEYS, which follow those.
+
+    Args:
+        queue: The account's.
+        quota: Names its quota.
+        credential: Names its credential.
+    """
+    provider = provider_of(queue)
+    return (
+        *keys.account(queue),
+        keys.idempotency(queue),
+        keys.idempotency_ends(queue),
+        keys.quota(provider, quota),
+        keys.credential(provider, credential),
+    )
 
 
 def look_keys(provider: str) -> tuple[str, ...]:
@@ -121,8 +134,6 @@ def look_keys(provider: str) -> tuple[str, ...]:
     return keys.schedule(provider), keys.timers(provider)
 
 
-def keys_of(script: str, place: str) -> tuple[str, ...]:
-    """KEYS of a script for one place: a provider, or an account's queue."""
-    if script == "look":
-        return look_keys(place)
-    return (*provider_keys(provider_of(place)), *account_keys(place))
+def script_keys(queue: str, quota: str, credential: str) -> tuple[str, ...]:
+    """KEYS of a script that works for one account."""
+    return (*provider_keys(provider_of(queue)), *account_keys(queue, quota, credential))

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from postback.wire.scripts import Observer, Script
-from workers.governor.scripts import account_keys, keys_of, look_keys, provider_keys, provider_of
+from workers.governor.identities import Identity
+from workers.governor.scripts import account_keys, look_keys, provider_keys, provider_of, script_keys
 from workers.writes import Client
 
 #: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
@@ -32,6 +33,7 @@ class Call(NamedTuple):
         script: Its name.
         place: An account's queue, or for ``look`` a provider.
         argument: As the script takes it.
+        identity: Whose the account is; None for ``look``.
         settings: What a joined script is told of the account, as JSON; empty: nothing.
         work: Messages that it moves, about.
     """
@@ -39,8 +41,16 @@ class Call(NamedTuple):
     script: str
     place: str
     argument: bytes
+    identity: Identity | None = None
     settings: bytes = b""
     work: int = 1
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """KEYS of the script, if it works for this account alone."""
+        if self.identity is None:
+            return look_keys(self.place)
+        return script_keys(self.place, self.identity.quota, self.identity.credential)
 
 
 class Server:
@@ -95,8 +105,8 @@ class Server:
         """
         script = self._scripts[call.script]
         if call.script not in JOINED:
-            return script(self.client, keys_of(call.script, call.place), (call.argument, *more))
-        (reply,) = script(self.client, keys_of(call.script, call.place), arguments_of([call]))
+            return script(self.client, call.keys, (call.argument, *more))
+        (reply,) = script(self.client, call.keys, arguments_of([call]))
         if isinstance(reply, redis.RedisError):
             raise reply
         return reply
@@ -140,7 +150,7 @@ class Server:
         if first.script in JOINED:
             places = [
                 _sent(provider_keys, provider_of(first.place)),
-                *(_sent(account_keys, call.place) for call in together),
+                *(_sent(account_keys, call.place, *_names(call)) for call in together),
             ]
             arguments = arguments_of(together)
         else:
@@ -166,10 +176,14 @@ def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
+def _names(call: Call) -> tuple[str, str]:
+    return (call.identity.quota, call.identity.credential) if call.identity else ("", "")
+
+
 @cache
-def _sent(names: Callable[[str], tuple[str, ...]], of: str) -> tuple[int, bytes]:
+def _sent(names: Callable[..., tuple[str, ...]], *of: str) -> tuple[int, bytes]:
     """How many keys these are, and how they are sent."""
-    found = names(of)
+    found = names(*of)
     return len(found), b"".join(_bulk(key.encode()) for key in found)
 
 

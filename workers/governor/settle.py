@@ -15,8 +15,9 @@ import redis
 from config.accounts import Account
 from tasks.grants import Grant, Grants, Settlement
 from tasks.rulings import Again, Back, Dead, Delivered, Poll, Ruling
+from workers.governor.identities import Identities, Identity
 from workers.governor.server import NO_WRITES, Call, Server
-from workers.governor.take import Accounts, windows_of
+from workers.governor.take import Accounts, quota_settings
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ DEPARTED: Final = {
     "outage_after": 5,
     "in_place": False,
     "longest_pause_ms": 300_000,
-    "windows": [],
 }
 
 
@@ -47,6 +47,7 @@ class Known:
 
     id: str
     queue: str
+    identity: Identity
     granted_us: int
     group: bool
     #: For each of its own messages, whether it was a duplicate of another event.
@@ -55,11 +56,11 @@ class Known:
     raws: list[bytes]
 
     @classmethod
-    def of(cls, grant: Grant) -> Known:
+    def of(cls, grant: Grant, identity: Identity) -> Known:
         """What a grant's answer, or the grant itself, is known by."""
         duplicates = [bool(envelope.duplicate_of) for envelope in grant.envelopes]
         raws = [envelope.raw for envelope in (*grant.envelopes, *grant.siblings)]
-        return cls(grant.id, grant.queue, grant.granted_us, grant.group, duplicates, raws)
+        return cls(grant.id, grant.queue, identity, grant.granted_us, grant.group, duplicates, raws)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +116,26 @@ def _line(ruling: Ruling) -> dict[str, Any] | None:
     return {**line, **{name: True for name, flag in flags.items() if flag}}
 
 
-def settings_of(account: Account | None, *, notices: bool) -> dict[str, Any]:
+def settings_of(account: Account | None) -> dict[str, Any]:
     """What SETTLE is told of an account."""
     if account is None:
-        return {**DEPARTED, "notices": notices}
+        return DEPARTED
     return {
-        "notices": notices,
         "backoff_ms": int(account.backoff_s * 1000),
         "outage_after": account.outage_after,
         "in_place": account.retry_in_place,
         "longest_pause_ms": int(account.backoff_max_s * 1000),
-        "windows": windows_of(account),
     }
 
 
 class Settler:
     """Settles grants. In the rounds' thread."""
 
-    def __init__(self, server: Server, accounts: Accounts, grants: Grants) -> None:
+    def __init__(self, server: Server, accounts: Accounts, grants: Grants, identities: Identities) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
-        self._server, self._accounts, self._grants = server, accounts, grants
-        #: Queue -> its account, and what SETTLE is told of it.
-        self._settings: dict[str, tuple[Account | None, bytes]] = {}
+        self._server, self._accounts, self._grants, self._identities = server, accounts, grants, identities
+        #: Queue -> whose it is, and what SETTLE is told of it. With another account it is another's.
+        self._settings: dict[str, tuple[Identity, bytes]] = {}
         #: Answers that Redis has not got yet, by grant.
         self._unsent: dict[str, Answer] = {}
         #: Answers settled lately, and when (monotonic), for a Redis that forgot its last second.
@@ -179,23 +178,25 @@ class Settler:
 
     def _answer(self, grant: Grant, settlement: Settlement) -> Answer:
         account = self._accounts().get(grant.queue)
-        known = Known.of(grant)
+        identity = self._identities.of_grant(grant, account)
+        known = Known.of(grant, identity)
         told = {"grant": grant.id, "granted_us": grant.granted_us, **encoded(grant, settlement)}
         settings = b""
         if "health" in told:
             told["random"] = random.random()
-            settings = self._settings_of(account)
+            settings = self._settings_of(account, identity)
         if account is not None and settlement.retry_after_s is not None:
             told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
         work = len(known.raws) if "health" in told else 1
         return Answer(known, orjson.dumps(told), settings, work)
 
-    def _settings_of(self, account: Account | None) -> bytes:
+    def _settings_of(self, account: Account | None, identity: Identity) -> bytes:
         """What SETTLE is told of an account, as JSON: made once for each."""
         queue = account.queue if account else ""
         known = self._settings.get(queue)
-        if known is None or known[0] is not account:
-            known = self._settings[queue] = (account, orjson.dumps(settings_of(account, notices=self._server.notices)))
+        if known is None or known[0] is not identity:
+            told = {**settings_of(account), **quota_settings(identity), "notices": self._server.notices}
+            known = self._settings[queue] = (identity, orjson.dumps(told))
         return known[1]
 
     def send(self, answer: Answer) -> Any:
@@ -204,7 +205,9 @@ class Settler:
         Raises:
             redis.RedisError: Redis is away, or refuses it.
         """
-        return self._server.run(Call("settle", answer.known.queue, answer.argument, answer.settings))
+        return self._server.run(
+            Call("settle", answer.known.queue, answer.argument, answer.known.identity, answer.settings)
+        )
 
     def replay(self) -> None:
         """Send the settlements that failed.

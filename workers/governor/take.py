@@ -10,12 +10,12 @@ from typing import Any, Final
 import orjson
 
 from config.accounts import Account
-from postback.operations.quota import padded_ms
 from tasks.envelopes import Envelope, open_envelope
 from tasks.grants import GRANT_PREFIX, Grant, Grants
 from tasks.letters import letter
 from tasks.providers import PROVIDERS
 from tasks.signatures import Followers
+from workers.governor.identities import Identities, Identity
 from workers.governor.pauses import PauseNews
 from workers.governor.scripts import State, TakenGrant, take_reply
 from workers.governor.server import Server
@@ -59,6 +59,7 @@ class Wish:
     #: When it was made first (monotonic).
     begun_s: float
     argument: bytes
+    identity: Identity
     settings: bytes
 
     @property
@@ -80,19 +81,27 @@ class Taker:
     """Takes grants. In one thread."""
 
     def __init__(
-        self, server: Server, accounts: Accounts, grants: Grants, followers: Followers, *, one_first: bool
+        self,
+        server: Server,
+        accounts: Accounts,
+        grants: Grants,
+        identities: Identities,
+        followers: Followers,
+        *,
+        one_first: bool,
     ) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
         self._server = server
         self._accounts, self._grants, self._followers = accounts, grants, followers
+        self._identities = identities
         self._one_first = one_first
         self._name = f"{GRANT_PREFIX}{uuid.uuid4().hex[:12]}"
         self._calls = 0
         #: Queue -> the call whose reply was lost.
         self._lost: dict[str, Wish] = {}
         self._shared = self._for_all()
-        #: Queue -> its account, and what TAKE is told of both, as JSON.
-        self._settings: dict[str, tuple[Account, Shared, bytes]] = {}
+        #: Queue -> whose it is, and what TAKE is told of it, as JSON. With another account it is another's.
+        self._settings: dict[str, tuple[Identity, Shared, bytes]] = {}
 
     def wish(self, queue: str, count: int, *, due: bool = False) -> Wish | None:
         """A call that takes up to ``count`` requests of an account; None if there is no such account.
@@ -101,22 +110,21 @@ class Taker:
 
         One whose reply was lost is repeated as it was: what it took is not taken twice.
         """
-        account = self._accounts().get(queue)
+        accounts = self._accounts()
+        self._identities.serve(accounts)
+        account = accounts.get(queue)
         if account is None:
             return None
+        identity = self._identities.of(account)
         lost = self._lost.pop(queue, None)
         if lost:
             call_id, count, begun = lost.id, lost.count, lost.begun_s
         else:
             self._calls += 1
             call_id, begun = f"{self._name}.{self._calls}", self._server.clock()
-        wish = {
-            "call": call_id,
-            "count": count,
-            "repeated": lost is not None,
-            "due": due,
-        }
-        return Wish(queue, account, call_id, count, begun, orjson.dumps(wish), self._settings_of(account))
+        how = " repeated" if lost else " due" if due else ""
+        settings = self._settings_of(account, identity)
+        return Wish(queue, account, call_id, count, begun, f"{call_id} {count}{how}".encode(), identity, settings)
 
     def missed(self, wish: Wish) -> None:
         """Its reply did not come: it may or may not have taken something."""
@@ -146,18 +154,19 @@ class Taker:
             group=taken.group,
             outage=outage,
             granted_us=taken.granted_us,
+            identity=wish.identity,
             lease_end=wish.begun_s + wish.account.lease_s,
         )
 
-    def _settings_of(self, account: Account) -> bytes:
+    def _settings_of(self, account: Account, identity: Identity) -> bytes:
         now = self._server.clock()
         shared = self._shared
         if shared.dated_s + LETTER_S < now or shared.told["run"] != self._server.run_id:
             shared = self._shared = self._for_all()
         cached = self._settings.get(account.queue)
-        if cached is None or cached[0] is not account or cached[1] is not shared:
-            text = orjson.dumps({**settings_of(account), **shared.told})
-            cached = self._settings[account.queue] = (account, shared, text)
+        if cached is None or cached[0] is not identity or cached[1] is not shared:
+            text = orjson.dumps({**settings_of(account), **quota_settings(identity), **shared.told})
+            cached = self._settings[account.queue] = (identity, shared, text)
         return cached[2]
 
     def _for_all(self) -> Shared:
@@ -183,10 +192,10 @@ def settings_of(account: Account) -> dict[str, Any]:
         "extra_bytes": provider.extra_bytes_for(account) if provider else 0,
         "dedup_ms": int(account.dedup_s * 1000),
         "outage_after": account.outage_after,
-        "windows": windows_of(account),
     }
 
 
-def windows_of(account: Account) -> list[dict[str, int]]:
-    """An account's windows for the scripts, the shortest first."""
-    return [{"limit": window.limit, "length_ms": padded_ms(window.window_s)} for window in account.windows]
+def quota_settings(identity: Identity) -> dict[str, Any]:
+    """What scripts are told of an account's quota: its windows, the shortest first, and the same as text."""
+    windows = [{"limit": window.limit, "length_ms": window.padded_ms} for window in identity.windows]
+    return {"windows": windows, "limits": " ".join(f"{one['limit']}:{one['length_ms']}" for one in windows)}

@@ -244,7 +244,7 @@ class Rounds:
     def _start(self, grant: Grant) -> None:
         """Put a grant's request on the wire, or decide what becomes of it without one."""
         account = self._worker.account(grant.queue)
-        if account is None:
+        if account is None or not self._governor.is_current(grant, account):
             self._settle(Report(grant, grant.put_back()))
             return
         delivery = Delivery(account, PROVIDERS[account.provider], scrub=self._worker.scrub)

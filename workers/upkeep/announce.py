@@ -12,6 +12,7 @@ import redis
 
 from config.accounts import Account
 from postback import keys
+from workers.governor.identities import Identities, Identity
 
 #: Accounts in one command. A script, as which it goes (ADR 18), takes at most 8,000 words.
 ANNOUNCED: Final = 1_000
@@ -53,12 +54,15 @@ def announce_worker(
     return bool(pipeline.execute()[0])
 
 
-def announce_accounts(client: redis.Redis, accounts: Mapping[str, Account], served: str) -> None:
-    """Tell accounts' limits, and that this worker, and whoever has the same ones, serves them.
+def announce_accounts(
+    client: redis.Redis, accounts: Mapping[str, Account], identities: Identities, served: str
+) -> None:
+    """Tell accounts' limits, whose key and quota they have, and that this worker, and whoever has the same ones, serves them.
 
     Args:
         client: Of the worker.
         accounts: By queue.
+        identities: Whose they are.
         served: Names them.
 
     Raises:
@@ -68,7 +72,7 @@ def announce_accounts(client: redis.Redis, accounts: Mapping[str, Account], serv
     every = list(accounts.items())
     for first in range(0, len(every), ANNOUNCED):
         part = every[first : first + ANNOUNCED]
-        announcements: dict[Any, Any] = {queue: _told_of(account) for queue, account in part}
+        announcements: dict[Any, Any] = {queue: _told_of(account, identities.of(account)) for queue, account in part}
         pipeline.hset(keys.ACCOUNTS, mapping=announcements)
         pipeline.sadd(keys.served(served), *announcements)
     pipeline.expire(keys.served(served), SERVED_S)
@@ -76,11 +80,13 @@ def announce_accounts(client: redis.Redis, accounts: Mapping[str, Account], serv
 
 
 @lru_cache(maxsize=20_000)
-def _told_of(account: Account) -> str:
+def _told_of(account: Account, identity: Identity) -> str:
     told = {
         "windows": [[window.limit, window.window_s, window.text] for window in account.windows],
         "batch_max": account.batch_max,
         "lease_s": account.lease_s,
         "max_queued": account.max_queued,
+        "quota": identity.quota,
+        "credential": identity.credential,
     }
     return json.dumps(told)

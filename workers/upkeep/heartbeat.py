@@ -13,6 +13,7 @@ import redis
 from config.accounts import Account
 from postback import keys
 from postback.accounts import read_announcement
+from postback.operations import queues
 from postback.wire import schedule
 from postback.wire.time import redis_now_ms
 from tasks.delivery import Report
@@ -65,7 +66,11 @@ class Heartbeat:
         worker = self._worker
         try:
             now_ms = self._now_ms()
+            identities = worker.governor.identities
             served = self._served()
+            if identities.learn(self._client):
+                self._announce_at_ms = 0.0
+            identities.serve(worker.accounts)
             known = announce_worker(
                 self._client,
                 self.hostname,
@@ -76,8 +81,9 @@ class Heartbeat:
                 metrics=self.metrics,
             )
             if not known or self.changed or now_ms >= self._announce_at_ms:
-                announce_accounts(self._client, worker.accounts, served)
+                announce_accounts(self._client, worker.accounts, identities, served)
                 self._announce_at_ms = now_ms + ANNOUNCED_MS
+                self._hear_others(now_ms)
             schedule.due(self._client, self.changed, "changed")
             self.changed.clear()
             self._withdraw()
@@ -85,6 +91,14 @@ class Heartbeat:
             self._forget_dead(now_ms)
         except redis.RedisError as error:
             logger.debug("cannot announce the accounts now (%s)", type(error).__name__)
+
+    def _hear_others(self, now_ms: float) -> None:
+        """Accounts of other workers and files that have the same key, or the same quota."""
+        told = queues.announced(self._client, {queue.partition(".")[0] for queue in self._worker.accounts})
+        served = queues.served(self._client, queues.workers(self._client, now_ms), told, now_ms)
+        alive = {queue: one for queue, one in told.items() if queue in served}
+        for warning in self._worker.governor.identities.hear(alive):
+            logger.warning("%s", warning)
 
     def _served(self) -> str:
         """Names the worker's accounts; worked out when they change, since they may be thousands."""

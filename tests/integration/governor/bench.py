@@ -16,8 +16,8 @@ import redis
 
 from postback import keys
 from postback.operations.quota import padded_ms
-from postback.wire.scripts import Script, named
-from workers.governor.scripts import State, TakenGrant, TakeReply, keys_of, take_reply
+from postback.wire.scripts import Script
+from workers.governor.scripts import State, TakenGrant, TakeReply, script_keys, take_reply
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"
@@ -40,9 +40,9 @@ return out"""
 #: What the governor tells each script of an account.
 TAKE_SETTINGS: Final = (
     "lease_ms", "batch_max", "max_bytes", "linger_ms", "extra_bytes", "dedup_ms", "outage_after", "max_crashes", "crashed_letter", "windows",
-    "run", "notices",
+    "run", "notices", "limits",
 )  # fmt: skip
-SETTLE_SETTINGS: Final = ("backoff_ms", "outage_after", "in_place", "longest_pause_ms", "notices", "windows")
+SETTLE_SETTINGS: Final = ("backoff_ms", "outage_after", "in_place", "longest_pause_ms", "notices", "windows", "limits")
 #: Where the clock begins, in ms of the epoch.
 START_MS: Final = 1_700_000_000_000
 
@@ -97,6 +97,7 @@ class Bench:
         #: redis-py's types say that any reply may be text; these are bytes.
         self.client: Any = client
         self.queue = queue
+        self.quota = self.credential = f"account.{queue.partition('.')[2]}"
         self.settings: dict[str, Any] = {
             "lease_ms": 30_000, "batch_max": 1, "max_bytes": 10_000, "linger_ms": 1000, "extra_bytes": 0, "dedup_ms": 604_800_000,
             "outage_after": 5, "max_crashes": 3, "windows": [], "backoff_ms": 1000, "in_place": False, "longest_pause_ms": 300_000,
@@ -121,21 +122,30 @@ class Bench:
     def account(self) -> dict[str, Any]:
         """The account's settings as the scripts are given them."""
         windows = [{"limit": limit, "length_ms": padded_ms(window_s)} for limit, window_s in self.settings["windows"]]
-        return {**self.settings, "windows": windows}
+        limits = " ".join(f"{window['limit']}:{window['length_ms']}" for window in windows)
+        return {**self.settings, "windows": windows, "limits": limits}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """KEYS of its scripts."""
+        return script_keys(self.queue, self.quota, self.credential)
+
+    @property
+    def quota_key(self) -> str:
+        return keys.quota(self.queue.partition(".")[0], self.quota)
+
+    @property
+    def credential_key(self) -> str:
+        return keys.credential(self.queue.partition(".")[0], self.credential)
 
     def take(self, count: int = 1, *, call: str | None = None, replay: bool = False, due: bool = False) -> TakeReply:
         self.calls += 1
-        wish = {
-            "call": call or f"postback:test.{self.calls}",
-            "count": count,
-            "repeated": replay,
-            "due": due,
-        }
-        return take_reply(self.run(self.take_script, json.dumps(wish), TAKE_SETTINGS))
+        name, how = call or f"postback:test.{self.calls}", " repeated" if replay else " due" if due else ""
+        return take_reply(self.run(self.take_script, f"{name} {count}{how}", TAKE_SETTINGS))
 
     def run(self, script: Script, text: str, settings: Iterable[str]) -> Any:
         told = json.dumps([{name: self.account[name] for name in settings}])
-        (reply,) = script(self.client, keys_of(script.name, self.queue), [told, 1, text])
+        (reply,) = script(self.client, self.keys, [told, 1, text])
         if isinstance(reply, redis.RedisError):
             raise reply
         return reply
@@ -153,14 +163,25 @@ class Bench:
         return self.settle_text(json.dumps(answer))
 
     def settle_text(self, text: str) -> dict[str, Any]:
-        return named(self.run(self.settle_script, text, SETTLE_SETTINGS))
+        return {"applied": 1} if self.run(self.settle_script, text, SETTLE_SETTINGS) else {}
 
     def healthy(self) -> None:
         """As after a healthy answer: more than one request at a time."""
-        self.client.hset(keys.meta(self.queue), "healthy", 1)
+        self.client.hset(self.credential_key, "healthy", 1)
 
     def meta(self) -> dict[str, str]:
-        return {name.decode(): value.decode() for name, value in self.client.hgetall(keys.meta(self.queue)).items()}
+        return self._hash(keys.meta(self.queue))
+
+    def log(self) -> dict[str, str]:
+        """Its quota."""
+        return self._hash(self.quota_key)
+
+    def health(self) -> dict[str, str]:
+        """Its credential's."""
+        return self._hash(self.credential_key)
+
+    def _hash(self, key: str) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.client.hgetall(key).items()}
 
     def queued(self, priority: int = 0) -> list[bytes]:
         """The list's messages, the front first."""

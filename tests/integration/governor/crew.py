@@ -24,6 +24,7 @@ from tests.integration.governor.bench import Bench, id_of
 from tests.servers import RedisServer
 from tests.unit.tasks.fakes import Server as Provider
 from workers.governor import Governor, Server, Taken
+from workers.governor.identities import Identity
 from workers.http.wire import Done, Exchange
 from workers.writes import Client
 
@@ -78,12 +79,16 @@ class Worker:
         self.accounts: dict[str, Account] = {queue: self.account}
         self.client = Lossy(server)
         self.governor = Governor(Server(lambda: self.client), lambda: self.accounts, one_first=one_first)
-        self.look = Look(server, queue)
+        self.look = Look(self)
+        self.governor.identities.learn(self.look.client)
 
     def beside(self, *names: str, **table: Any) -> list[str]:
         """Queues of further accounts of the same provider, which it serves from now on."""
         provider = self.account.provider
-        accounts = [build_account(provider, name, {**CREDENTIALS[provider], **table}) for name in names]
+        key = {"tgtrack": "api_key", "mytracker": "token"}[provider]
+        accounts = [
+            build_account(provider, name, {**CREDENTIALS[provider], key: f"k-{name}", **table}) for name in names
+        ]
         self.accounts.update((account.queue, account) for account in accounts)
         return [account.queue for account in accounts]
 
@@ -116,7 +121,12 @@ class Worker:
 
     def open(self) -> None:
         """As after a healthy answer."""
-        self.look.client.hset(keys.meta(self.queue), "healthy", 1)
+        self.look.bench.healthy()
+
+    @property
+    def identity(self) -> Identity:
+        """Whose the account is."""
+        return self.governor.identities.of(self.account)
 
     def push(self, *raws: bytes) -> None:
         for raw in raws:
@@ -140,9 +150,8 @@ class AnswersAtOnce:
 class Look:
     """What Redis holds of an account; its connection is made anew each time."""
 
-    def __init__(self, server: RedisServer, queue: str) -> None:
-        self.server = server
-        self.queue = queue
+    def __init__(self, worker: Worker) -> None:
+        self.worker, self.server, self.queue = worker, worker.server, worker.queue
 
     @property
     def client(self) -> Any:
@@ -152,6 +161,8 @@ class Look:
     def bench(self) -> Bench:
         bench = Bench.__new__(Bench)
         bench.client, bench.queue = self.client, self.queue
+        identity = self.worker.identity
+        bench.quota, bench.credential = identity.quota, identity.credential
         return bench
 
     def everything(self) -> Counter[str]:
@@ -162,6 +173,9 @@ class Look:
 
     def meta(self) -> dict[str, str]:
         return self.bench.meta()
+
+    def log(self) -> dict[str, str]:
+        return self.bench.log()
 
     def flying(self) -> list[str]:
         """Events in flight."""

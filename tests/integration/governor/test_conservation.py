@@ -35,7 +35,7 @@ from tests.integration.governor.bench import (
     state_of,
 )
 from tests.integration.governor.test_take import iso
-from workers.governor.scripts import State, TakenGrant, keys_of
+from workers.governor.scripts import State, TakenGrant
 
 LEASE_MS = 30_000
 #: What SETTLE is told of an event; None of one that is done with.
@@ -229,15 +229,15 @@ class Account(RuleBasedStateMachine):
             "duplicates": [False] * len(grant.raws),
             "account": self.bench.account,
         }
-        reply = self.reconcile(
-            self.client, keys_of("reconcile", QUEUE), [json.dumps(report), *grant.raws, *grant.siblings]
-        )
+        reply = self.reconcile(self.client, self.bench.keys, [json.dumps(report), *grant.raws, *grant.siblings])
         assert "in_flight" in named(reply)
 
     @rule()
     def resume(self) -> None:
         """An operator ends whatever pause there is."""
-        self.client.hdel(keys.meta(QUEUE), "paused", "reason", "since", "detail", "quota_until")
+        self.client.hdel(keys.meta(QUEUE), "paused", "reason", "since", "detail")
+        self.client.hdel(self.bench.credential_key, "paused", "since", "detail")
+        self.client.hdel(self.bench.quota_key, "frozen", "frozen_at", "level", "detail")
 
     @rule(run=st.sampled_from(["one", "two"]))
     def restart(self, run: str) -> None:
@@ -265,7 +265,8 @@ class Account(RuleBasedStateMachine):
     def teardown(self) -> None:
         """In the end everything can be delivered: nothing is stuck anywhere."""
         self.bench.settings["windows"] = []
-        self.client.hset(keys.meta(QUEUE), mapping={"paused": 0, "healthy": 1})
+        self.resume()
+        self.bench.healthy()
         self.bench.set_clock(max(self.bench.now_ms, START_MS) + 400_000)
         for _ in range(400):
             reply = self.bench.take(4)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from config.accounts import build_account
 from postback import keys
 from tasks.rulings import PUT_BACK, Again, Dead
 from tests.integration.governor.bench import message
@@ -113,7 +114,7 @@ class TestLostReplies:
         crew.pump()
         assert crew.governor.unsent == 0
         meta = crew.look.meta()
-        assert meta.get("seq", "0") == ("0" if given.health == "none" else "1")
+        assert crew.look.log().get("seq", "0") == ("0" if given.health == "none" else "1")
         kind = grant.envelopes[0].ruling.kind
         counted = [name for name in ("delivered", "dead", "fails") if meta.get(name, "0") == "1"]
         assert counted == ["fails"] * (given.health == "fail") + [kind] * (kind in ("delivered", "dead"))
@@ -151,7 +152,7 @@ class TestLostReplies:
         assert crew.governor.unsent == 1
         crew.pump()
         assert crew.look.everything() == {"b": 1}
-        assert crew.look.meta()["seq"] == "1"
+        assert crew.look.log()["seq"] == "1"
 
 
 class TestRefusals:
@@ -323,15 +324,14 @@ class TestSettle:
         grants = [grant for taken in done.taken.values() for grant in taken.grants]
         for grant in grants:
             grant.settlement = answer().to(grant)
-        crew.look.client.set(keys.ring(others[0]), "")
-        crew.look.client.delete(keys.ring(others[0]))
-        crew.look.client.lpush(keys.ring(others[0]), "no string")
+        broken = keys.quota_log("tgtrack", crew.governor.identities.of(crew.accounts[others[0]]).quota)
+        crew.look.client.lpush(broken, "no string")
         crew.look.client.config_resetstat()
         crew.governor.round(grants, [])
         assert crew.look.client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
         assert crew.governor.unsent == 1
         assert [crew.look.client.hget(keys.meta(queue), "delivered") for queue in queues] == [b"1", None, b"1"]
-        crew.look.client.delete(keys.ring(others[0]))
+        crew.look.client.delete(broken)
         crew.governor.settler.replay_last()
         assert crew.governor.unsent == 0
 
@@ -374,6 +374,34 @@ class TestSettle:
         assert len(crew.governor.settler.settled_since(0)) <= REMEMBERED_S + 1
 
 
+class TestAnotherKey:
+    def test_a_late_refusal_of_the_old_one(self, crew: Worker) -> None:
+        """The key is changed while a request is on its way: its 401 stops the old key, and the account goes on with the new one."""
+        crew.push(*(message(f"e{number}") for number in range(5)))
+        grant = crew.one()
+        crew.accounts[crew.queue] = new = build_account("tgtrack", "main", {"api_key": "new"})
+        assert not crew.governor.is_current(grant, new)
+        crew.settle(grant, answer(PUT_BACK, health="refused", detail="401"))
+        taken = crew.taken(5)
+        assert len(taken.grants) == 1, "as a fresh key"
+        assert crew.governor.is_current(taken.grants[0], new)
+        assert crew.look.requests() == 1
+
+    def test_both_logs_bind(self, crew: Worker) -> None:
+        """What went with the old key counts with the new one for a window: the provider may count by something else."""
+        table = {"limits": "3/minute"}
+        crew.accounts[crew.queue] = build_account("tgtrack", "main", {"api_key": "old", **table})
+        crew.push(*(message(f"e{number}") for number in range(9)))
+        for _ in range(2):
+            for grant in crew.take(1):
+                crew.settle(grant)
+        crew.accounts[crew.queue] = build_account("tgtrack", "main", {"api_key": "new", **table})
+        for grant in crew.take(3):
+            crew.settle(grant)
+        assert crew.taken(3).state is State.SPENT
+        assert crew.look.meta()["delivered"] == "3"
+
+
 class TestEnd:
     def test_release_all_puts_back_in_order(self, crew: Worker) -> None:
         """What a process has taken and not sent stands in front again, in order, uncharged and unflagged."""
@@ -382,7 +410,7 @@ class TestEnd:
             crew.take(2)
         crew.governor.release_all()
         assert crew.look.ids() == [f"e{number}" for number in range(6)]
-        assert (crew.look.requests(), crew.look.meta().get("seq", "0"), len(crew.governor.grants)) == (0, "0", 0)
+        assert (crew.look.requests(), crew.look.log().get("seq", "0"), len(crew.governor.grants)) == (0, "0", 0)
 
     def test_release_all_applies_what_is_decided(self, crew: Worker) -> None:
         """A grant whose task had decided is settled, not put back."""

@@ -163,7 +163,10 @@ def sharing_a_key(raws: list[bytes]) -> int:
 def check(worker: Worker, queue: str, raws: list[bytes]) -> None:
     """Run the worker over these entries: each is delivered, or still there with all that was in it; nothing is unsettled."""
     requests = len(worker.server.requests)
-    worker.client.hset(keys.meta(queue), "healthy", 1)
+    identities = worker.worker.governor.identities
+    identities.learn(worker.client)
+    provider = queue.partition(".")[0]
+    worker.client.hset(keys.credential(provider, identities.of(worker.worker.accounts[queue]).credential), "healthy", 1)
     for raw in raws:
         worker.client.lpush(queue, raw)
     worker.run(queue)

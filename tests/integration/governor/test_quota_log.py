@@ -8,6 +8,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from postback import keys
 from postback.operations.quota import padded_ms
 from tests.integration.governor.bench import Bench, message
 from workers.governor.scripts import State, TakenGrant
@@ -155,11 +156,12 @@ def test_the_log_stays_small_when_saturated(redis_client: redis.Redis) -> None:
     """5,000 a day, saturated: the account's quota state takes at most 64 KB."""
     bench = Bench(redis_client, windows=[(3, 1.0), (500, 3600.0), (5000, 86_400.0)])
     bench.healthy()
-    bench.client.hset("tgtrack.main.meta", mapping={"seq": 5000, "last": bench.now_ms, "size": 5000})
-    bench.client.setrange("tgtrack.main.ring", 5000 * 8 - 1, b"\0")
+    log = keys.quota_log("tgtrack", bench.quota)
+    bench.client.hset(bench.quota_key, mapping={"seq": 5000, "last": bench.now_ms, "size": 5000})
+    bench.client.setrange(log, 5000 * 8 - 1, b"\0")
     bench.push(message("one"))
     bench.take()
-    used = sum(redis_client.memory_usage(name) or 0 for name in ("tgtrack.main.ring", "tgtrack.main.meta"))
+    used = sum(redis_client.memory_usage(name) or 0 for name in (log, bench.quota_key, "tgtrack.main.meta"))
     assert used <= 64 * 1024
 
 

@@ -45,7 +45,7 @@ class TestRestart:
         assert worker.governor.unsent == 0
         assert worker.look.everything() == ({} if verb == "delivered" else {"a": 1})
         assert worker.look.requests() == 0
-        assert worker.look.meta().get("seq", "0") == "1"
+        assert worker.look.log().get("seq", "0") == "1"
 
     def test_after_settle(self, worker: Worker) -> None:
         """A settled grant stays settled; it may be charged twice, never less than once."""
@@ -57,7 +57,7 @@ class TestRestart:
         worker.pump()
         assert worker.look.everything() == {}
         assert worker.look.requests() == 0
-        assert worker.look.meta()["seq"] in ("1", "2")
+        assert worker.look.log()["seq"] in ("1", "2")
         assert worker.look.meta()["delivered"] == "1"
 
     def test_what_is_on_its_way_is_known(self, worker: Worker) -> None:
@@ -71,7 +71,7 @@ class TestRestart:
         assert (worker.look.flying(), worker.look.ids()) == (["a"], ["b"])
         worker.settle(grant)
         assert worker.look.everything() == {"b": 1}
-        assert worker.look.meta()["seq"] == "1"
+        assert worker.look.log()["seq"] == "1"
 
     def test_settled_while_away(self, worker: Worker) -> None:
         """Answers that come while there is no Redis are kept, in any number, and told when it is back."""
@@ -124,7 +124,7 @@ class TestForgotten:
         assert (worker.look.flying(), worker.look.ids()) == (["a"], ["b"])
         worker.settle(grant)
         assert worker.look.everything() == {"b": 1}
-        assert worker.look.meta()["seq"] == "1"
+        assert worker.look.log()["seq"] == "1"
 
     @pytest.mark.parametrize("verb", SETTLEMENTS)
     def test_take_forgotten_and_settled_while_away(self, worker: Worker, memory: Memory, verb: str) -> None:
@@ -157,7 +157,7 @@ class TestForgotten:
         worker.pump()
         assert without_times(worker.look.places()) == before
         assert worker.look.requests() == 0
-        assert int(worker.look.meta().get("seq", 0)) >= 1
+        assert int(worker.look.log().get("seq", 0)) >= 1
 
     def test_several_answers_of_one_event(self, worker: Worker, memory: Memory) -> None:
         """Put back by one answer and delivered by the next: both are applied again, in their order."""
@@ -228,7 +228,7 @@ class TestForgotten:
         with pytest.raises(redis.ConnectionError):
             worker.taken()
         worker.pump()
-        assert worker.look.meta()["seq"] == "3"
+        assert worker.look.log()["seq"] == "3"
 
     def test_an_idle_worker_notices(self, worker: Worker, memory: Memory) -> None:
         """A worker whose accounts are idle only looks at the schedule; that is enough to notice."""

@@ -227,7 +227,7 @@ class TestSettle:
     def test_one_first(self, plan: Plan) -> None:
         """An account that waits for its first answer goes on with it; without more to send it is left to sends."""
         for more in (1, 0):
-            plan.client.hset(keys.meta(QUEUE), "healthy", 0)
+            plan.client.hdel(plan.credential_key, "healthy")
             plan.send(message("a"), *[message("b")] * more)
             grant = plan.take(3).grants[0]
             assert plan.places == (LEASE_MS, None), "it waits for the answer"

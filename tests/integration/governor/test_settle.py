@@ -210,7 +210,7 @@ class TestCharge:
         bench.settings["windows"] = [(1, 60.0)]
         bench.push(message("a"))
         bench.settle(bench.one(), health=health, messages=[back(1)])
-        assert bench.meta()["seq"] == "1"
+        assert bench.log()["seq"] == "1"
 
     def test_it_counts_from_the_answer(self, bench: Bench) -> None:
         """A request counts until one window after its answer, not after its grant."""

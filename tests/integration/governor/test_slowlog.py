@@ -216,19 +216,23 @@ def test_a_long_outage_ends(fresh: RedisServer, end: str) -> None:
 
 
 def test_a_larger_limit(fresh: RedisServer) -> None:
-    """The quota log of an account grows from 100,000 to a million entries in one short step."""
+    """A quota log grows from 100,000 to a million entries in one short step."""
     queue = "tgtrack.main"
+
+    def quota() -> str:
+        return Depths(fresh, queue).worker.identity.quota
 
     def fill() -> None:
         client: Any = fresh.client()
-        client.setrange(keys.ring(queue), 100_000 * 8 - 1, b"\0")
-        client.hset(keys.meta(queue), mapping={"seq": 150_000, "size": 100_000, "last": 1})
+        name = quota()
+        client.setrange(keys.quota_log("tgtrack", name), 100_000 * 8 - 1, b"\0")
+        client.hset(keys.quota("tgtrack", name), mapping={"seq": 150_000, "size": 100_000, "last": 1})
 
     def act() -> None:
         Depths(fresh, queue, limits="1000000/day").worker.take(1)
 
     nothing_is_slow(fresh, fill, act)
-    assert fresh.client().hget(keys.meta(queue), "size") == b"1000000"
+    assert fresh.client().hget(keys.quota("tgtrack", quota()), "size") == b"1000000"
 
 
 def test_operators_commands(fresh: RedisServer) -> None:

@@ -149,7 +149,7 @@ class TestPause:
 class TestGate:
     def test_a_fresh_account_sends_one_at_a_time(self, bench: Bench) -> None:
         """Until its first healthy answer an account has one request on the wire."""
-        bench.client.delete(keys.meta(QUEUE))
+        bench.client.delete(bench.credential_key)
         bench.push(*(message(f"e{number}") for number in range(5)))
         reply = bench.take(5)
         took = reply.grants
@@ -163,7 +163,8 @@ class TestGate:
         """After a failure, a 429 or a refusal one request goes, whatever has been answered before."""
         bench.push(*(message(f"e{number}") for number in range(5)))
         bench.settle(bench.one(), health=health, messages=[back(1)])
-        bench.client.hdel(keys.meta(QUEUE), "paused")
+        bench.client.delete(bench.quota_key)
+        bench.client.hdel(bench.credential_key, "paused")
         bench.advance(100)
         took = bench.take(5).grants
         assert len(took) == 1
@@ -173,7 +174,7 @@ class TestGate:
     @pytest.mark.parametrize("health", ["unknown", "none"])
     def test_what_says_nothing_opens_nothing(self, bench: Bench, health: str) -> None:
         """An answer that says nothing about the provider leaves a fresh account at one request."""
-        bench.client.delete(keys.meta(QUEUE))
+        bench.client.delete(bench.credential_key)
         bench.push(*(message(f"e{number}") for number in range(5)))
         bench.settle(bench.one(), health=health, messages=[back(1)])
         assert len(bench.take(5).grants) == 1

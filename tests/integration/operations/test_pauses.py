@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import postback
+from config.accounts import build_account
 from postback import keys, tgtrack
 from postback.operations import pause, resume, snapshot
 from tasks.envelopes import open_envelope
 from tasks.rulings import PUT_BACK, Again
 from tests.integration.governor.crew import Given, answer
 from workers.governor import Governor, State
+from workers.upkeep.announce import announce_accounts
 
 QUEUE = "tgtrack.main"
 
@@ -76,6 +80,24 @@ def test_refused_credentials(desk, governor, command):
     assert snapshot(desk.client).of(QUEUE).paused.reason == "credentials"
     assert resume(desk.client, QUEUE).reason == "credentials"
     assert len(governor.take(QUEUE, 1).grants) == 1
+
+
+def test_a_refused_key_of_two_accounts(desk, govern):
+    """Resuming one account ends the pause of its key: the other is asked at once, too."""
+    accounts = {f"tgtrack.{name}": build_account("tgtrack", name, {"api_key": "k"}) for name in ("main", "shop")}
+    for account in accounts.values():
+        tgtrack.AddEvent(user_id="1", event_type="sale", account=account.name).delay()
+    main, shop = (govern(queue) for queue in accounts)
+    main.take(QUEUE, 1)
+    settle(main, answer(PUT_BACK, health="refused", detail="401"))
+    assert shop.take("tgtrack.shop", 1).grants == []
+    announce_accounts(desk.client, accounts, main.identities, "test")
+    assert {snapshot(desk.client).of(queue).paused.reason for queue in accounts} == {"credentials"}
+    place = keys.schedule("tgtrack")
+    assert desk.client.zscore(place, "tgtrack.shop") > time.time() * 1000 + 30_000
+    assert resume(desk.client, QUEUE).reason == "credentials"
+    assert desk.client.zscore(place, "tgtrack.shop") < time.time() * 1000 + 1000
+    assert len(shop.take("tgtrack.shop", 1).grants) == 1
 
 
 def test_a_whole_provider(desk, command):

@@ -92,6 +92,40 @@ def test_agrees_with_take(seed, desk, governor):
         assert taken.wait_ms / 1000 == pytest.approx(max(usage.resets_in_s for usage in spent), abs=0.3)
 
 
+def test_a_shared_key(desk, govern, command):
+    """Accounts of one key: the same quota, who shares it, and a backlog of which each has its turns."""
+    minute = [[2, 60.0, "2/minute"]]
+    for queue, events in ((QUEUE, 3), ("tgtrack.shop", 20)):
+        desk.announce(queue, minute)
+        name = queue.partition(".")[2]
+        postback.send_many([tgtrack.AddEvent(user_id="1", event_type="sale", account=name)] * events)
+    main, shop = (govern(queue, limits="2/minute") for queue in (QUEUE, "tgtrack.shop"))
+    main.take(QUEUE, 1)
+    shop.take("tgtrack.shop", 1)
+    seen = snapshot(desk.client)
+    one, other = seen.of(QUEUE), seen.of("tgtrack.shop")
+    assert [usage.used for usage in (*one.usage, *other.usage)] == [1, 1]
+    assert (one.quota_with, one.key_with) == (("tgtrack.shop",), ("tgtrack.shop",))
+    assert one.before == one.queued
+    assert one.eta_s() < other.eta_s()
+    told = {account["account"]: account for account in command.json("status", "--json")["accounts"]}
+    assert told["shop"]["key_shared_with"] == told["shop"]["quota_shared_with"] == [QUEUE]
+    command("status")
+    assert "has the same key and quota as tgtrack.shop" in command.out
+
+
+def test_a_shared_plan(desk, govern, command):
+    """Accounts that share a quota alone."""
+    for name in ("main", "shop"):
+        desk.announce(f"tgtrack.{name}")
+        tgtrack.AddEvent(user_id="1", event_type="sale", account=name).delay()
+        govern(f"tgtrack.{name}", api_key=name, quota="plan").take(f"tgtrack.{name}", 1)
+    told = command.json("status", "--json")["accounts"][0]
+    assert (told["quota_shared_with"], told["key_shared_with"]) == (["tgtrack.shop"], [])
+    command("status")
+    assert "shares its quota with tgtrack.shop" in command.out
+
+
 def test_a_pause_that_is_over(desk, command):
     """A pause whose time has passed is null; one that lasts has its end, and one for an operator has none."""
     desk.announce(QUEUE)

@@ -93,6 +93,12 @@ class TestFile:
         with pytest.raises(ConfigurationError, match="NOT_HERE"):
             load_accounts(path, {"TG": "key"})
 
+    def test_one_key_with_two_quotas(self, tmp_path: Path) -> None:
+        """A key has one quota: two names for it are a contradiction, which names both accounts and no key."""
+        table = '[tgtrack.{}]\napi_key = "' + SECRET + '"\nquota = "{}"\n'
+        text = refusal(table.format("a", "one") + table.format("b", "two"), tmp_path)
+        assert text == "[tgtrack.b] quota: has the same key as [tgtrack.a], so it cannot have another quota"
+
     def test_example(self) -> None:
         """The example file is right and has an account of every provider."""
         environ = dict.fromkeys(
@@ -246,6 +252,18 @@ class TestCredentials:
             account.timeout_s = 1.0  # type: ignore[misc]
         with pytest.raises(TypeError):
             account.credentials["api_key"] = account.credentials["api_key"]  # type: ignore[index]
+
+
+class TestQuotas:
+    @pytest.mark.parametrize("value", ["", "a b", "ä", "x" * 65, 5, "meta"])
+    def test_no_name(self, value: object) -> None:
+        """A quota's name is made like an account's."""
+        with pytest.raises(ConfigurationError, match=r"\[tgtrack\.main\] quota: "):
+            make(quota=value)
+
+    def test_named(self) -> None:
+        """Absent: the key's own."""
+        assert (make(quota="plan").quota, make().quota) == ("plan", "")
 
 
 class TestOverrides:

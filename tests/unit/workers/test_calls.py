@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from workers.governor.identities import Identity
 from workers.governor.server import MOST_WORK, Call, arguments_of, joined
+
+IDENTITY = Identity("key.a", "key.a", ())
 
 
 def take(queue: str, settings: bytes = b"", work: int = 1) -> Call:
-    return Call("take", queue, b"{}", settings, work)
+    return Call("take", queue, b"{}", IDENTITY, settings, work)
 
 
 def sizes(*calls: Call) -> list[int]:

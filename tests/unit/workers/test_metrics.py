@@ -33,7 +33,7 @@ URL = "redis://ops:redis-Secret@10.0.0.5:6379/0"
 def status(queue: str = "tgtrack.main", **changes: Any) -> AccountStatus:
     fields: dict[str, Any] = {
         "queue": queue, "announced": True, "served": True, "queued": 0, "delayed": 0, "in_flight": 0, "requests_in_flight": 0,
-        "dead": 0, "windows": (Window(3, 1.0, "3/second"),), "log": Log(NOW_MS, [], 0), **changes,
+        "dead": 0, "windows": (Window(3, 1.0, "3/second"),), "logs": (Log(NOW_MS, [], 0),), **changes,
     }  # fmt: skip
     return AccountStatus(**fields)
 
@@ -79,7 +79,7 @@ class TestExporter:
 
     def test_quota(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Used and left per window."""
-        page = Looks(monkeypatch, seen(status(log=Log(NOW_MS, [NOW_MS - 10], 1)))).page()
+        page = Looks(monkeypatch, seen(status(logs=(Log(NOW_MS, [NOW_MS - 10], 1),)))).page()
         assert 'postback_quota_used{account="main",provider="tgtrack",window="3/second"} 2.0' in page
         assert 'postback_quota_remaining{account="main",provider="tgtrack",window="3/second"} 1.0' in page
 

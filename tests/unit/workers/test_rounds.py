@@ -69,6 +69,8 @@ class Governor:
     clock: Callable[[], float] = float
     #: The schedule in Redis: queue -> when it may be asked.
     schedule: dict[str, float] = field(default_factory=dict)
+    #: Queues whose account has another key than when they were asked.
+    rekeyed: set[str] = field(default_factory=set)
     #: Queues that wait for an answer.
     blocked: set[str] = field(default_factory=set)
     grants: Grants = field(default_factory=Grants)
@@ -89,6 +91,9 @@ class Governor:
 
     def replay(self) -> None:
         self.replays += 1
+
+    def is_current(self, grant: Grant, account: Account) -> bool:
+        return grant.queue not in self.rekeyed
 
     def in_flight(self, queue: str) -> int:
         return self.grants.of(queue)
@@ -245,6 +250,15 @@ class TestRound:
         stage.worker.accounts = {}
         stage.rounds._start(taken)
         assert [report.rulings[0].kind for report in stage.reports] == ["wait"]
+
+    def test_an_account_with_another_key(self, stage: Stage) -> None:
+        """A request that was counted for one key is not sent with another: its events go back."""
+        stage.governor.says[QUEUE] = [(1, State.EMPTY)]
+        taken = stage.governor.round([], [(QUEUE, 1)]).taken[QUEUE].grants[0]
+        stage.governor.rekeyed.add(QUEUE)
+        stage.rounds._start(taken)
+        assert [report.rulings[0].kind for report in stage.reports] == ["wait"]
+        assert stage.wire.begun == []
 
     def test_our_own_failure(self, stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
         """A bug of ours after a request is ambiguous, told without the message, and stops nobody."""

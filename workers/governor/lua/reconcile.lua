@@ -23,7 +23,6 @@ local own = #known.duplicates
 -- @include front
 -- @include grow
 -- @include idempotency
--- @include quota_log
 -- @include register
 -- @include schedule
 
@@ -72,12 +71,13 @@ for i = 1, #ARGV - 1 do
 end
 
 -- Nobody can charge a ring that was forgotten whole.
-read_account({ 'seq', 'last', 'size' })
+read_account({ 'quota', 'former' })
+open_logs()
 local largest = 0
 for _, window in ipairs(known.account.windows) do largest = math.max(largest, window.limit) end
-if largest > account.size then grow(largest) end
+if largest > logs[1].size then grow(logs[1], largest) end
 if not any_there and known.settled then
-  charge()
+  for _, log in ipairs(logs) do charge(log) end
   return {}
 end
 register(known.grant, now + known.account.lease_ms, grant)

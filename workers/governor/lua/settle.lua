@@ -6,7 +6,7 @@
 -- It does so for several grants, one after another, each as if it were alone (ADR 32).
 --
 -- KEYS  see include/keys.lua
--- ARGV  see include/each.lua. A grant's argument:
+-- ARGV  see include/each.lua. A grant's argument, JSON:
 --   grant, granted_us
 --   health          ok, fail, quota (a 429), refused, unknown (charged, no verdict), none (nothing
 --                   was sent: neither). Absent: a healthy answer that delivered every message.
@@ -27,48 +27,54 @@
 --   settings of its account; absent with health: backoff_ms, outage_after (failures in a row),
 --   longest_pause_ms, in_place (a failed event is tried again before any other),
 --   notices (a hook hears of dead letters), windows: [{length_ms}], the shortest first
--- Returns for each grant an error, or { name, value, ... }: applied 1, or absent if the grant is
---   stale. O(messages).
+-- Returns for each grant an error, or 1; 0 if the grant is stale. O(messages).
 
 -- What the provider has answered to this grant's request.
 local answer, settings
 
+local FIELDS = { 'fails', 'release', 'delivered', 'quota', 'former' }
+
 -- @include account
 -- @include each
 -- @include flight
--- @include quota_log
 -- @include verdict
+
+local revocations = redis.call('EXISTS', KEY.REVOKED) == 1
 
 -- What has ended needs no tombstone: a copy that is sent under its id later is another event.
 local function dispose()
-  if not (answer.messages or answer.groups) and redis.call('EXISTS', KEY.REVOKED) == 0 then return end
+  if not (answer.messages or answer.groups or revocations) then return end
   local grant = grant_of(answer.grant)
   -- @include dispose
   apply()
   forget_ended()
 end
 
-local function ask_again(waited_for)
-  -- @include schedule
-  if waited_for then reopen() else something_waits() end
+local function ask_again()
+  -- @include wake
+  if not waited_for then return something_waits() end
+  reopen(wake_others())
 end
 
 local function settle()
-  if not redis.call('ZSCORE', KEY.FLIGHT, answer.grant) then return {} end
-  read_account({ 'seq', 'last', 'size', 'paused', 'reason', 'since', 'fails', 'outage', 'healthy', 'release' })
-  -- Nothing more was taken until this answer; or nothing was sent, and its place in the quota is free.
-  local waited_for = account.healthy ~= 1 or answer.health == 'none'
-  if answer.health ~= 'none' then charge() end
-  if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
+  -- Of events that are all delivered nothing is needed any more.
+  local is_plain = not (answer.health or revocations)
+  local known = is_plain and redis.call('HDEL', KEY.UNACKED, answer.grant) or redis.call('ZSCORE', KEY.FLIGHT, answer.grant)
+  if not known or known == 0 then return 0 end
+  answer.health = answer.health or 'ok'
+  read_account(FIELDS)
+  open_logs()
+  if answer.health ~= 'none' then
+    for _, log in ipairs(logs) do charge(log) end
+  end
   judge()
   dispose()
-  forget(answer.grant)
-  if waited_for or answer.messages or answer.groups or releasing then ask_again(waited_for) end
-  return { 'applied', 1 }
+  forget(answer.grant, is_plain)
+  if waited_for or answer.messages or answer.groups or releasing then ask_again() end
+  return 1
 end
 
 return each(function(argument, its_settings)
-  answer, settings = argument, its_settings
-  answer.health = answer.health or 'ok'
+  answer, settings = cjson.decode(argument), its_settings
   return settle()
 end)

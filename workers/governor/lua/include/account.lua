@@ -1,13 +1,13 @@
 -- account: the fields of the account's hash that a script has read. read_account(fields) reads them in
 -- one command: 0, or false for a text, where there is none. O(fields).
+-- What it has not read for this account may be another's: whoever needs a field reads it.
 
 -- @include keys
 
 local account = {}
--- seq, last, size                           the quota log: see quota_log.lua
 -- paused                                    end of the pause in ms, -1 until somebody resumes it
--- since, quota_until                        when the pause began; end of a 429's freeze
--- healthy, ok_at                            1 after a healthy answer; when the last one was
+-- since                                     when the pause began
+-- delivered                                 events, since the account exists
 -- fails, outage, level                      failures in a row; 1 in an outage; how often its pause has grown
 -- cursor                                    whose turn was last of those held aside
 -- first_seen                                since when the front of a batching queue waits
@@ -17,6 +17,8 @@ local TEXTS = {
   announced = true,                            -- reason of the pause that was told last
   release = true,                              -- what becomes of those held aside
   run = true,                                  -- run id of the server
+  quota = true, credential = true,             -- its keys, at the last TAKE
+  former = true,                               -- logs that it has left and that bind it: "key end_ms ..."
 }
 
 local function read_account(fields)

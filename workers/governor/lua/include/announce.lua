@@ -3,15 +3,15 @@
 -- until_ms: until somebody resumes it. O(1). Fields: reason, announced, paused.
 
 -- @include account
+-- @include standing
 
 local function pause_news()
-  local reason = account.reason or ''
+  local reason, until_ms, hash = standing()
   if reason == 'retrying' then reason = '' end   -- TON AI's wait between two tries of an event
   if reason == (account.announced or '') then return nil end
   redis.call('HSET', KEY.META, 'announced', reason)
-  read_account({ 'detail' })
-  local words = { 'reason', reason, 'detail', account.detail or '' }
-  if account.paused == -1 then return words end
-  words[5], words[6] = 'until_ms', account.paused
+  local words = { 'reason', reason, 'detail', redis.call('HGET', hash, 'detail') or '' }
+  if until_ms == -1 then return words end
+  words[5], words[6] = 'until_ms', until_ms
   return words
 end

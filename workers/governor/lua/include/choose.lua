@@ -10,14 +10,14 @@
 
 -- Those that are not due wait: { at ms, message, ... }.
 local function delay(messages)
-  if #messages == 0 then return end
+  if not messages then return end
   -- @include sorted
   for i = 1, #messages, 2 do add_to(KEY.DELAYED, messages[i], messages[i + 1]) end
 end
 
 -- One message from the front, passing by those that are not due.
 local function pop_one()
-  local passed = {}
+  local passed
   for i = 1, 4 do
     for _ = 1, PART do
       local raw = redis.call('RPOP', KEY.LISTS[i])
@@ -28,22 +28,29 @@ local function pop_one()
         delay(passed)
         return { raw }
       end
+      passed = passed or {}
       passed[#passed + 1], passed[#passed + 2] = at, raw
     end
   end
   delay(passed)
 end
 
+local function half()
+  local packed = redis.call('RPOP', KEY.GROUPS)
+  if not packed then return nil end
+  local unpacked = cmsgpack.unpack(packed)
+  return { raws = unpacked.raws, sibling = unpacked.sibling, group = 1 }
+end
+
 local function choose()
-  local half = redis.call('RPOP', KEY.GROUPS)
-  if half then
-    local unpacked = cmsgpack.unpack(half)
-    return { raws = unpacked.raws, sibling = unpacked.sibling, group = 1 }
-  end
   local raws, filling_ms, due_ms
-  if settings.batch_max == 1 then
+  if settings.batch_max == 1 then              -- halves are left only from when it had batches
     raws = pop_one()
+    local left = not raws and half()
+    if left then return left end
   else
+    local first = half()
+    if first then return first end
     -- @include batch
     raws, filling_ms = take_batch()
   end
@@ -52,7 +59,7 @@ local function choose()
     -- @include held
     raws, due_ms = take_held()
   end
-  if raws then return { raws = raws, sibling = {}, group = 0 } end
+  if raws then return { raws = raws, sibling = {}, group = 0, owners = false, at = 0 } end
   if due_ms then return nil, { 'state', 'empty', 'due_ms', math.max(1, math.ceil(due_ms)) } end
   -- @include empty
   -- It may have seen only messages that are not due: there may be others behind.

@@ -105,7 +105,7 @@ end
 
 -- Takes away the tombstones of events that have ended. A dead letter's is gone already.
 local function forget_ended()
-  if redis.call('EXISTS', KEY.REVOKED) == 0 then return end
+  if not revocations then return end
   local goes_on = {}
   for _, line in ipairs(answer.messages or {}) do goes_on[line.at] = true end
   for _, group in ipairs(answer.groups or {}) do

@@ -1,9 +1,8 @@
 -- each(run): for each account of the call, run(its argument, its settings). Returns the replies in
 -- order. An error stands in the place of its reply, and stops no other account (ADR 32).
 -- ARGV  1 JSON: [settings, ...]
---       2.. for each account: which of them, 0 for none; its argument, JSON
+--       2.. for each account: which of them, 0 for none; its argument
 
--- @include account
 -- @include keys
 
 local function error_of(problem)
@@ -12,11 +11,10 @@ end
 
 local function each(run)
   local replies, settings = {}, cjson.decode(ARGV[1])
-  local function one(at) return run(cjson.decode(ARGV[at + 1]), settings[tonumber(ARGV[at])] or {}) end
+  local function one(at) return run(ARGV[at + 1], settings[tonumber(ARGV[at])] or {}) end
   for at = 2, #ARGV, 2 do
     local number = at / 2
     keys_of(number)
-    account = {}
     local done, reply = pcall(one, at)
     replies[number] = done and reply or error_of(reply)
   end

@@ -3,6 +3,7 @@
 
 -- @include clock
 -- @include keys
+-- @include logs
 
 -- Stands in a grant for a message that RECONCILE did not find: SETTLE counts a grant's messages.
 local MISSING = 'postback:missing'
@@ -14,7 +15,11 @@ local function grant_of(id)
 end
 
 -- The last step for a grant: should anything above fail, its lease brings its messages back.
-local function forget(id)
-  redis.call('HDEL', KEY.UNACKED, id)
+local function forget(id, has_no_messages)
+  for _, log in ipairs(logs) do
+    if log.hash ~= KEY.META then redis.call('ZREM', flight_of(log), id) end
+  end
+  if KEY.APART then redis.call('ZREM', KEY.CREDENTIAL .. '.flight', id) end
+  if not has_no_messages then redis.call('HDEL', KEY.UNACKED, id) end
   redis.call('ZREM', KEY.FLIGHT, id)
 end

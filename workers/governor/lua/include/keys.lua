@@ -1,4 +1,4 @@
--- KEYS: the one place in Lua that says their order. `workers/governor/scripts.py::keys_of` says it in
+-- KEYS: the one place in Lua that says their order. `workers/governor/scripts.py::script_keys` says it in
 -- Python. A script that includes this file takes all of them: those of the provider, and then those
 -- of one account after another.
 --
@@ -14,27 +14,32 @@ local KEY = {
   NOTICES = KEYS[6],                           -- list: dead letters that the hook has not heard of
   -- Of the account:
   -- QUEUE                                     its name
-  -- LISTS                                     by priority step 0, 3, 6, 9; right end first
+  LISTS = {},                                  -- by priority step 0, 3, 6, 9; right end first
   -- DELAYED                                   zset: message -> due ms
   -- HELD                                      zset: message -> first grant us
   -- GROUPS                                    list of cmsgpack: halves of refused batches
   -- META                                      hash: see account.lua
-  -- RING                                      string of 8-byte doubles: see quota_log.lua
+  -- RING                                      string: the first edition's quota log, see logs.lua
   -- FLIGHT                                    zset: grant -> lease end ms
   -- UNACKED                                   hash: grant -> cmsgpack: see flight.lua
   -- IDEM                                      hash: idempotency key -> "id end_ms tag"
   -- IDEM_ENDS                                 zset: idempotency key -> end ms
+  -- QUOTA                                     hash: see logs.lua, line.lua
+  -- CREDENTIAL                                hash: see credential.lua
+  -- APART                                     true if the quota is not that of the credential alone
 }
-local OF_PROVIDER, OF_ACCOUNT = 6, 13
+local OF_PROVIDER, OF_ACCOUNT = 6, 15
 
 -- From now on the keys are those of the account with this number, from 1.
 local function keys_of(number)
   local at = OF_PROVIDER + (number - 1) * OF_ACCOUNT
   KEY.QUEUE = KEYS[at + 1]
-  KEY.LISTS = { KEYS[at + 1], KEYS[at + 2], KEYS[at + 3], KEYS[at + 4] }
+  for step = 1, 4 do KEY.LISTS[step] = KEYS[at + step] end
   KEY.DELAYED, KEY.HELD, KEY.GROUPS, KEY.META = KEYS[at + 5], KEYS[at + 6], KEYS[at + 7], KEYS[at + 8]
   KEY.RING, KEY.FLIGHT, KEY.UNACKED = KEYS[at + 9], KEYS[at + 10], KEYS[at + 11]
   KEY.IDEM, KEY.IDEM_ENDS = KEYS[at + 12], KEYS[at + 13]
+  KEY.QUOTA, KEY.CREDENTIAL = KEYS[at + 14], KEYS[at + 15]
+  KEY.APART = string.sub(KEY.QUOTA, #'postback.quota.') ~= string.sub(KEY.CREDENTIAL, #'postback.credential.')
 end
 
 -- A full Redis refuses a script whose first write could take memory, and lets it finish once it has

@@ -1,6 +1,7 @@
 -- plan(reply): when a queue that cannot be asked at once is to be asked next, from TAKE's reply; never
--- later than the end of the first lease. O(log n).
+-- later than the end of the first lease, or of the request whose answer it waits for. O(log n).
 
+-- @include credential
 -- @include schedule
 
 local function first_lease_end()
@@ -13,12 +14,13 @@ local function plan(reply)
   if state == 'empty' then
     redis.call('ZREM', KEY.SCHEDULE, KEY.QUEUE)
     if wait_ms then
-      redis.call('ZADD', KEY.TIMERS, in_ms(math.ceil(now + math.min(wait_ms, LONGEST_MS))), KEY.QUEUE)
+      redis.call('ZADD', KEY.TIMERS, math.floor(math.ceil(now + math.min(wait_ms, LONGEST_MS))), KEY.QUEUE)
     else
       redis.call('ZREM', KEY.TIMERS, KEY.QUEUE)
     end
     return
   end
   local longest_ms = state == 'filling' and FILLING_MS or LONGEST_MS
-  ask_at(math.ceil(math.min(now + math.min(wait_ms or longest_ms, longest_ms), first_lease_end())))
+  local soonest = math.min(first_lease_end(), state == 'blocked' and credential.blocked_until or math.huge)
+  ask_at(math.ceil(math.min(now + math.min(wait_ms or longest_ms, longest_ms), soonest)))
 end

@@ -2,21 +2,27 @@
 -- arrived, so it is charged, and its events may be duplicates.
 -- Returns true if it has done its part: there may be more. O(PART messages).
 
--- @include admit
 -- @include bounds
 -- @include flight
+-- @include logs
+
+-- Where another account of the quota has found it first it is charged already.
+local function charge_lapsed(id)
+  for _, log in ipairs(logs) do
+    if log.hash == KEY.META or redis.call('ZREM', flight_of(log), id) == 1 then charge(log) end
+  end
+end
 
 -- The latest first, so that the oldest comes to stand in front.
 local function recover()
-  read_account({ 'grace', 'last' })
+  read_account({ 'grace' })
   if account.grace > now then return false end
   local ids = redis.call('ZREVRANGEBYSCORE', KEY.FLIGHT, now, '-inf', 'LIMIT', 0, LOOK_AHEAD)
   -- @include crashed
-  -- @include quota_log
   local expired, messages = {}, 0
   for _, id in ipairs(ids) do
     if messages >= PART then break end
-    charge()
+    charge_lapsed(id)
     local grant = grant_of(id)
     grant.id = id
     expired[#expired + 1] = grant
@@ -25,6 +31,5 @@ local function recover()
   table.sort(expired, function(a, b) return a.at > b.at end)
   for _, grant in ipairs(expired) do put_back(grant) end
   looks = looks + REWRITTEN * messages
-  flying = flying - #expired
   return messages >= PART
 end

@@ -10,22 +10,18 @@ local LONGEST_MS = 60000
 -- Longest wait of a batch that fills: nobody is woken when it is full.
 local FILLING_MS = 100
 
-local function in_ms(at)
-  return string.format('%.0f', math.floor(at))
-end
-
 local function ask_at(at)
-  redis.call('ZADD', KEY.SCHEDULE, in_ms(at), KEY.QUEUE)
+  redis.call('ZADD', KEY.SCHEDULE, math.floor(at), KEY.QUEUE)
 end
 
 -- Something was put back. If the queue stands in the schedule it is asked anyway.
 local function something_waits()
-  redis.call('ZADD', KEY.SCHEDULE, 'NX', in_ms(now), KEY.QUEUE)
+  redis.call('ZADD', KEY.SCHEDULE, 'NX', math.floor(now), KEY.QUEUE)
 end
 
--- An account that waits for an answer has got one.
-local function reopen()
+-- An account that waits for an answer has got one; others that waited for it, too, come first.
+local function reopen(others)
   local waiting = redis.call('EXISTS', KEY.LISTS[1], KEY.LISTS[2], KEY.LISTS[3], KEY.LISTS[4], KEY.GROUPS, KEY.HELD,
     KEY.DELAYED)
-  if waiting > 0 then ask_at(now) else redis.call('ZREM', KEY.SCHEDULE, KEY.QUEUE) end
+  if waiting > 0 then ask_at(now + (others and 1 or 0)) else redis.call('ZREM', KEY.SCHEDULE, KEY.QUEUE) end
 end

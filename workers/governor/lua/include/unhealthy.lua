@@ -4,47 +4,47 @@
 -- @include pause
 
 local VERDICTS = {}
-read_account({ 'level', 'quota_until' })
-
--- A 429's freeze is kept apart as well: another pause may cover it, and end before it.
-local function freeze(until_ms)
-  if until_ms > account.quota_until then
-    account.quota_until = until_ms
-    redis.call('HSET', KEY.META, 'quota_until', string.format('%.0f', until_ms))
-  end
-  pause(until_ms, 'quota')
-end
 
 local function unhealthy(...)
-  redis.call('HSET', KEY.META, 'healthy', 0, 'fail_at', string.format('%.0f', now), 'fail_text', answer.detail or '', ...)
+  redis.call('HDEL', KEY.CREDENTIAL, 'healthy')
+  redis.call('HSET', KEY.META, 'fail_at', string.format('%.0f', now), 'fail_text', answer.detail or '', ...)
 end
 
 function VERDICTS.fail()
   account.fails = account.fails + 1
   unhealthy('fails', account.fails)
-  if account.fails < settings.outage_after or (was_outage and asked_before) then return end
+  if account.fails < settings.outage_after or (was_outage and granted_before(account.since)) then return end
+  read_account({ 'level' })
   local level = was_outage and account.level + 1 or 0
   redis.call('HSET', KEY.META, 'level', level, 'outage', 1)
   local longest_ms = math.min(settings.longest_pause_ms, 4 * settings.backoff_ms * 2 ^ math.min(level, 20))
   pause(now + longest_ms * (0.9 + 0.2 * answer.random), 'outage')
 end
 
+-- A freeze never shortens another one.
+local function freeze(quota, frozen_at, until_ms, level)
+  if quota.frozen <= now then frozen_at = now end
+  redis.call('HSET', quota.hash, 'frozen', math.floor(math.max(quota.frozen, until_ms)), 'frozen_at',
+    math.floor(frozen_at), 'level', level, 'detail', answer.detail or '')
+end
+
 -- A 429. Where it does not say how long, each freeze takes the next longer window.
 function VERDICTS.quota()
-  local level, windows = account.level, settings.windows
+  local quota, windows = logs[1], settings.windows
+  local frozen_at, frozen_level = read_freeze(quota)
   if answer.retry_after_ms then
-    level = 0
-    freeze(now + answer.retry_after_ms)
-  elseif account.reason ~= 'quota' or not asked_before then
-    level = account.reason == 'quota' and level + 1 or 0
+    freeze(quota, frozen_at, now + answer.retry_after_ms, 0)
+  elseif quota.frozen == 0 or not granted_before(frozen_at) then
+    local level = quota.frozen ~= 0 and frozen_level + 1 or 0
     local window = windows[math.min(level + 1, #windows)]
-    freeze(now + (window and window.length_ms or math.min(settings.longest_pause_ms, 1000 * 2 ^ math.min(level, 20))))
+    local length_ms = window and window.length_ms or math.min(settings.longest_pause_ms, 1000 * 2 ^ math.min(level, 20))
+    freeze(quota, frozen_at, now + length_ms, level)
   end
-  unhealthy('level', level)
+  unhealthy()
   redis.call('HINCRBY', KEY.META, 'quota_answers', 1)
 end
 
 function VERDICTS.refused()
   unhealthy()
-  pause(-1, 'credentials')
+  redis.call('HSET', KEY.CREDENTIAL, 'paused', -1, 'since', string.format('%.0f', now), 'detail', answer.detail or '')
 end

@@ -1,44 +1,55 @@
--- judge(): what an answer means for the account's health and pause. `unknown` and `none`
--- say nothing. O(1).
--- Fields: fails (in a row), outage, healthy, release, and those of pause.lua.
+-- judge(): what an answer means for the health of its credential, for its quota, and for its account.
+-- `unknown` and `none` say nothing. O(1).
+-- Fields: fails (in a row), delivered, release.
 -- Settings: see unhealthy.lua.
 
 -- @include account
 -- @include clock
+-- @include credential
+-- @include logs
 
 local was_outage
+-- Nothing more was taken until this answer; or nothing was sent, and its place in the quota is free.
+local waited_for
 -- TAKE is to release what was held aside, or does so already.
 local releasing
--- An answer to a request from before the pause proves nothing new. TAKE spreads the times of its
+
+-- An answer to a request from before that moment proves nothing new. TAKE spreads the times of its
 -- grants over a few ms.
-local asked_before
+local function granted_before(moment_ms)
+  return answer.granted_us / 1000 - 10 <= moment_ms
+end
 
 local function judge_healthy()
-  local still_frozen = account.reason == 'quota' and asked_before
+  local quota, ok_at = logs[1], math.floor(now)
   if account.fails > 0 then
+    read_account({ 'reason', 'outage' })
+    was_outage = account.outage == 1
     -- @include end_run
     end_run()
   end
-  if still_frozen then                         -- the gate stays as the 429 left it
-    redis.call('HSET', KEY.META, 'ok_at', string.format('%.0f', now))
-    return
+  redis.call('HSET', KEY.META, 'ok_at', ok_at, 'delivered', account.delivered + (answer.delivered or 0))
+  if quota.frozen ~= 0 then
+    if granted_before((read_freeze(quota))) then return end   -- the gate stays as the 429 left it
+    -- The freeze has done its work: the next 429 begins with the shortest window again.
+    if quota.frozen <= now then redis.call('HDEL', quota.hash, 'frozen', 'frozen_at', 'level', 'detail') end
   end
-  if account.healthy ~= 1 then redis.call('HDEL', KEY.META, 'level') end
-  -- The freeze has done its work: the next 429 begins with the shortest window again.
-  if account.reason == 'quota' and account.paused ~= -1 and account.paused <= now then
-    redis.call('HDEL', KEY.META, 'paused', 'reason', 'since', 'detail', 'quota_until')
-  end
-  redis.call('HSET', KEY.META, 'healthy', 1, 'ok_at', string.format('%.0f', now))
+  if redis.call('HSET', KEY.CREDENTIAL, 'healthy', 1, 'ok_at', ok_at) > 0 then waited_for = true end
+  credential.healthy = 1
 end
 
 local function judge_unhealthy()
+  read_account({ 'since', 'outage' })
+  was_outage = account.outage == 1
+  if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
   -- @include unhealthy
   local verdict = VERDICTS[answer.health]
   if verdict then verdict() end
+  read_credential()
+  waited_for = answer.health == 'none' or credential.healthy ~= 1
 end
 
 local function judge()
-  was_outage, releasing = account.outage == 1, account.release ~= false
-  asked_before = answer.granted_us / 1000 - 10 <= account.since
+  was_outage, releasing, waited_for = false, account.release ~= false, false
   if answer.health == 'ok' then judge_healthy() else judge_unhealthy() end
 end

@@ -1,0 +1,14 @@
+-- lapse(log): requests whose worker died leave the count: each counts from now on as one that was
+-- answered when its lease ended. O(PART).
+
+-- @include bounds
+-- @include logs
+
+local function lapse(log)
+  local flight = flight_of(log)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', flight, '-inf', now, 'LIMIT', 0, PART)) do
+    charge(log)
+    redis.call('ZREM', flight, id)
+  end
+  log.flying = redis.call('ZCARD', flight)
+end

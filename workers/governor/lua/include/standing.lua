@@ -1,0 +1,15 @@
+-- standing(): why the account pauses, until when (ms; -1: until somebody resumes it), and which hash has
+-- a few words about it: itself, its credential, or its quota after a 429. A reason stays after
+-- its time until a healthy answer. O(1). Fields: reason, paused.
+
+-- @include account
+-- @include credential
+-- @include logs
+
+local function standing()
+  if account.paused == -1 then return account.reason or '', -1, KEY.META end
+  if credential.paused == -1 then return 'credentials', -1, KEY.CREDENTIAL end
+  local quota = logs[1]
+  if quota.frozen > account.paused then return 'quota', quota.frozen, quota.hash end
+  return account.reason or '', account.paused, KEY.META
+end
