@@ -30,7 +30,10 @@ local function judge_healthy()
   end
   redis.call('HSET', KEY.META, 'ok_at', ok_at, 'delivered', account.delivered + (answer.delivered or 0))
   if quota.frozen ~= 0 then
-    if granted_before((read_freeze(quota))) then return end   -- the gate stays as the 429 left it
+    if granted_before((read_freeze(quota))) then   -- the gate stays as the 429 left it
+      waited_for = true
+      return
+    end
     -- The freeze has done its work: the next 429 begins with the shortest window again.
     if quota.frozen <= now then redis.call('HDEL', quota.hash, 'frozen', 'frozen_at', 'level', 'detail') end
   end
