@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from limits import RateLimitItem, parse_many
+
+from postback.operations.quota import Window, strictest
+
+__all__ = ["MAX_LIMIT", "Window", "parse_windows"]
 
 #: Requests; the quota log keeps 8 bytes for each request of the largest window, so this is 8 MB of Redis an account.
 MAX_LIMIT: Final = 1_000_000
@@ -15,18 +18,6 @@ MAX_LIMIT: Final = 1_000_000
 _NO_FIXED_LENGTH: Final = frozenset({"month", "year"})
 
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """At most ``limit`` requests in any ``window_s`` seconds."""
-
-    #: Requests, 1..1,000,000.
-    limit: int
-    #: Seconds, a whole number of them.
-    window_s: float
-    #: As people read it: ``3/second``, ``20 per 10 seconds``.
-    text: str
 
 
 def parse_windows(notation: str) -> tuple[Window, ...]:
@@ -48,16 +39,10 @@ def parse_windows(notation: str) -> tuple[Window, ...]:
         items = parse_many(notation)
     except ValueError:
         raise ValueError('is not a limit; write for example "3/second; 500/hour" or "20 per 10 seconds"') from None
-    shortest: dict[int, Window] = {}
     # `limits` reads "1 per 0 seconds" as "1 per second": the parsed item cannot tell, the text can.
     if any(_has_zero(part) for part in notation.replace(",", ";").replace("|", ";").split(";")):
         raise ValueError("has a zero in it; to hold an account's events use `postback pause`")
-    for item in items:
-        window = _window(item)
-        known = shortest.get(int(window.window_s))
-        if known is None or window.limit < known.limit:
-            shortest[int(window.window_s)] = window
-    return tuple(shortest[length] for length in sorted(shortest))
+    return strictest([map(_window, items)])
 
 
 def _has_zero(part: str) -> bool:

@@ -73,13 +73,7 @@ class _Counted:
 
     def _busy(self, provider: str) -> list[str]:
         """Queues in which something may wait: those that the schedule knows (ADR 29)."""
-        client = connect(
-            self._broker.url,
-            sentinel_master=str(self._broker.options.get("master_name", "")),
-            timeout_s=REPLY_S,
-            connect_timeout_s=REPLY_S,
-            decode=True,
-        )
+        client = connect(self._broker, timeout_s=REPLY_S, connect_timeout_s=REPLY_S, decode=True)
         try:
             places = (keys.schedule(provider), keys.timers(provider))
             return sorted({str(queue) for place in places for queue in client.zrange(place, 0, -1)})

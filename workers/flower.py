@@ -83,13 +83,7 @@ def tls_options(broker: Broker) -> dict[str, Any]:
 def known_queues(broker: Broker) -> list[str]:
     """Queues of the accounts that workers have announced, and every dead-letter list."""
     accounts: list[str] = []
-    client = connect(
-        broker.url,
-        sentinel_master=str(broker.options.get("master_name", "")),
-        timeout_s=REPLY_S,
-        connect_timeout_s=REPLY_S,
-        decode=True,
-    )
+    client = connect(broker, timeout_s=REPLY_S, connect_timeout_s=REPLY_S, decode=True)
     try:
         accounts = [str(name) for name in client.hkeys(keys.ACCOUNTS)]
     except redis.RedisError as error:

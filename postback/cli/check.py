@@ -11,7 +11,7 @@ from typing import Any, Final
 from postback.accounts import VARIABLE, names_in_file
 from postback.cli.arguments import Commands, command
 from postback.cli.connections import RedisAway, sites
-from postback.cli.terminal import Console, clean, megabytes
+from postback.cli.terminal import Console, clean, listed, megabytes
 from postback.errors import ConfigurationError
 from postback.operations.queues import ALIVE_S, announced, providers, served, workers
 from postback.operations.server import RedisStatus, redis_status
@@ -121,7 +121,7 @@ def _accounts(findings: Findings) -> set[str]:
     except ConfigurationError as wrong:
         findings.tell(False, str(wrong))
         return set()
-    findings.tell(True, f"{path}: {_listed(queues)}")
+    findings.tell(True, f"{path}: {listed(sorted(queues), LISTED)}")
     return queues
 
 
@@ -140,11 +140,6 @@ def _serving(findings: Findings, queues: set[str], serving: set[str]) -> None:
             findings.tell(False, f"{queue}: no live worker serves it: start `python -m workers {provider}`")
         if len(some) > LISTED:
             findings.tell(False, f"and {len(some) - LISTED:,} more of {provider}")
-
-
-def _listed(queues: set[str]) -> str:
-    more = len(queues) - LISTED
-    return ", ".join(sorted(queues)[:LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _queues(tables: Iterable[tuple[str, Iterable[str]]]) -> set[str]:

@@ -15,6 +15,7 @@ from postback.cli.terminal import (
     cut,
     duration,
     left,
+    listed,
     megabytes,
     right,
     short_duration,
@@ -218,7 +219,7 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
         )
     if account.quota_with:
         how = "has the same key and quota as" if account.key_with else "shares its quota with"
-        yield f"{how} {_some(account.key_with or account.quota_with)}", "dim"
+        yield f"{how} {listed(account.key_with or account.quota_with, NAMED)}", "dim"
     failing = account.failures or (account.last_success_ms or 0) < (account.last_failure_ms or 0)
     if account.last_failure_ms and failing and (paused is None or paused.reason == "operator"):
         row = f"{counted(account.failures, 'failure')} in a row, " if account.failures else ""
@@ -238,11 +239,6 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(account.dead_reasons.items()))
         look = f"postback dead list {account.provider} --account {account.account}"
         yield f"dead: {reasons}; look with `{look}`", "red"
-
-
-def _some(queues: Sequence[str]) -> str:
-    more = len(queues) - NAMED
-    return ", ".join(queues[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _ago(ms: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Final, TextIO
 
 #: Columns that tables keep within.
@@ -125,6 +126,12 @@ def megabytes(count: int) -> str:
     if count >= 1 << 30:
         return f"{count / (1 << 30):.1f} GB"
     return f"{count / (1 << 20):.0f} MB" if count >= 1 << 20 else f"{count / 1024:.0f} kB"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """``a, b and 3 more``: the first ones of some names."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -138,11 +138,8 @@ class Governor:
             self.identities.learn(self.server.client)
         answers = self.settler.release(settled)
         wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count, due=due))]
-        calls = [
-            Call("settle", answer.known.queue, answer.argument, answer.known.identity, answer.settings, answer.work)
-            for answer in answers
-        ]
-        calls += [Call("take", wish.queue, wish.argument, wish.identity, wish.settings, wish.work) for wish in wishes]
+        calls = [answer.call for answer in answers]
+        calls += [wish.call for wish in wishes]
         calls += [Call("look", one.provider, orjson.dumps({"passed": one.passed, "most": one.most})) for one in looks]
         if not calls:
             return Round()

@@ -142,8 +142,7 @@ class Identities:
         for account, credential, key in found:
             quota = self._named.get(key, credential)
             quota_key = keys.quota(account.provider, quota)
-            windows = tuple(Window(one.limit, one.window_s, one.text) for one in account.windows)
-            self._windows.setdefault(quota_key, {})[account.queue] = windows
+            self._windows.setdefault(quota_key, {})[account.queue] = account.windows
             placed.append((account, credential, quota, quota_key))
         holding = {key: strictest(self._windows[key].values()) for key in {key for *_, key in placed}}
         for account, credential, quota, quota_key in placed:

@@ -26,6 +26,10 @@ JOINED: Final = frozenset({"take", "settle"})
 MOST_WORK: Final = 64
 
 
+#: For a call that is about no account.
+NOBODY: Final = Identity("", "", ())
+
+
 class Call(NamedTuple):
     """A call of a script.
 
@@ -33,7 +37,7 @@ class Call(NamedTuple):
         script: Its name.
         place: An account's queue, or for ``look`` a provider.
         argument: As the script takes it.
-        identity: Whose the account is; None for ``look``.
+        identity: Whose the account is; nobody's for ``look``.
         settings: What a joined script is told of the account, as JSON; empty: nothing.
         work: Messages that it moves, about.
     """
@@ -41,14 +45,14 @@ class Call(NamedTuple):
     script: str
     place: str
     argument: bytes
-    identity: Identity | None = None
+    identity: Identity = NOBODY
     settings: bytes = b""
     work: int = 1
 
     @property
     def keys(self) -> tuple[str, ...]:
         """KEYS of the script, if it works for this account alone."""
-        if self.identity is None:
+        if self.script == "look":
             return look_keys(self.place)
         return script_keys(self.place, self.identity.quota, self.identity.credential)
 
@@ -150,7 +154,7 @@ class Server:
         if first.script in JOINED:
             places = [
                 _sent(provider_keys, provider_of(first.place)),
-                *(_sent(account_keys, call.place, *_names(call)) for call in together),
+                *(_sent(account_keys, call.place, call.identity.quota, call.identity.credential) for call in together),
             ]
             arguments = arguments_of(together)
         else:
@@ -174,10 +178,6 @@ class Server:
 
 def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
-
-
-def _names(call: Call) -> tuple[str, str]:
-    return (call.identity.quota, call.identity.credential) if call.identity else ("", "")
 
 
 @cache

@@ -73,6 +73,11 @@ class Answer:
     #: Messages that SETTLE moves, about.
     work: int
 
+    @property
+    def call(self) -> Call:
+        """What tells Redis of it."""
+        return Call("settle", self.known.queue, self.argument, self.known.identity, self.settings, self.work)
+
 
 def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:
     """A settlement and the rulings on its grant's events, as SETTLE is told; see ``workers/governor/lua/settle.lua``.
@@ -205,9 +210,7 @@ class Settler:
         Raises:
             redis.RedisError: Redis is away, or refuses it.
         """
-        return self._server.run(
-            Call("settle", answer.known.queue, answer.argument, answer.known.identity, answer.settings)
-        )
+        return self._server.run(answer.call)
 
     def replay(self) -> None:
         """Send the settlements that failed.

@@ -18,7 +18,7 @@ from tasks.signatures import Followers
 from workers.governor.identities import Identities, Identity
 from workers.governor.pauses import PauseNews
 from workers.governor.scripts import State, TakenGrant, take_reply
-from workers.governor.server import Server
+from workers.governor.server import Call, Server
 
 #: The accounts of this process by queue; asked anew each time, since the file may change.
 Accounts = Callable[[], Mapping[str, Account]]
@@ -63,9 +63,10 @@ class Wish:
     settings: bytes
 
     @property
-    def work(self) -> int:
-        """Messages that it moves at most."""
-        return self.count * self.account.batch_max
+    def call(self) -> Call:
+        """What asks Redis for it; it moves so many messages at most."""
+        work = self.count * self.account.batch_max
+        return Call("take", self.queue, self.argument, self.identity, self.settings, work)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import pytest
 from config.accounts import Account, build_account
 from postback import keys
 from postback.operations.queues import Announced
-from postback.operations.quota import Window
 from workers.governor.identities import Identities
 
 KEYS: dict[str, dict[str, Any]] = {
@@ -33,8 +32,7 @@ def served(*accounts: Account) -> dict[str, Account]:
 def told(queue: str, identities: Identities, one: Account) -> Announced:
     """As another worker announces it."""
     identity = identities.of(one)
-    windows = tuple(Window(window.limit, window.window_s, window.text) for window in one.windows)
-    return Announced(queue, 0, windows, 1, 0, identity.quota, identity.credential)
+    return Announced(queue, 0, one.windows, 1, 0, identity.quota, identity.credential)
 
 
 @pytest.fixture

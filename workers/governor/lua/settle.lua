@@ -37,9 +37,8 @@ local FIELDS = { 'fails', 'release', 'delivered', 'quota', 'former' }
 -- @include account
 -- @include each
 -- @include flight
+-- @include revocations
 -- @include verdict
-
-local revocations = redis.call('EXISTS', KEY.REVOKED) == 1
 
 -- What has ended needs no tombstone: a copy that is sent under its id later is another event.
 local function dispose()

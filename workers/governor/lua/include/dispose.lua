@@ -6,6 +6,7 @@
 -- @include front
 -- @include halves
 -- @include pause
+-- @include revocations
 -- @include sorted
 -- @include state
 -- @include verdict

@@ -2,7 +2,7 @@
 --   id, granted_us
 --   messages        its own messages and then the siblings of a half, end to end
 --   bytes           of each of its own messages, separated by spaces; absent where there is one alone
---   sibling_bytes   of each sibling; absent where there are none
+--   sibling_bytes   of each sibling; stands beside `bytes`
 --   half            1 for a half of a refused batch; else absent
 --   owners          for each own message the id of the event that owns its idempotency key, or '';
 --                   absent where none is a duplicate
@@ -11,9 +11,9 @@
 -- Each table in a reply costs Redis as much as a command. O(bytes).
 
 -- @include message
+-- @include revocations
 
 local grants = {}
-local revocations = redis.call('EXISTS', KEY.REVOKED) == 1
 
 local function append(reply, name, value)
   local size = #reply

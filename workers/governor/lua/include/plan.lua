@@ -14,7 +14,7 @@ local function plan(reply)
   if state == 'empty' then
     redis.call('ZREM', KEY.SCHEDULE, KEY.QUEUE)
     if wait_ms then
-      redis.call('ZADD', KEY.TIMERS, math.floor(math.ceil(now + math.min(wait_ms, LONGEST_MS))), KEY.QUEUE)
+      redis.call('ZADD', KEY.TIMERS, math.ceil(now + math.min(wait_ms, LONGEST_MS)), KEY.QUEUE)
     else
       redis.call('ZREM', KEY.TIMERS, KEY.QUEUE)
     end
