@@ -20,7 +20,8 @@ import redis
 from celery import Celery
 
 import postback
-from postback import keys, tganalytics, tgtrack
+from postback import tganalytics, tgtrack
+from postback.wire import keys
 from tests.stack import Stack, Worker
 
 FAST: Final = "100000/second"

@@ -18,10 +18,10 @@ from config.policies import POLICIES, PROVIDERS, Policy
 from config.secret import Secret
 from config.table import Table, TableError
 from config.windows import Window
-from postback import keys
-from postback.accounts import check_account_name
+from postback._events.names import check_account_name
+from postback._events.payload import Refused
 from postback.errors import ConfigurationError
-from postback.payload import Refused
+from postback.wire import keys
 
 __all__ = ["Account", "Accounts", "Secret", "Window", "build_account", "load_accounts"]
 

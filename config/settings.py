@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Final
 
 from config.policies import PROVIDERS
-from postback.broker import DEFAULT_URL, Broker, parse_broker
 from postback.errors import ConfigurationError
+from postback.wire.broker import DEFAULT_URL, Broker, parse_broker
 
 __all__ = ["DEFAULTS", "Settings", "load_settings", "masked_url"]
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from config.policies import Credential
 from config.secret import Secret
 from config.windows import Window, parse_windows
-from postback.accounts import check_account_name
-from postback.payload import Refused
+from postback._events.names import check_account_name
+from postback._events.payload import Refused
 
 _FROM_ENVIRONMENT: Final = "env:"
 

@@ -9,7 +9,7 @@ from kombu import Exchange, Queue
 
 from config.accounts import Account
 from config.policies import POLICIES, PROVIDERS
-from postback import keys
+from postback.wire import keys
 
 #: The exchange without a name delivers to the queue that the routing key names and needs no binding. A named one would
 #: add a ``_kombu.binding.*`` set to Redis for each account and an SMEMBERS to each message sent.

@@ -1,6 +1,10 @@
 """Postback: reliable delivery of events to TGTrack, myTracker, Telegram Analytics, TON AI and TonAPI."""
 
 from postback import mytracker, tganalytics, tgtrack, tonai, tonapi
+from postback._events.fields import UNSET
+from postback._send.event import EVENTS, Event, event_class
+from postback._send.many import send_many
+from postback._send.producer import configure
 from postback.errors import (
     ConfigurationError,
     EnqueueUnknown,
@@ -16,11 +20,7 @@ from postback.errors import (
     UnknownAccount,
     UnknownEventName,
 )
-from postback.events import EVENTS, Event, event_class
-from postback.fields import UNSET
-from postback.producer import configure
 from postback.results import EventResult
-from postback.sending import send_many
 
 __all__ = [
     "EVENTS",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
-from postback.events import Event
-from postback.fields import ID_CHARS, integer, one_of, text, text_map
+from postback._events.fields import ID_CHARS, integer, one_of, text, text_map
+from postback._send.event import Event
 
 __all__ = ["CustomEvent", "Login", "Registration", "VkPlatform"]
 

@@ -61,18 +61,9 @@ class EventResult(AsyncResult[Any]):
         if getattr(self, "has_result", False):
             super().__del__()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.id, self.provider, self.has_result)
-
 
 def _no_backend(app: Celery) -> _NoBackend:
     backend = app.__dict__.get("postback_no_backend")
     if backend is None:
         backend = app.__dict__["postback_no_backend"] = _NoBackend(app=app)
     return backend
-
-
-def _restore(id: str, provider: str, has_result: bool) -> EventResult:
-    from postback.producer import current
-
-    return EventResult(id, app=current(provider).app, provider=provider, has_result=has_result)

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from celery.utils import uuid
 
-from postback import sending
-from postback.events import Event
-from postback.options import read_options
-from postback.producer import current
+from postback._events.event import EventData
+from postback._send.message import check_message
+from postback._send.options import read_options
+from postback._send.producer import current
+from postback._send.ways import ways
 from postback.results import EventResult
 
 __all__ = ["Outbox", "Sent", "collect", "postback_outbox"]
@@ -38,12 +39,12 @@ class Sent:
         options: The options it was sent with.
     """
 
-    event: Event
+    event: EventData
     id: str
     options: dict[str, Any] = field(default_factory=dict)
 
 
-class Outbox(list[Event]):
+class Outbox(list[EventData]):
     """The events sent so far, in order; compares with a plain list.
 
     Attributes:
@@ -54,10 +55,10 @@ class Outbox(list[Event]):
         super().__init__()
         self.sent: list[Sent] = []
 
-    def __call__(self, event: Event, options: dict[str, Any]) -> EventResult:
+    def __call__(self, event: EventData, options: dict[str, Any]) -> EventResult:
         """Take one event; wrong options fail as they would on a real send."""
         read = read_options(event, options)
-        sending.check_message(event, read)
+        check_message(event, read)
         task_id = read.task_id or uuid()
         self.sent.append(Sent(event, task_id, dict(options)))
         self.append(event)
@@ -74,11 +75,11 @@ class Outbox(list[Event]):
 def collect() -> Iterator[Outbox]:
     """Collect what is sent inside the block, in all threads, instead of sending it."""
     outbox = Outbox()
-    before = sending.set_sink(outbox)
+    before = ways.set_sink(outbox)
     try:
         yield outbox
     finally:
-        sending.set_sink(before)
+        ways.set_sink(before)
 
 
 @pytest.fixture

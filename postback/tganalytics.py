@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypedDict
 
-import postback.events
-from postback import fields
+import postback._events.event
+from postback._events import fields
+from postback._events.fields import ID_CHARS, NAME_CHARS, TEXT_CHARS
 from postback.errors import UnknownEventName
-from postback.fields import ID_CHARS, NAME_CHARS, TEXT_CHARS
 
 __all__ = ["Event", "Message"]
 
@@ -37,7 +37,7 @@ class Message(TypedDict):
     amount: str
 
 
-class Event(postback.events.Event, method="event", provider="tganalytics"):
+class Event(postback._send.event.Event, method="event", provider="tganalytics"):
     """Something a user did in a Mini App.
 
     A name outside the published list warns (:class:`~postback.errors.UnknownEventName`) and is sent all the same.

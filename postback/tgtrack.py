@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
+from postback._events.fields import ID_CHARS, NAME_CHARS, integer, items, json_object, number, one_of, text
+from postback._events.payload import Refused, check_text, compact
+from postback._send.event import Event
 from postback.errors import InvalidEvent
-from postback.events import Event
-from postback.fields import ID_CHARS, NAME_CHARS, integer, items, json_object, number, one_of, text
-from postback.payload import Refused, check_text, compact
 
 __all__ = [
     "AddEvent",

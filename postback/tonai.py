@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from postback._events.fields import text
+from postback._events.shown import field_name
+from postback._send.event import Event
 from postback.errors import InvalidEvent
-from postback.events import Event
-from postback.fields import text
-from postback.shown import field_name
 
 __all__ = ["Conversion"]
 

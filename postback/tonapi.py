@@ -7,9 +7,9 @@ import binascii
 import re
 from typing import ClassVar
 
-from postback.events import Event
-from postback.fields import text
-from postback.payload import Refused
+from postback._events.fields import text
+from postback._events.payload import Refused
+from postback._send.event import Event
 
 __all__ = ["GetEvent"]
 

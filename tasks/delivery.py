@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from config.accounts import Account
-from postback.events import EVENTS
+from postback._events.event import EVENTS
 from tasks.batches import fitting, halves_after
 from tasks.envelopes import Envelope
 from tasks.fitness import body_or_ruling

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from postback.compression import inflate
-from postback.payload import MAX_MESSAGE_BYTES
+from postback._events.payload import MAX_MESSAGE_BYTES
+from postback.wire.compression import inflate
 from postback.wire.formats import MESSAGE_FORMAT_HEADER
 from tasks import json_text
 from tasks.checks import (

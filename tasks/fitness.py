@@ -8,8 +8,8 @@ from celery.utils.functional import maybe_list
 from celery.worker import state as worker_state
 
 from config.accounts import Account
+from postback._events.event import EVENTS
 from postback.errors import InvalidEvent
-from postback.events import EVENTS
 from tasks.envelopes import Envelope
 from tasks.letters import MAX_DETAIL, buried
 from tasks.outcomes import Outcome, Verdict

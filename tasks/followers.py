@@ -11,7 +11,7 @@ from typing import Any, Final
 from celery import Celery, Task
 from celery.app.trace import trace_task
 
-from postback.events import EVENTS
+from postback._events.event import EVENTS
 from tasks.envelopes import Envelope
 from tasks.rulings import Dead, Waiting
 

@@ -6,7 +6,7 @@ import random
 from typing import Final, assert_never
 
 from config.accounts import Account
-from postback.events import EVENTS
+from postback._events.event import EVENTS
 from tasks.batches import halves_after
 from tasks.envelopes import Envelope
 from tasks.fitness import ended

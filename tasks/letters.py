@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from postback.payload import MAX_MESSAGE_BYTES
+from postback._events.payload import MAX_MESSAGE_BYTES
 from tasks.envelopes import Envelope
 from tasks.outcomes import Verdict
 from tasks.rulings import Dead

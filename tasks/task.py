@@ -14,8 +14,8 @@ from typing import Any, ClassVar, NoReturn
 from celery import Celery, Task
 from celery.exceptions import Retry
 
+from postback._events.event import EVENTS
 from postback.errors import UnknownAccount
-from postback.events import EVENTS
 from tasks.delivery import Delivery
 from tasks.envelopes import Envelope
 from tasks.followers import RULED

@@ -19,7 +19,8 @@ from typing import Any, Final
 import redis
 
 import postback
-from postback import keys, tgtrack
+from postback import tgtrack
+from postback.wire import keys
 from tests.stack import Stack, Worker, until
 
 #: Faults that the provider plays, one now and then. Those that record the event and lose the answer may double it, and must say so.

@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 import redis
 
 import postback
-from postback import keys
 from postback.sandbox import Sandbox
+from postback.wire import keys
 from tests.servers import RedisServer
 
 #: The project's root: workers run there.

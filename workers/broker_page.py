@@ -11,8 +11,8 @@ from flower.views import BaseHandler
 from flower.views.broker import BrokerView
 
 from config.topology import TOGETHER
-from postback import keys
-from postback.broker import Broker, connect
+from postback.wire import keys
+from postback.wire.broker import Broker, connect
 
 #: Seconds to wait for Redis' reply.
 REPLY_S: Final = 2.0

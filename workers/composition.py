@@ -12,11 +12,11 @@ from typing import Any, Final, cast
 from celery import Celery, signals
 
 from config.accounts import Accounts, load_accounts
-from config.celeryconfig import FOREIGN_VARIABLES, celery_config
+from config.celery import FOREIGN_VARIABLES, celery_config
 from config.settings import Settings
 from config.topology import DEFAULT_EXCHANGE, account_queues
-from postback.broker import connect
 from postback.errors import ConfigurationError
+from postback.wire.broker import connect
 from tasks import task
 from tasks.followers import follow_up
 from tasks.signatures import Followers

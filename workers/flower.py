@@ -25,12 +25,12 @@ import redis
 from celery import Celery
 from kombu import Queue
 
-from config.celeryconfig import FOREIGN_VARIABLES, HEALTH_CHECK_INTERVAL_S, SOCKET_CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+from config.celery import FOREIGN_VARIABLES, HEALTH_CHECK_INTERVAL_S, SOCKET_CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
 from config.settings import Settings, load_settings
 from config.topology import DEFAULT_EXCHANGE, dead_letter_names, together
-from postback import keys
-from postback.broker import Broker, connect
 from postback.errors import ConfigurationError
+from postback.wire import keys
+from postback.wire.broker import Broker, connect
 
 #: Milliseconds between two looks at which queues the workers serve.
 REFRESH_MS: Final = 10_000

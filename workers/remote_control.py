@@ -16,8 +16,8 @@ from celery.utils.functional import maybe_list
 from celery.worker import control
 
 from config.topology import account_queue, dead_letter_name, provider_of, together
-from postback import keys
 from postback.operations import pause, resume
+from postback.wire import keys
 from postback.wire.time import redis_now_ms
 from tasks.grants import Grant
 from workers.observe.rows import kwargs_shown

@@ -16,7 +16,7 @@ from typing import Any, Final
 import redis
 from celery.backends.redis import RedisBackend, SentinelBackend
 
-from postback import keys
+from postback.wire import keys
 
 #: A write that needs no memory and changes nothing: no such field exists.
 FIRST_WRITE: Final = f"redis.call('HDEL', '{keys.WORKERS}', '')\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, Final
 
-from postback.accounts import VARIABLE, names_in_file
+from postback._send.accounts import VARIABLE, names_in_file
 from postback.cli.arguments import Commands, command
 from postback.cli.connections import RedisAway, sites
 from postback.cli.terminal import Console, clean, listed, megabytes

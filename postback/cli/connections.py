@@ -10,9 +10,9 @@ from typing import Final
 
 import redis
 
-from postback.broker import Broker, broker_of, connect
 from postback.errors import PostbackError
 from postback.operations.queues import check_provider, providers
+from postback.wire.broker import Broker, broker_of, connect
 
 #: Seconds to wait for a connection, and for a reply: an operator must not wait for a dead server.
 CONNECT_S: Final = 2.0

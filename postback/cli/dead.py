@@ -10,15 +10,15 @@ from typing import Final
 
 import redis
 
-from postback import keys
+from postback._events.event import EVENTS
 from postback.cli.arguments import Commands, add_provider, age, command, whole
 from postback.cli.connections import Site, site_of
 from postback.cli.terminal import WIDTH, Console, clean, counted, cut, duration, left, say_error
-from postback.events import EVENTS
 from postback.operations import deadletters, status
 from postback.operations.deadletters import Moved
 from postback.operations.letters import Filter, Letter
 from postback.operations.messages import epoch_ms
+from postback.wire import keys
 from postback.wire.time import redis_now_ms
 
 #: Letters that the table shows if no ``--limit`` is given.

@@ -8,10 +8,10 @@ import json
 import sys
 from typing import Any, Final
 
+from postback._send.event import EVENTS, Event, event_class
 from postback.cli.arguments import Commands, command
 from postback.cli.terminal import Console
 from postback.errors import PostbackError
-from postback.events import EVENTS, Event, event_class
 
 #: Events whose JSON travels byte for byte.
 _VERBATIM: Final = "tgtrack.on_telegram_webhook"

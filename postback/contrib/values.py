@@ -6,9 +6,10 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 
-from postback.accounts import check_names, names_in_file
+from postback._events.event import EVENTS
+from postback._events.names import check_names
+from postback._send.accounts import names_in_file
 from postback.errors import ConfigurationError
-from postback.events import EVENTS
 
 __all__ = ["meant", "read_accounts"]
 

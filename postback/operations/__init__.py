@@ -1,6 +1,6 @@
 """What operators do, with Redis alone: look, move dead letters, pause, resume, erase.
 
-Each function takes a Redis client whose replies are bytes (:func:`postback.broker.connect`), so that the command line, a
+Each function takes a Redis client whose replies are bytes (:func:`postback.wire.broker.connect`), so that the command line, a
 remote control command and a test call the same code. Nothing here needs a worker to be alive.
 """
 

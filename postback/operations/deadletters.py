@@ -15,12 +15,11 @@ from typing import Any, Final
 
 import redis
 
-from postback import keys
-from postback.accounts import is_account_name
+from postback._events.names import is_account_name
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
 from postback.operations.queues import announced, check_provider
-from postback.wire import schedule
+from postback.wire import keys, schedule
 from postback.wire.scripts import Script
 from postback.wire.time import redis_now_ms
 
@@ -35,8 +34,8 @@ COUNT_PART: Final = 1000
 #: Every dead letter.
 ALL: Final = Filter()
 
-_move = Script("postback", "move_dead")
-_count = Script("postback", "count_dead")
+_move = Script("postback.operations", "move_dead")
+_count = Script("postback.operations", "count_dead")
 
 
 def letters(client: redis.Redis, provider: str, chosen: Filter = ALL) -> Iterator[Letter]:

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import redis
 
-from postback import keys
+from postback._events.event import EVENTS
 from postback.errors import PostbackError
-from postback.events import EVENTS
 from postback.operations import queues
 from postback.operations.messages import Message, read_message, text_of
+from postback.wire import keys
 from postback.wire.scripts import Script
 
 #: Messages, or names of results, read at a time.
@@ -58,9 +58,9 @@ _PEOPLE: Final = frozenset(
     }
 )  # fmt: skip
 
-_erase = Script("postback", "erase")
-_packed = Script("postback", "packed")
-_erase_packed = Script("postback", "erase_packed")
+_erase = Script("postback.operations", "erase")
+_packed = Script("postback.operations", "packed")
+_erase_packed = Script("postback.operations", "erase_packed")
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from postback.accounts import is_account_name
+from postback._events.names import is_account_name
 from postback.operations.messages import Message, epoch_ms, iso, read_message, text_of
 
 #: Longest piece of an entry that is no message, in characters.

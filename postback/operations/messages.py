@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from postback import keys
-from postback.compression import inflate
-from postback.events import EVENTS
-from postback.payload import MAX_MESSAGE_BYTES
+from postback._events.event import EVENTS
+from postback._events.payload import MAX_MESSAGE_BYTES
+from postback.wire import keys
+from postback.wire.compression import inflate
 
 #: Content type of a dead letter that is wrapped around something that was no message.
 WRAPPED_TYPE: Final = "application/octet-stream"

@@ -7,16 +7,15 @@ from typing import Final
 
 import redis
 
-from postback import keys
 from postback.operations import queues
-from postback.wire import schedule
+from postback.wire import keys, schedule
 from postback.wire.scripts import Script
 
 #: Reason of a pause that a person asked for.
 OPERATOR: Final = "operator"
 
-_pause = Script("postback", "pause")
-_resume = Script("postback", "resume")
+_pause = Script("postback.operations", "pause")
+_resume = Script("postback.operations", "resume")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import redis
 
-from postback import keys
-from postback.accounts import is_account_name, read_announcement
+from postback._events.event import EVENTS
+from postback._events.names import is_account_name
+from postback._send.accounts import read_announcement
 from postback.errors import PostbackError, UnknownAccount
-from postback.events import EVENTS
 from postback.operations.quota import Window
+from postback.wire import keys
 
 #: Seconds of silence after which a worker counts as gone; it announces itself every 2.5 s.
 ALIVE_S: Final = 9.0

@@ -9,18 +9,18 @@ from typing import Any, Final
 
 import redis
 
-from postback import keys
 from postback.operations import deadletters, queues
 from postback.operations.messages import iso
 from postback.operations.quota import Log, Usage, Window, read_ring, share_s, strictest
 from postback.operations.server import RedisStatus, redis_status
+from postback.wire import keys
 from postback.wire.scripts import Script
 from postback.wire.time import redis_now_ms
 
 #: Accounts whose state is asked for in one pipeline: a quota log may have 41 KB.
 PIPELINED: Final = 50
 
-_status = Script("postback", "status")
+_status = Script("postback.operations", "status")
 
 
 @dataclass(frozen=True, slots=True)

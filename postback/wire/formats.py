@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Format of the keys in ``postback/keys.py``, and of what is in them. Workers record it in Redis
+#: Format of the keys in ``postback/wire/keys.py``, and of what is in them. Workers record it in Redis
 #: under ``keys.FORMAT``; without a record it is 1, the first edition's.
 KEY_FORMAT: Final = 2
 #: Member of ``keys.FORMAT`` whose score is the format of the keys.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from kombu.utils.json import JSONEncoder
 
-from postback import keys
+from postback.wire import keys
 
 __all__ = ["entry", "list_of"]
 

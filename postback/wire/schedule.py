@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import redis
 
-from postback import keys
+from postback.wire import keys
 from postback.wire.scripts import Script
 
 #: Why a queue is due: it was sent to; somebody came by and found something in it; it is to be asked
@@ -19,7 +19,7 @@ LONGEST_MS: Final = 60_000
 #: Queues that one call makes due.
 MOST_QUEUES: Final = 500
 
-_due = Script("postback", "due")
+_due = Script("postback.wire", "due")
 
 
 def due(client: redis.Redis, queues: Iterable[str], why: Why) -> None:

@@ -68,7 +68,7 @@ class Script:
         """Nothing is read or sent before the first call.
 
         Args:
-            package: ``postback`` or ``workers``.
+            package: Holds the folder ``lua``, such as ``postback.operations``.
             name: The operation: the file's name without ``.lua``.
             observe: Told of each run, in the caller's thread.
         """

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 from config.accounts import Account
-from postback.events import Event
+from postback._events.event import EventData
 from tasks.outcomes import Outcome, Verdict
 from tasks.request import Answer, Asked, HttpRequest
 
@@ -37,7 +37,7 @@ class Provider:
         """
         return 0
 
-    def encode(self, account: Account, event: Event) -> bytes:
+    def encode(self, account: Account, event: EventData) -> bytes:
         """The request body of one event, alone or as an item of a batch."""
         return event.encoded()
 

@@ -27,8 +27,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from config.accounts import Account
-from postback.events import Event
-from postback.payload import compact
+from postback._events.event import EventData
+from postback._events.payload import compact
 from tasks.outcomes import Outcome, Verdict
 from tasks.providers.base import Provider, array, by_status, words
 from tasks.request import Answer, Asked, HttpRequest
@@ -54,7 +54,7 @@ class TGAnalytics(Provider):
         """``,"app_name":"<the account's>"``."""
         return len(compact({"app_name": account.credentials["app_name"].reveal()})) - len("{}") + len(",")
 
-    def encode(self, account: Account, event: Event) -> bytes:
+    def encode(self, account: Account, event: EventData) -> bytes:
         """The event under the account's application name.
 
         A name that the producer gave is sent as it is: whether it fits the token is for the provider to say, which

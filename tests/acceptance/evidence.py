@@ -13,8 +13,8 @@ from typing import Any
 
 from celery import Celery
 
-from postback import keys
 from postback.sandbox.ledger import Record
+from postback.wire import keys
 from tests.stack import ROOT, Stack, Worker, until
 
 

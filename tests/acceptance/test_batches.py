@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import postback
-from postback import keys, mytracker, operations, tganalytics
-from postback.broker import connect
+from postback import mytracker, operations, tganalytics
 from postback.sandbox.ledger import Record
+from postback.wire import keys
+from postback.wire.broker import connect
 from tests.acceptance.evidence import RawClient, dead_letters, event_of, items, queued, settled, times_sent
 from tests.stack import Stack, until
 

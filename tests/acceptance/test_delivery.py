@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import postback
-from postback import keys, tgtrack
+from postback import tgtrack
+from postback.wire import keys
 from tests.stack import SECRETS, Stack, until
 
 KEY = str(SECRETS["tgtrack"]["api_key"])

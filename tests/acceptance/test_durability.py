@@ -13,8 +13,8 @@ import pytest
 from celery import Celery
 
 import postback
-from postback import keys, tgtrack
-from postback.wire import schedule
+from postback import tgtrack
+from postback.wire import keys, schedule
 from tests.chaos import Chaos
 from tests.stack import Stack, Worker, until
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from postback import keys, tonai
+from postback import tonai
 from postback.operations import resume, snapshot
+from postback.wire import keys
 from tests.acceptance.evidence import dead_letters, settled
 from tests.pinned import restore
 from tests.stack import ROOT, Stack, until

@@ -22,8 +22,9 @@ from flower.urls import handlers
 from tornado.web import RequestHandler
 
 import postback
-from postback import keys, mytracker, tgtrack
-from postback.broker import parse_broker
+from postback import mytracker, tgtrack
+from postback.wire import keys
+from postback.wire.broker import parse_broker
 from tests.servers import free_port
 from tests.stack import ROOT, SECRETS, Stack, until
 from workers.flower import tls_options

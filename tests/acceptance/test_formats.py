@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from postback import keys, tgtrack
-from postback.wire import formats
+from postback import tgtrack
+from postback.wire import formats, keys
 from tests.acceptance.evidence import RawClient, dead_letters
 from tests.stack import Stack, Worker
 

@@ -15,8 +15,9 @@ import redis
 from celery import Celery
 
 import postback
-from postback import NotEnqueued, PartlyEnqueued, keys, mytracker, tgtrack
+from postback import NotEnqueued, PartlyEnqueued, mytracker, tgtrack
 from postback.operations import snapshot
+from postback.wire import keys
 from tests.acceptance.evidence import dead_letters, queued, settled
 from tests.stack import ROOT, Stack, Worker, until
 

@@ -22,14 +22,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import workers.worker
-from postback import cli, keys, operations
+from postback import cli, operations
 from postback.operations.letters import Filter
-from postback.wire import schedule
+from postback.wire import keys, schedule
 from tasks import task
 from tasks.followers import follow_up
 from tasks.outcomes import Outcome, Verdict
 from tasks.request import Answer
-from tests.integration.governor.crew import AnswersAtOnce, Worker
+from tests.integration.workers.governor.crew import AnswersAtOnce, Worker
 from tests.servers import RedisServer
 from tests.stack import Stack, until
 from tests.unit.tasks.fakes import EVENTS, Server

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from postback import keys, operations
+from postback import operations
+from postback.wire import keys
 from tests import hostile
 from tests.stack import Stack, until
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import postback
-from postback import keys, tgtrack
+from postback import tgtrack
+from postback.wire import keys
 from tests.stack import ROOT, Stack, Worker, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import postback
-from postback import keys, tgtrack, tonapi
+from postback import tgtrack, tonapi
 from postback.operations import snapshot
+from postback.wire import keys
 from tests.acceptance.test_quota import possible_with
 from tests.stack import SECRETS, Stack, until
 

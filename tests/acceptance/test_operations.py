@@ -18,8 +18,9 @@ from celery import Celery
 
 import postback
 from config.accounts import build_account
-from postback import keys, mytracker, tgtrack
-from postback.broker import connect
+from postback import mytracker, tgtrack
+from postback.wire import keys
+from postback.wire.broker import connect
 from tests.servers import free_port
 from tests.stack import ROOT, SECRETS, Stack, Worker, until
 from workers.governor import Governor, Server

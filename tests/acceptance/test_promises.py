@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from postback import keys, tganalytics, tgtrack
+from postback import tganalytics, tgtrack
 from postback.operations import replay, resume
 from postback.operations.letters import Filter
+from postback.wire import keys
 from tests.acceptance.evidence import RawClient, dead_letters
 from tests.stack import Stack, until
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 import postback
-from postback import keys, operations, tganalytics, tgtrack, tonai, tonapi
-from postback.broker import connect
+from postback import operations, tganalytics, tgtrack, tonai, tonapi
 from postback.sandbox.ledger import Record
+from postback.wire import keys
+from postback.wire.broker import connect
 from tests.acceptance.evidence import (
     RawClient,
     dead_letters,
@@ -355,7 +356,7 @@ def test_an_event_keeps_its_time(
         stack.sandbox.fault(code, provider=provider, key=key(queue), count=1, **more)
     begun = time.time()
     if producer == "sdk":
-        postback.events.event_class(task).load(event, account=account).delay()
+        postback._events.event.event_class(task).load(event, account=account).delay()
     else:
         RawClient(stack).send(task, event, account)
     records = wait_for_requests(stack, queue, before + 3)[before:]

@@ -14,7 +14,7 @@ import pytest
 
 import postback
 from postback import mytracker, operations, tganalytics, tgtrack, tonai, tonapi
-from postback.broker import connect
+from postback.wire.broker import connect
 from tests.acceptance.evidence import dead_letters, settled, start_all_providers
 from tests.stack import Stack, until
 

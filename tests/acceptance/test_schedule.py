@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import postback
-from postback import keys, tgtrack
-from postback.broker import connect
+from postback import tgtrack
 from postback.operations import pause
-from tests.integration.governor.bench import message
+from postback.wire import keys
+from postback.wire.broker import connect
+from tests.integration.workers.governor.bench import message
 from tests.stack import ROOT, Stack, Worker, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

@@ -20,7 +20,8 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 import postback
 from config.policies import PROVIDERS
-from postback import keys, mytracker, tgtrack, tonai, tonapi
+from postback import mytracker, tgtrack, tonai, tonapi
+from postback.wire import keys
 from tests.acceptance.test_flower import Flower
 from tests.servers import RedisServer, free_port
 from tests.stack import ROOT, Stack, Worker, until

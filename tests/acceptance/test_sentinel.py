@@ -13,7 +13,8 @@ import pytest
 import redis
 
 import postback
-from postback import keys, tgtrack
+from postback import tgtrack
+from postback.wire import keys
 from tests.servers import RedisServer, find_binary, free_port
 from tests.stack import Stack, until
 

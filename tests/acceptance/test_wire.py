@@ -13,7 +13,8 @@ import pytest
 from celery import Celery
 
 import postback
-from postback import keys, tgtrack
+from postback import tgtrack
+from postback.wire import keys
 from tests.stack import Stack, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

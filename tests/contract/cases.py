@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from config.accounts import Account, build_account
-from postback.events import Event
+from postback._send.event import Event
 from tasks.outcomes import Outcome
 from tasks.request import Answer, Asked
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.policies import PROVIDERS as KNOWN
-from postback.events import EVENTS
-from postback.payload import compact
+from postback._events.payload import compact
+from postback._send.event import EVENTS
 from tasks.outcomes import Outcome, Verdict
 from tasks.providers import PROVIDERS
 from tasks.providers.base import Provider

@@ -14,7 +14,8 @@ import pytest
 import redis
 
 import postback
-from postback import NotEnqueued, PartlyEnqueued, QueueFull, keys, tgtrack
+from postback import NotEnqueued, PartlyEnqueued, QueueFull, tgtrack
+from postback.wire import keys
 from tests.servers import RedisServer
 
 MAIN = "tgtrack.main"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from postback import keys
-from postback.broker import connect
+from postback.wire import keys
+from postback.wire.broker import connect
 from tests.servers import RedisServer
 from workers.writes import REFUSABLE, Client
 

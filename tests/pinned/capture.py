@@ -21,7 +21,7 @@ from tasks.isolation import split
 import postback
 from postback import mytracker, tganalytics, tgtrack, tonai
 from tasks.grants import REGISTRY, Settlement
-from tests.integration.governor.crew import CREDENTIALS, Worker
+from tests.integration.workers.governor.crew import CREDENTIALS, Worker
 from tests.servers import RedisServer
 from workers import governor
 

@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from postback import keys
+from postback.wire import keys
 from workers.demo.readings import Reading, read_all
 from workers.demo.scenario import CAST, PROVIDERS, Cast
 from workers.demo.stage import Failed, Stage

@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 
 import redis
 
-from postback import keys
+from postback.wire import keys
 from workers.embedded import RedisServer, find_binary, free_port
 
 #: The project's root: the rooms are imported from there.

@@ -14,9 +14,9 @@ from typing import Any, Final
 import redis
 
 from config.accounts import Account
-from postback import keys
 from postback.operations.queues import Announced
 from postback.operations.quota import Window, strictest
+from postback.wire import keys
 from tasks.grants import Grant
 
 #: Hexadecimal digits of a fingerprint.

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from postback import keys
+from postback.wire import keys
 from postback.wire.scripts import named
 
 

@@ -14,9 +14,9 @@ from config.settings import load_settings
 from postback.cli.connections import sites
 from postback.errors import ConfigurationError
 from workers.metrics.exporter import Exporter
-from workers.metrics.server import Server, metrics_page, reached_at
 from workers.observe import logs
 from workers.observe.masking import Masker
+from workers.observe.server import Server, metrics_page, reached_at
 
 logger = logging.getLogger("postback.metrics")
 

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from postback.cli.connections import RedisAway, Site
 from postback.operations import AccountStatus, Snapshot, snapshot
 from postback.operations.totals import Totals, foremost, totals
-from workers.metrics.server import plain
+from workers.observe.server import plain
 
 logger = logging.getLogger(__name__)
 

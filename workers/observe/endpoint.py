@@ -6,7 +6,7 @@ import logging
 
 from prometheus_client import CollectorRegistry
 
-from workers.metrics.server import listen, metrics_page, reached_at
+from workers.observe.server import listen, metrics_page, reached_at
 
 logger = logging.getLogger(__name__)
 

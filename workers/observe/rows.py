@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import redis
 
-from postback.events import EVENTS
+from postback._events.event import EVENTS
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.rulings import Dead, Ruling, Waiting

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import redis
 
-from postback import keys
-from postback.wire import schedule
+from postback.wire import keys, schedule
 from postback.wire.time import redis_now_ms
 from workers.worker import Worker
 from workers.writes import Client

@@ -11,7 +11,7 @@ from typing import Any, Final
 import redis
 
 from config.accounts import Account
-from postback import keys
+from postback.wire import keys
 from workers.governor.identities import Identities, Identity
 
 #: Accounts in one command. A script, as which it goes (ADR 18), takes at most 8,000 words.

@@ -9,9 +9,8 @@ import redis
 from celery import bootsteps
 from celery.platforms import EX_FAILURE
 
-from postback import keys
 from postback.errors import PostbackError
-from postback.wire import formats
+from postback.wire import formats, keys
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,9 @@ from typing import Any, Final
 import redis
 
 from config.accounts import Account
-from postback import keys
-from postback.accounts import read_announcement
+from postback._send.accounts import read_announcement
 from postback.operations import queues
-from postback.wire import schedule
+from postback.wire import keys, schedule
 from postback.wire.time import redis_now_ms
 from tasks.delivery import Report
 from tasks.envelopes import Envelope

@@ -23,10 +23,10 @@ import redis
 from celery import bootsteps
 
 from config.settings import Hook, Settings
-from postback import keys
+from postback._send.producer import make_app
 from postback.errors import ConfigurationError
 from postback.operations.letters import read_letter
-from postback.producer import make_app
+from postback.wire import keys
 from workers.observe.logs import word
 
 logger = logging.getLogger(__name__)

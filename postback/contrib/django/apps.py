@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.apps import AppConfig
@@ -9,11 +10,12 @@ from django.conf import settings as django_settings
 from django.core import checks as framework
 from django.core.signals import setting_changed
 
-from postback import producer, sending
-from postback.contrib.django import checks
+from postback._events.event import EventData
+from postback._send import producer
+from postback._send.ways import ways
+from postback.contrib.django import checks, outbox
 from postback.contrib.django.conf import Settings, read_settings
 from postback.errors import ConfigurationError
-from postback.events import Event
 from postback.results import EventResult
 
 __all__ = ["PostbackConfig"]
@@ -28,7 +30,7 @@ class _Refuse:
     def __init__(self, problem: str) -> None:
         self.problem = problem
 
-    def __call__(self, event: Event, options: dict[str, Any]) -> EventResult:
+    def __call__(self, event: EventData, options: dict[str, Any]) -> EventResult:
         raise ConfigurationError(self.problem)
 
 
@@ -50,6 +52,7 @@ class PostbackConfig(AppConfig):
 
     def ready(self) -> None:
         """Apply ``settings.POSTBACK`` to this process and register the system checks."""
+        ways.outbox = partial(outbox.write, self)
         framework.register(checks.check_settings)
         framework.register(checks.check_tables, framework.Tags.database)
         setting_changed.connect(self._on_setting_changed)
@@ -60,7 +63,7 @@ class PostbackConfig(AppConfig):
         self.postback_settings, self.problems = read_settings(getattr(django_settings, "POSTBACK", {}))
         _lift_refusal()
         if self.problems:
-            sending.set_sink(_Refuse(self.problems[0]))
+            ways.set_sink(_Refuse(self.problems[0]))
             return
         producer.configure(
             broker_url=self.postback_settings.broker_url,
@@ -84,6 +87,6 @@ class PostbackConfig(AppConfig):
 
 
 def _lift_refusal() -> None:
-    before = sending.set_sink(None)
+    before = ways.set_sink(None)
     if before is not None and not isinstance(before, _Refuse):
-        sending.set_sink(before)  # a test is collecting
+        ways.set_sink(before)  # a test is collecting

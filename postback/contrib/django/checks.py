@@ -11,9 +11,9 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError, connections, router
 
-from postback.broker import DEFAULT_URL, VARIABLE
 from postback.contrib.django.conf import read_settings
 from postback.errors import ConfigurationError
+from postback.wire.broker import DEFAULT_URL, VARIABLE
 
 __all__ = ["check_settings", "check_tables", "has_tables"]
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from postback.broker import parse_broker
 from postback.contrib.values import meant, read_accounts
 from postback.errors import ConfigurationError
+from postback.wire.broker import parse_broker
 
 __all__ = ["MAX_BATCH", "OutboxSettings", "Settings", "read_outbox_value", "read_settings"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from django.db import models
 
-from postback.events import EVENTS
+from postback._events.event import EVENTS
 
 __all__ = ["OutboxEvent", "OutboxLane"]
 

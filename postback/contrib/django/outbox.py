@@ -5,41 +5,40 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from celery.utils import uuid
-from django.apps import apps
-from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.db import OperationalError, ProgrammingError, router
 from django.utils import timezone
 from kombu.utils import json as kombu_json
 
-from postback import sending
-from postback.contrib.django.apps import PostbackConfig
+from postback._events.event import EventData
+from postback._send import one
+from postback._send.message import check_message
+from postback._send.options import Options, read_options
+from postback._send.producer import current
+from postback._send.ways import ways
 from postback.errors import ConfigurationError
-from postback.options import Options, read_options
-from postback.producer import current
 from postback.results import EventResult
 
-if TYPE_CHECKING:
-    from postback.events import Event
-
-__all__ = ["app_config", "missing_tables", "write"]
+__all__ = ["missing_tables", "write"]
 
 
-def app_config() -> PostbackConfig:
+class Configured(Protocol):
     """The installed app.
 
-    Raises:
-        ConfigurationError: It is not in ``INSTALLED_APPS``, or Django is not set up.
+    Attributes:
+        problems: What is wrong with its settings.
     """
-    try:
-        config = apps.get_app_config(PostbackConfig.label)
-    except (LookupError, AppRegistryNotReady, ImproperlyConfigured):
-        config = None
-    if not isinstance(config, PostbackConfig):
-        raise ConfigurationError("the outbox needs 'postback.contrib.django' in INSTALLED_APPS, and django.setup()")
-    return config
+
+    problems: list[str]
+
+    def require_usable(self) -> None:
+        """Refuse to work with wrong settings.
+
+        Raises:
+            ConfigurationError: The first thing that is wrong.
+        """
 
 
 def missing_tables(alias: str) -> ConfigurationError:
@@ -50,16 +49,15 @@ def missing_tables(alias: str) -> ConfigurationError:
     )
 
 
-def write(event: Event, given: dict[str, Any], using: str | None) -> EventResult:
-    """See :meth:`postback.events.Event.delay_via_outbox`."""
-    config = app_config()
+def write(config: Configured, event: EventData, given: dict[str, Any], using: str | None) -> EventResult:
+    """See :meth:`postback._send.event.Event.delay_via_outbox`."""
     now_s = time.time()
     options = read_options(event, given)
-    sending.check_message(event, options)
+    check_message(event, options)
     task_id = options.task_id or uuid()
-    if sending.is_collecting() and not config.problems:
+    if ways.sink is not None and not config.problems:
         # In a test: collected when the transaction commits, as the relay would not see it before either.
-        sending.send_on_commit(event, {**given, "task_id": task_id}, using)
+        one.send_on_commit(event, {**given, "task_id": task_id}, using)
     else:
         config.require_usable()
         _insert(event.with_time(now_s), task_id, _kept(event, given, options, task_id, now_s), using)
@@ -67,7 +65,7 @@ def write(event: Event, given: dict[str, Any], using: str | None) -> EventResult
     return EventResult(task_id, app=current(event.provider).app, provider=event.provider, has_result=has_result)
 
 
-def _insert(event: Event, task_id: str, options: str, using: str | None) -> None:
+def _insert(event: EventData, task_id: str, options: str, using: str | None) -> None:
     from postback.contrib.django.models import OutboxEvent  # models exist only once Django is set up
 
     alias = using or router.db_for_write(OutboxEvent)
@@ -88,7 +86,7 @@ def _insert(event: Event, task_id: str, options: str, using: str | None) -> None
         raise
 
 
-def _kept(event: Event, given: dict[str, Any], options: Options, task_id: str, now_s: float) -> str:
+def _kept(event: EventData, given: dict[str, Any], options: Options, task_id: str, now_s: float) -> str:
     """The options as JSON, fit for a send at any later time.
 
     Raises:

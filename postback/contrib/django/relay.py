@@ -22,12 +22,13 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from kombu.utils import json as kombu_json
 
-from postback import keys, sending
+from postback._send import one
+from postback._send.event import EVENTS, event_class
 from postback.contrib.django.conf import OutboxSettings
 from postback.contrib.django.lanes import Lanes
 from postback.contrib.django.models import OutboxEvent
 from postback.errors import ConfigurationError, PostbackError, QueueFull, SendError
-from postback.events import EVENTS, event_class
+from postback.wire import keys
 
 __all__ = ["Moved", "Relay"]
 
@@ -237,7 +238,7 @@ def _send(row: OutboxEvent) -> None:
         Exception: Never: it is not valid any more, its account is unknown, its options cannot be read …
     """
     event = event_class(row.task).load(json.loads(row.wire), account=row.account or None)
-    sending.send(event, {**kombu_json.loads(row.options), "task_id": row.event_id})
+    one.send(event, {**kombu_json.loads(row.options), "task_id": row.event_id})
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from postback import producer
+from postback._send import producer
 from postback.contrib.flask.commands import postback_group
 from postback.contrib.values import meant, read_accounts
 from postback.errors import ConfigurationError

@@ -9,8 +9,8 @@ import pytest
 
 from config.accounts import Account, Accounts, build_account, load_accounts
 from config.policies import POLICIES, PROVIDERS
-from postback import keys
 from postback.errors import ConfigurationError
+from postback.wire import keys
 
 SECRET = "s3cr3t-0f-s0m30n3"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from config.celeryconfig import celery_config
+from config.celery import celery_config
 from config.policies import PROVIDERS
 from config.settings import DEFAULTS, Hook, load_settings, masked_url
-from postback.broker import DEFAULT_URL, parse_broker
 from postback.errors import ConfigurationError
+from postback.wire.broker import DEFAULT_URL, parse_broker
 
 SECRET = "pa55w0rd"
 

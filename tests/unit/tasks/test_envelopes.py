@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from postback.payload import MAX_MESSAGE_BYTES
+from postback._events.payload import MAX_MESSAGE_BYTES
 from postback.wire.formats import MESSAGE_FORMAT
 from tasks.envelopes import MAX_NESTING, open_envelope
 from tasks.signatures import MAX_DEPTH, MAX_SIGNATURES, Followers

@@ -11,8 +11,8 @@ from celery import Celery, states
 from celery.exceptions import Retry
 
 from config.accounts import Account
+from postback._send.event import EVENTS
 from postback.errors import UnknownAccount
-from postback.events import EVENTS
 from tasks import task
 from tasks.envelopes import Envelope
 from tasks.followers import RULED, follow_up

@@ -16,8 +16,8 @@ from tornado.ioloop import IOLoop
 from tornado.testing import bind_unused_port
 
 from config.topology import MOST_LISTED, together
-from postback import keys
-from postback.broker import parse_broker
+from postback.wire import keys
+from postback.wire.broker import parse_broker
 from tests.servers import RedisServer
 from workers.broker_page import pages
 

@@ -9,12 +9,14 @@ from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
 
+from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from postback.contrib.django.apps import PostbackConfig
 from postback.contrib.django.checks import has_tables
 from postback.contrib.django.conf import OutboxSettings, read_outbox_value
-from postback.contrib.django.outbox import app_config, missing_tables
+from postback.contrib.django.outbox import missing_tables
 from postback.contrib.django.relay import Relay
 from postback.errors import ConfigurationError
 
@@ -62,7 +64,8 @@ class Command(BaseCommand):
 
     def _settings(self, options: dict[str, Any]) -> OutboxSettings:
         """The project's settings with the options in their place."""
-        config = app_config()
+        config = apps.get_app_config(PostbackConfig.label)
+        assert isinstance(config, PostbackConfig)
         config.require_usable()
         changed = {
             attribute: read_outbox_value(f"--{attribute.replace('_', '-')}", attribute.upper(), options[attribute])

@@ -1,0 +1,1 @@
+"""What an event is: its fields, how they are checked, what the provider gets."""

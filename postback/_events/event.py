@@ -1,0 +1,321 @@
+"""What an event is: typed, immutable, validated when made."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, NoReturn, Self, dataclass_transform
+
+import marshmallow
+
+from postback._events import fields
+from postback._events.names import check_account_name
+from postback._events.payload import Refused, compact, thaw
+from postback._events.shown import in_code, in_summary
+from postback.errors import InvalidEvent
+
+__all__ = ["EVENTS", "EventData"]
+
+#: Priority of an event that reads: it overtakes the writes of its account.
+READ_PRIORITY: Final = 0
+#: Priority of an event that writes.
+WRITE_PRIORITY: Final = 3
+
+_registry: dict[str, type[EventData]] = {}
+
+#: Task name -> event class, over all providers.
+EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_registry)
+
+
+@dataclass_transform(
+    kw_only_default=True,
+    frozen_default=True,
+    field_specifiers=(
+        fields.text, fields.integer, fields.number, fields.flag, fields.one_of, fields.items, fields.text_map,
+        fields.json_object,
+    ),
+)  # fmt: skip
+class _Declared:
+    """Lets type checkers derive the constructors of the classes below from their fields."""
+
+    # Beside the fields, which are the instance's dictionary, so that no comparison sees it.
+    __slots__ = ("_encoded",)
+
+
+class EventData(_Declared):
+    """One event for one provider: immutable, equal to any event with the same fields, safe to share between threads.
+
+    How it is sent is :mod:`postback._send.event`'s.
+    """
+
+    account: str | None = None
+
+    #: ``"tgtrack"``
+    provider: ClassVar[str] = ""
+    #: ``"add_event"``
+    method: ClassVar[str] = ""
+    #: ``"tgtrack.add_event"``
+    task_name: ClassVar[str] = ""
+    #: Whether the caller can wait for an answer.
+    has_result: ClassVar[bool] = False
+    #: 0 for reads, 3 for writes; 0 is first.
+    default_priority: ClassVar[int] = WRITE_PRIORITY
+    #: The attribute that says when it happened, filled when the event is sent; None if the provider has none.
+    time_field: ClassVar[str | None] = None
+    #: Longest wire form, in bytes of compact UTF-8 JSON. Decision, where the provider names none:
+    #: room for every field's bound that an event of people's making reaches, and a fifth of
+    #: :data:`~postback._events.payload.MAX_MESSAGE_BYTES`.
+    max_bytes: ClassVar[int] = 100_000
+    #: How many of those bytes to keep free for the time, filled in when the event is sent.
+    time_bytes: ClassVar[int] = 0
+
+    _fields: ClassVar[dict[str, fields.Field]] = {}
+    _schema: ClassVar[marshmallow.Schema]
+    #: Made from the schema: the provider's name of a field -> our name, its check, whether None is a value of its own.
+    _readers: ClassVar[dict[str, tuple[str, fields.Check, bool]]]
+    #: Our name of a field, the provider's, and whether None means that it is absent.
+    _wire_names: ClassVar[tuple[tuple[str, str, bool], ...]]
+    _defaults: ClassVar[dict[str, Any]]
+    _required: ClassVar[frozenset[str]]
+
+    def __init_subclass__(cls, *, method: str = "", provider: str = "", reads: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        declared = {name: value for name, value in vars(cls).items() if isinstance(value, fields.Field)}
+        for name, field in declared.items():
+            field.wire = field.wire or name
+            field.label = field.label or field.wire
+            delattr(cls, name)
+        cls._fields = {**cls._fields, **declared}
+        if not method:
+            return  # a provider's common base, not an event
+        cls.method = method
+        cls.provider = provider or cls.provider
+        cls.task_name = f"{cls.provider}.{method}"
+        cls.has_result = reads
+        cls.default_priority = READ_PRIORITY if reads else WRITE_PRIORITY
+        by_wire: dict[str, Any] = {field.wire: field.as_marshmallow(name) for name, field in cls._fields.items()}
+        cls._schema = marshmallow.Schema.from_dict(by_wire, name=cls.__name__)(unknown=marshmallow.RAISE)
+        cls._schema.error_messages = {"unknown": "is not a field of this event", "type": "must be a JSON object"}
+        # They are those of `by_wire`, bound to the schema.
+        read: dict[str, fields.SchemaField] = cls._schema.load_fields  # type: ignore[assignment]
+        cls._readers = {wire: (field.attribute or wire, field.check, field.allow_none) for wire, field in read.items()}
+        cls._required = frozenset(wire for wire, field in read.items() if field.required)
+        cls._wire_names = tuple(
+            (name, field.wire, field.default is not fields.UNSET) for name, field in cls._fields.items()
+        )
+        cls._defaults = {name: field.default for name, field in cls._fields.items()}
+        parameters = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if field.required else field.default,
+            )
+            for name, field in cls._fields.items()
+        ]
+        parameters.append(inspect.Parameter("account", inspect.Parameter.KEYWORD_ONLY, default=None))
+        cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        _registry[cls.task_name] = cls
+
+    def __init__(self, *, account: str | None = None, **values: Any) -> None:
+        if not self.method:
+            raise TypeError(f"{type(self).__name__} is a base class, not an event")
+        data: dict[str, Any] = {}
+        for name, value in values.items():
+            field = self._fields.get(name)
+            if field is None:
+                raise TypeError(f"{self.title()} has no field {name!r}")
+            if value is not field.default:
+                data[field.wire] = value
+        try:
+            self._fill(self._checked(data), account)
+        except InvalidEvent as invalid:
+            ours = {field.wire: name for name, field in self._fields.items()}
+            raise InvalidEvent(
+                self.title(), {ours.get(wire, wire): told for wire, told in invalid.errors.items()}
+            ) from None
+
+    @classmethod
+    def title(cls) -> str:
+        """How messages call the event: ``tgtrack.AddEvent``."""
+        return f"{cls.provider}.{cls.__name__}"
+
+    @classmethod
+    def person_fields(cls) -> frozenset[str]:
+        """The provider's names of the fields that identify a person.
+
+        They are shortened where they are shown, and ``postback erase`` searches them.
+        """
+        return frozenset(field.wire for field in cls._fields.values() if field.shown == "person")
+
+    @classmethod
+    def load(cls, data: Any, *, account: str | None = None) -> Self:
+        """Make an event from the provider's own JSON.
+
+        Args:
+            data: The JSON object, with the provider's field names.
+            account: The account's name.
+
+        Raises:
+            InvalidEvent: A field is missing, unknown or breaks a rule; ``errors`` names them as the provider does.
+        """
+        return cls._load(data, account)
+
+    @classmethod
+    def _load(cls, data: Any, account: str | None) -> Self:
+        event = cls.__new__(cls)
+        event._fill(cls._checked(data), account)
+        return event
+
+    @classmethod
+    def _checked(cls, data: Any) -> dict[str, Any]:
+        """Our names and checked values, of the provider's names and values.
+
+        marshmallow asks every field of a schema, and some events have forty of which a sender uses five. So the fields
+        that are there are read by the schema's own readers first; what any of them refuses, the schema tells in full.
+        """
+        if type(data) is dict and cls._required <= data.keys():
+            values, readers = dict(cls._defaults), cls._readers
+            try:
+                for wire, value in data.items():
+                    name, check, none_is_a_value = readers[wire]
+                    values[name] = None if value is None and none_is_a_value else check(value)
+            except (KeyError, Refused):
+                pass
+            else:
+                return values
+        try:
+            loaded = cls._schema.load(data)
+        except marshmallow.ValidationError as invalid:
+            raise InvalidEvent(cls.title(), fields.messages_by_field(invalid)) from None
+        return {**cls._defaults, **loaded}
+
+    def _fill(self, values: dict[str, Any], account: str | None) -> None:
+        """Keep checked values, after the rules about several fields at once."""
+        errors: dict[str, list[str]] = {}
+        if account is not None:
+            try:
+                check_account_name(account)
+            except Refused as refused:
+                errors["account"] = [str(refused)]
+        if not errors:
+            values["account"] = account
+            self.__dict__.update(values)
+            for name, message in self._rules():
+                errors.setdefault(self._fields[name].wire if name in self._fields else name, []).append(message)
+        if not errors and (size := self.size()) > self.max_bytes:
+            errors["event"] = [f"has {size} bytes; at most {self.max_bytes} are allowed"]
+        if errors:
+            raise InvalidEvent(self.title(), errors)
+
+    def _rules(self) -> list[tuple[str, str]]:
+        """Broken rules about several fields at once, as (attribute or ``event``, message)."""
+        return []
+
+    def wire(self) -> dict[str, Any] | str:
+        """What the provider gets: its own field names, optional fields left out if absent. A new object each time."""
+        wire: dict[str, Any] = thaw(self._wire())
+        return wire
+
+    def _wire(self) -> Any:
+        """The wire form; nested values are the event's own and must not be changed."""
+        own, unset = self.__dict__, fields.UNSET
+        return {
+            wire: value
+            for name, wire, null_is_absent in self._wire_names
+            if (value := own[name]) is not unset and not (value is None and null_is_absent)
+        }
+
+    def encoded(self) -> bytes:
+        """The wire form as it is sent: compact JSON, or the text that was given; UTF-8."""
+        encoded: bytes | None = getattr(self, "_encoded", None)
+        if encoded is None:
+            encoded = compact(self._wire())
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
+
+    def size(self) -> int:
+        """Bytes of the compact UTF-8 JSON that the provider gets, with the time that is filled in on sending."""
+        size = len(self.encoded())
+        if self.time_field is not None and self.__dict__[self.time_field] is None:
+            size += self.time_bytes
+        return size
+
+    def with_time(self, now_s: float) -> Self:
+        """The event with the time it happened; itself if it has one already or the provider takes none.
+
+        Args:
+            now_s: Seconds since the epoch.
+        """
+        if self.time_field is None or self.__dict__[self.time_field] is not None:
+            return self
+        event = self.__class__.__new__(self.__class__)
+        event.__dict__.update(self.__dict__)
+        event.__dict__[self.time_field] = self._time_value(now_s)
+        return event
+
+    def _time_value(self, now_s: float) -> Any:
+        return int(now_s)
+
+    @classmethod
+    def summary(cls, wire: Any) -> str:
+        """A short text without personal data, for logs and Flower: ``event_type=sale user=98…21``.
+
+        Args:
+            wire: A wire form, valid or not.
+        """
+        if not isinstance(wire, Mapping):
+            return ""
+        parts = []
+        for field in cls._fields.values():
+            if field.shown != "hidden" and (value := wire.get(field.wire)) is not None:
+                parts.append(f"{field.label}={in_summary(value, field.shown)}")
+        return " ".join(parts)
+
+    @abstractmethod
+    def si(self, **options: Any) -> Any:
+        """An immutable Celery signature of the event."""
+
+    def idempotency_key(self) -> str | None:
+        """The key that the event has by itself; None if only the caller can know it."""
+        return None
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((self.task_name, *self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        parts = []
+        for name, field in self._fields.items():
+            value = self.__dict__.get(name, fields.UNSET)  # absent in an event that is just being refused
+            if value is not fields.UNSET and (value is not None or field.default is fields.UNSET):
+                parts.append(f"{name}={in_code(value, field.shown)}")
+        if self.account is not None:
+            parts.append(f"account={self.account!r}")
+        return f"{self.title()}({', '.join(parts)})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.wire(), self.account)
+
+
+def _restore(cls: type[EventData], wire: Any, account: str | None) -> EventData:
+    """Unpickle an event."""
+    return cls._load(wire, account)

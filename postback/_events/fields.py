@@ -1,0 +1,316 @@
+"""What a field of an event may hold.
+
+A field is declared once, in its event's class body::
+
+    amount: float | None = number(default=None)
+
+That declaration is the constructor's parameter (with its type, for mypy and IDEs), the check that runs on it, and the
+marshmallow field that ``load`` uses. ``default`` makes a field optional; :data:`UNSET` as the default makes an
+explicit None a value of its
+own (JSON null).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import marshmallow
+
+from postback._events.payload import FrozenDict, FrozenList, Refused, check_finite, check_text, freeze
+from postback._events.shown import Shown, field_name
+
+__all__ = [
+    "ID_CHARS",
+    "NAME_CHARS",
+    "TEXT_CHARS",
+    "UNSET",
+    "Field",
+    "Shown",
+    "Unset",
+    "flag",
+    "integer",
+    "items",
+    "json_object",
+    "number",
+    "one_of",
+    "text",
+    "text_map",
+]
+
+
+class Unset(enum.Enum):
+    """The type of :data:`UNSET`; falsy."""
+
+    UNSET = "UNSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+#: Longest id where the provider names no bound, in characters. Decision: hashes, wallet addresses
+#: and UUIDs have at most 128.
+ID_CHARS: Final = 256
+#: Longest name of a person, event, goal or place, in characters. Decision: Telegram's names have at
+#: most 64 each.
+NAME_CHARS: Final = 1024
+#: Longest free text, in characters. Decision: as long as a message in Telegram; browsers' addresses
+#: and errors are shorter.
+TEXT_CHARS: Final = 4096
+#: Most entries of a list of objects. Decision: a TON wallet signs at most 255 messages at once.
+MAX_ITEMS: Final = 256
+
+#: An optional field that was not given, where None is a value of its own.
+UNSET: Final = Unset.UNSET
+
+#: A default that means: the field is required.
+REQUIRED: Final[Any] = object()
+
+Check = Callable[[Any], Any]
+
+
+@dataclass(slots=True)
+class Field:
+    """One field of an event.
+
+    Attributes:
+        check: Returns the value to keep or raises :class:`~postback._events.payload.Refused`.
+        default: None, :data:`UNSET`, or the marker for "required".
+        wire: The provider's name for it; the attribute's name unless given.
+        shown: See :data:`Shown`; ``person`` is also what ``postback erase`` looks at.
+        label: What ``summary`` calls it.
+    """
+
+    check: Check
+    default: Any
+    wire: str
+    shown: Shown
+    label: str
+
+    @property
+    def required(self) -> bool:
+        """Whether the event is invalid without it."""
+        return self.default is REQUIRED
+
+    def as_marshmallow(self, attribute: str) -> marshmallow.fields.Field[Any]:
+        """The same field for the event's marshmallow schema."""
+        return SchemaField(
+            self.check,
+            data_key=self.wire,
+            attribute=attribute,
+            required=self.required,
+            allow_none=self.default is UNSET,
+            error_messages={"required": "is required", "null": "must not be null"},
+        )
+
+
+class SchemaField(marshmallow.fields.Field[Any]):
+    """Runs a :class:`Field`'s own check inside marshmallow."""
+
+    def __init__(self, check: Check, **options: Any) -> None:
+        super().__init__(**options)
+        self.check = check
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        try:
+            return self.check(value)
+        except Refused as refused:
+            raise marshmallow.ValidationError(str(refused)) from None
+
+
+def _kind(value: object) -> str:
+    """A value's type as JSON readers call it."""
+    return "null" if value is None else "bool" if isinstance(value, bool) else type(value).__name__
+
+
+def text(
+    *,
+    max_chars: int,
+    default: Any = REQUIRED,
+    wire: str = "",
+    min_chars: int = 0,
+    pattern: str | None = None,
+    rule: str = "",
+    clean: Callable[[str], str] | None = None,
+    shown: Shown = "hidden",
+    label: str = "",
+) -> Any:
+    """A string.
+
+    Args:
+        max_chars: Longest length in characters: the provider's, with its source, or one of the constants above.
+        default: None makes it optional.
+        wire: The provider's name, if it differs from the attribute's.
+        min_chars: Shortest length in characters.
+        pattern: A regular expression that must match all of it.
+        rule: What the pattern asks for, as the end of a sentence: ``must be <rule>``.
+        clean: Turns an accepted string into the one to send; may raise Refused.
+        shown: How ``repr`` and ``summary`` show it.
+        label: Its name in ``summary``.
+    """
+    match = re.compile(pattern).fullmatch if pattern else None
+
+    def check(value: Any) -> str:
+        if type(value) is not str:
+            if not isinstance(value, str):
+                raise Refused(f"must be a string, not {_kind(value)}")
+            value = str.__str__(value)  # a lazy translation or an enum member must not travel further
+        if not min_chars <= len(value) <= max_chars:  # before anything walks the text
+            raise Refused(_length_rule(min_chars, max_chars))
+        if not value.isascii():
+            check_text(value)
+        if match is not None and match(value) is None:
+            raise Refused(f"must be {rule}")
+        return value if clean is None else clean(value)
+
+    return Field(check, default, wire, shown, label)
+
+
+def _length_rule(low: int, high: int) -> str:
+    if low == high:
+        return f"must have exactly {low} characters"
+    return f"must have {low} to {high} characters" if low else f"must have at most {high} characters"
+
+
+def integer(
+    *,
+    low: int,
+    high: int,
+    default: Any = REQUIRED,
+    wire: str = "",
+    digits: bool = False,
+    shown: Shown = "hidden",
+    label: str = "",
+) -> Any:
+    """A whole number from ``low`` to ``high``; with ``digits``, also as a string of digits (kept as a number)."""
+
+    def check(value: Any) -> int:
+        if digits and isinstance(value, str):
+            if re.fullmatch(r"-?[0-9]{1,20}", value) is None:
+                raise Refused("must be a whole number")
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Refused(f"must be a whole number, not {_kind(value)}")
+        if not low <= value <= high:
+            raise Refused(f"must be from {low} to {high}")
+        return int(value)
+
+    return Field(check, default, wire, shown, label)
+
+
+def number(*, default: Any = REQUIRED, wire: str = "") -> Any:
+    """A finite number, whole or not."""
+
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Refused(f"must be a number, not {_kind(value)}")
+        return check_finite(int(value) if isinstance(value, int) else float(value))
+
+    return Field(check, default, wire, "plain", "")
+
+
+def flag(*, default: Any = REQUIRED, wire: str = "") -> Any:
+    """True or false."""
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise Refused(f"must be true or false, not {_kind(value)}")
+        return value
+
+    return Field(check, default, wire, "plain", "")
+
+
+def one_of(
+    *choices: str | int, default: Any = REQUIRED, wire: str = "", digits: bool = False, shown: Shown = "plain"
+) -> Any:
+    """One of the given values; with ``digits``, a number may also come as a string of digits."""
+    told = ", ".join(str(choice) for choice in choices)
+    kinds = tuple({type(choice) for choice in choices})
+
+    def check(value: Any) -> str | int:
+        if digits and isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+            value = int(value)
+        if not isinstance(value, bool) and isinstance(value, kinds):
+            for choice in choices:
+                if value == choice:
+                    return choice
+        raise Refused(f"must be one of {told}")
+
+    return Field(check, default, wire, shown, "")
+
+
+def items(*keys: str, max_chars: int, default: Any = REQUIRED, wire: str = "") -> Any:
+    """A list of at most :data:`MAX_ITEMS` objects.
+
+    Each has exactly the given keys; all values are strings of at most ``max_chars`` characters.
+    """
+    wanted = frozenset(keys)
+
+    def check(value: Any) -> FrozenList:
+        if not isinstance(value, (list, tuple)):
+            raise Refused(f"must be a list, not {_kind(value)}")
+        if len(value) > MAX_ITEMS:
+            raise Refused(f"must hold at most {MAX_ITEMS} objects")
+        return FrozenList([entry(index, item) for index, item in enumerate(value)])
+
+    def entry(index: int, item: Any) -> FrozenDict:
+        if not isinstance(item, Mapping):
+            raise Refused(f"must hold objects; item {index} is {_kind(item)}")
+        if item.keys() != wanted:
+            raise Refused(f"must hold objects with exactly {' and '.join(keys)}; item {index} differs")
+        for key in keys:
+            if not isinstance(item[key], str):
+                raise Refused(f"must hold strings; item {index}'s {key} is {_kind(item[key])}")
+            if len(item[key]) > max_chars:
+                raise Refused(f"must hold strings of at most {max_chars} characters; item {index}'s {key} is longer")
+            check_text(item[key])
+        return FrozenDict({key: str.__str__(item[key]) for key in keys})
+
+    return Field(check, default, wire, "hidden", "")
+
+
+def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_chars: int) -> Any:
+    """An object of strings; names and values have ``min_chars`` to ``max_chars`` characters.
+
+    The event's size bounds their number.
+    """
+
+    def check(value: Any) -> FrozenDict:
+        if not isinstance(value, Mapping):
+            raise Refused(f"must be an object, not {_kind(value)}")
+        return FrozenDict({part(name, "names"): part(item, "values") for name, item in value.items()})
+
+    def part(value: Any, what: str) -> str:
+        if not isinstance(value, str):
+            raise Refused(f"must have {what} that are strings, not {_kind(value)}")
+        if not min_chars <= len(value) <= max_chars:
+            raise Refused(f"must have {what} of {min_chars} to {max_chars} characters")
+        return check_text(str.__str__(value))
+
+    return Field(check, default, wire, "hidden", "")
+
+
+def json_object(*, default: Any = REQUIRED, wire: str = "", or_text: bool = False) -> Any:
+    """Any JSON object, kept as given; with ``or_text``, also a string. The event's size bounds it."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, Mapping) or (or_text and isinstance(value, str)):
+            return freeze(value)
+        raise Refused(f"must be an object{' or a string' if or_text else ''}, not {_kind(value)}")
+
+    return Field(check, default, wire, "hidden", "")
+
+
+def messages_by_field(invalid: marshmallow.ValidationError) -> dict[str, list[str]]:
+    """Marshmallow's messages by field; those about the object as a whole stand under ``event``."""
+    found: dict[str, list[str]] = {}
+    for key, told in invalid.messages_dict.items():
+        name = "event" if key == "_schema" else field_name(key)
+        found[name] = list(told) if isinstance(told, list) else [str(told)]
+    return found

@@ -1,0 +1,56 @@
+"""How events show themselves without showing people: summaries, reprs and names in messages."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from postback._events.payload import Refused, check_text
+
+__all__ = ["Shown", "field_name", "in_code", "in_summary", "shorten"]
+
+#: Longest text of one plain field in a summary, in characters.
+SUMMARY_CHARS: Final = 60
+
+#: How a field is shown: as it is; as a shortened id (``98…21``), since it identifies a person; or
+#: not at all.
+Shown = Literal["plain", "person", "hidden"]
+
+
+def shorten(value: str) -> str:
+    """A personal id made unrecognisable but comparable by eye: ``98…21``; short ones vanish."""
+    return f"{value[:2]}…{value[-2:]}" if len(value) >= 7 else "…"
+
+
+def in_summary(value: Any, shown: Shown) -> str:
+    """A value in a summary."""
+    if shown == "person":
+        return shorten(str(value))
+    told = str(value)[: SUMMARY_CHARS + 1]
+    if not told.isprintable():
+        told = "".join(char if char.isprintable() else " " for char in told)
+    return told if len(told) <= SUMMARY_CHARS else f"{told[:SUMMARY_CHARS]}…"
+
+
+def in_code(value: Any, shown: Shown) -> str:
+    """A value in a repr: hidden text and payloads vanish, ids are shortened."""
+    if shown == "plain" or value is None:
+        return repr(value)
+    if shown == "person":
+        return repr(shorten(str(value)))
+    return (
+        "[…]"
+        if isinstance(value, list)
+        else "{…}"
+        if isinstance(value, dict)
+        else "'…'"
+        if isinstance(value, str)
+        else "…"
+    )
+
+
+def field_name(key: object) -> str:
+    """An unknown field's name, safe for a message."""
+    try:
+        return check_text(str(key))[:SUMMARY_CHARS]
+    except Refused:
+        return "a field"

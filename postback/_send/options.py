@@ -1,0 +1,212 @@
+"""Celery's options of one send, checked before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import celery
+from celery.canvas import Signature
+
+if TYPE_CHECKING:
+    from postback._events.event import EventData
+
+__all__ = ["Options", "read_options"]
+
+#: Options that become part of the message as they are, beside those read below.
+_PASSED: Final = frozenset(
+    {
+        "chain", "chord", "group_id", "group_index", "parent_id", "replaced_task_nesting", "reply_to", "retries",
+        "root_id", "shadow", "soft_time_limit", "time_limit",
+    }
+)  # fmt: skip
+_READ: Final = frozenset(
+    {
+        "add_to_parent", "countdown", "eta", "expires", "headers", "idempotency_key", "ignore_result", "link",
+        "link_error", "priority", "task_id",
+    }
+)  # fmt: skip
+#: Options of Celery that an event cannot have -> why.
+_FIXED: Final = {
+    "args": "the event is the argument",
+    "kwargs": "the event is the argument",
+    "queue": "the account decides the queue",
+    "exchange": "the account decides the queue",
+    "routing_key": "the account decides the queue",
+    "connection": "POSTBACK_BROKER_URL decides the connection",
+    "producer": "POSTBACK_BROKER_URL decides the connection",
+    "publisher": "POSTBACK_BROKER_URL decides the connection",
+    "retry": "a send is never repeated by itself, so that its time is bounded",
+    "retry_policy": "a send is never repeated by itself, so that its time is bounded",
+    "serializer": "messages are JSON",
+    "compression": "messages are not compressed",
+    "argsrepr": "Postback keeps personal data out of it",
+    "kwargsrepr": "Postback keeps personal data out of it",
+}
+#: Longest idempotency key and task id, in characters.
+_MAX_KEY_CHARS: Final = 1024
+_MAX_ID_CHARS: Final = 255
+
+
+@dataclass(slots=True)
+class Options:
+    """Checked options.
+
+    Attributes:
+        priority: 0 (first) … 9.
+        ignore_result: Whether the worker stores no result.
+        key: SHA-256 of the idempotency key, hex.
+        timing: ``countdown``, ``eta`` and ``expires`` as given.
+        parent: The task that is sending this event, if any.
+    """
+
+    priority: int
+    ignore_result: bool
+    task_id: str | None
+    key: str | None
+    headers: dict[str, Any]
+    link: list[Any]
+    link_error: list[Any]
+    timing: dict[str, Any]
+    passed: dict[str, Any]
+    add_to_parent: bool
+    parent: Any
+
+    def for_message(self, app: celery.Celery) -> dict[str, Any]:
+        """Arguments of Celery's message factory."""
+        made = {**self.timing, **self.passed}
+        if self.link:
+            made["callbacks"] = self.link
+        if self.link_error:
+            made["errbacks"] = self.link_error
+        parent = self.parent
+        if parent is not None:
+            made.setdefault("root_id", parent.request.root_id or parent.request.id)
+            made.setdefault("parent_id", parent.request.id)
+        return made
+
+    def for_signature(self) -> dict[str, Any]:
+        """Options of a Celery signature, without links."""
+        made = {**self.timing, **self.passed}
+        if self.task_id is not None:
+            made["task_id"] = self.task_id
+        return made
+
+
+def read_options(event: EventData, given: dict[str, Any]) -> Options:
+    """Check the options of a send.
+
+    Raises:
+        TypeError: No such option, one that cannot be chosen, or one of a wrong type.
+        ValueError: One is out of range.
+    """
+    key = event.idempotency_key()
+    parent = _current_task()
+    if not given:
+        return Options(event.default_priority, not event.has_result, None, _hash(key), {}, [], [], {}, {}, True, parent)
+    for name in given.keys() - _READ - _PASSED:
+        why = _FIXED.get(name)
+        raise TypeError(
+            f"{event.title()} has no option {name!r}"
+            if why is None
+            else f"{event.title()}: {name!r} cannot be set: {why}"
+        )
+    timing = {name: given[name] for name in ("countdown", "eta", "expires") if given.get(name) is not None}
+    _check_timing(timing)
+    priority = given.get("priority")
+    if priority is None:
+        priority = event.default_priority
+    elif isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError("priority must be a whole number from 0 (first) to 9")
+    elif not 0 <= priority <= 9:
+        raise ValueError("priority must be from 0 (first) to 9")
+    chosen = _text("idempotency_key", given.get("idempotency_key"), _MAX_KEY_CHARS)
+    ignore = given.get("ignore_result")
+    if ignore is not None and not isinstance(ignore, bool):
+        raise TypeError("ignore_result must be true or false")
+    return Options(
+        priority=priority,
+        ignore_result=not event.has_result if ignore is None else ignore,
+        task_id=_text("task_id", given.get("task_id"), _MAX_ID_CHARS),
+        key=_hash(chosen or key),
+        headers=_headers(given.get("headers")),
+        link=_callbacks("link", given.get("link")),
+        link_error=_callbacks("link_error", given.get("link_error")),
+        timing=timing,
+        passed={name: given[name] for name in _PASSED & given.keys() if given[name] is not None},
+        add_to_parent=given.get("add_to_parent", True),
+        parent=parent,
+    )
+
+
+def _current_task() -> Any:
+    """The task that this thread's worker is running, of whatever app; its events carry its id as their parent's."""
+    task = celery.current_task
+    return task if task and not task.request.called_directly else None
+
+
+def _hash(key: str | None) -> str | None:
+    """The key itself may be an order number or a person's id: only its hash travels."""
+    return None if key is None else hashlib.sha256(key.encode()).hexdigest()
+
+
+def _text(name: str, value: object, max_chars: int) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds a lone surrogate, which UTF-8 cannot carry") from None
+    if not 1 <= len(value) <= max_chars:
+        raise ValueError(f"{name} must have 1 to {max_chars} characters")
+    return value
+
+
+def _check_timing(timing: dict[str, Any]) -> None:
+    if "countdown" in timing and "eta" in timing:
+        raise TypeError("countdown and eta exclude each other")
+    for name, value in timing.items():
+        if isinstance(value, datetime) and name != "countdown":
+            # Celery would take a naive time for its own timezone's; ours is UTC whatever the server's is.
+            timing[name] = value if value.tzinfo else value.replace(tzinfo=UTC)
+        elif name == "eta":
+            raise TypeError(f"eta must be a datetime, not {type(value).__name__}")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            wanted = "a number of seconds" if name == "countdown" else "a datetime or a number of seconds"
+            raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+        elif not -1e9 < value < 1e9:
+            raise ValueError(f"{name} must be a number of seconds below 1e9")
+
+
+def _headers(headers: object) -> dict[str, Any]:
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers must be a mapping, not {type(headers).__name__}")
+    for name in headers:
+        if not isinstance(name, str):
+            raise TypeError("headers must have names that are strings")
+        if name.startswith("postback_"):
+            raise TypeError(f"header {name!r} cannot be set: names that begin with postback_ are Postback's")
+    return dict(headers)
+
+
+def _callbacks(name: str, given: object) -> list[Any]:
+    """A link as Celery keeps it: a list of signatures. An event stands for its own ``si()``."""
+    from postback._events.event import EventData
+
+    if given is None:
+        return []
+    callbacks: list[Any] = []
+    for item in given if isinstance(given, (list, tuple)) else [given]:
+        if isinstance(item, EventData):
+            item = item.si()
+        if not isinstance(item, Signature) and not (isinstance(item, dict) and "task" in item):
+            raise TypeError(f"{name} must be a Celery signature or an event, not {type(item).__name__}")
+        callbacks.append(item)
+    return callbacks

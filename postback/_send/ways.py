@@ -1,0 +1,44 @@
+"""Ways that an event may take instead of straight to Redis. Who has one registers it here: a test, Django."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from postback._events.event import EventData
+from postback.results import EventResult
+
+__all__ = ["Sink", "ways"]
+
+
+class Sink(Protocol):
+    """Takes events in place of Redis; see :mod:`postback.testing`."""
+
+    def __call__(self, event: EventData, options: dict[str, Any]) -> EventResult:
+        """Take one event with the options of its send."""
+
+
+#: Writes an event with the options of its send into a database's (None: the default's) open transaction.
+Outbox = Callable[[EventData, dict[str, Any], str | None], EventResult]
+
+
+@dataclass(slots=True)
+class Ways:
+    """What is registered in this process, for all threads.
+
+    Attributes:
+        sink: Takes every event in place of Redis.
+        outbox: Keeps events of :meth:`postback._send.event.Event.delay_via_outbox`.
+    """
+
+    sink: Sink | None = None
+    outbox: Outbox | None = None
+
+    def set_sink(self, sink: Sink | None) -> Sink | None:
+        """Send to a sink instead of Redis; returns the one before."""
+        before, self.sink = self.sink, sink
+        return before
+
+
+ways: Final = Ways()

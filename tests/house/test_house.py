@@ -1,0 +1,166 @@
+"""The files around the code, which nothing would miss until the day they are needed."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.flower import flower_options
+from config.policies import PROVIDERS
+from config.settings import DEFAULTS, load_settings
+from postback._send import producer
+
+
+def example() -> dict[str, str]:
+    lines = Path(".env.example").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if re.match(r"[A-Z_]+=", line))
+
+
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(Path("docker-compose.yml").read_text(encoding="utf-8"))
+    return document
+
+
+class TestEnvExample:
+    """``.env.example``."""
+
+    def test_in_step(self) -> None:
+        """It has every variable of the settings and of the producers, with its default, and no other."""
+        ours = {name: value for name, value in example().items() if name.startswith("POSTBACK_")}
+        assert ours == {**DEFAULTS, producer.TIMEOUT_VARIABLE: f"{producer.SEND_TIMEOUT_S:g}"}
+
+    def test_nothing_else_is_read(self) -> None:
+        """Every POSTBACK_ variable that some module names is in it."""
+        rooms = [path for room in ("postback", "config", "tasks", "workers") for path in Path(room).rglob("*.py")]
+        named = {
+            name
+            for path in rooms
+            for name in re.findall(r"\bPOSTBACK_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8"))
+        }
+        assert named <= set(example()), named - set(example())
+
+    def test_works_as_it_is(self) -> None:
+        """Copied without a change it changes nothing."""
+        assert load_settings(example()) == load_settings({})
+        assert flower_options(example()) == flower_options({})
+
+
+class TestCompose:
+    """``docker-compose.yml``."""
+
+    def test_services(self) -> None:
+        """Redis, one worker for each provider, and Flower."""
+        always = {name for name, service in compose()["services"].items() if "profiles" not in service}
+        assert always == {"redis", *PROVIDERS, "flower"}
+
+    def test_flower_needs_a_password(self) -> None:
+        """Compose refuses to start without FLOWER_BASIC_AUTH, and Flower is published on loopback only."""
+        flower = compose()["services"]["flower"]
+        assert flower["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
+        assert all(port.startswith("127.0.0.1:") for port in flower["ports"])
+
+    def test_flower_may_be_read_only(self) -> None:
+        """FLOWER_READ_ONLY of ``.env`` reaches Flower, which is of a version that obeys it."""
+        assert compose()["services"]["flower"]["environment"]["FLOWER_READ_ONLY"] == "${FLOWER_READ_ONLY:-}"
+        setup = configparser.ConfigParser()
+        setup.read("setup.cfg", encoding="utf-8")
+        assert "flower>=2.2,<3" in setup["options.extras_require"]["worker"].split()
+
+    def test_redis_is_not_published(self) -> None:
+        """Redis, which has no password here, is reachable inside the network only."""
+        assert "ports" not in compose()["services"]["redis"]
+
+    def test_redis_keeps_events(self) -> None:
+        """Redis writes every second, evicts nothing, and keeps its file in a volume."""
+        redis = compose()["services"]["redis"]
+        command = " ".join(redis["command"])
+        for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
+            assert option in command
+        assert redis["volumes"] == ["redis-data:/data"]
+        assert "redis-data" in compose()["volumes"]
+        assert redis["healthcheck"]["test"]
+
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    def test_worker(self, provider: str) -> None:
+        """A worker waits for Redis, restarts by itself, and can read its accounts but not write them."""
+        worker = compose()["services"][provider]
+        assert worker["command"][-2:] == ["workers", provider]
+        assert worker["depends_on"]["redis"]["condition"] == "service_healthy"
+        assert worker["restart"] == "unless-stopped"
+        assert all(volume["read_only"] for volume in worker["volumes"])
+
+    def test_one_image(self) -> None:
+        """All but Redis run the same image."""
+        services = compose()["services"]
+        assert {services[name]["image"] for name in (*PROVIDERS, "flower")} == {"postback"}
+
+    def test_settings(self) -> None:
+        """What it sets are variables that the settings know."""
+        for name in PROVIDERS:
+            assert set(compose()["services"][name]["environment"]) <= set(DEFAULTS)
+
+
+class TestImage:
+    """``Dockerfile`` and ``.dockerignore``."""
+
+    def test_not_root(self) -> None:
+        """The container's process is not root."""
+        users = re.findall(r"^USER (\S+)", Path("Dockerfile").read_text(encoding="utf-8"), re.M)
+        assert users
+        assert users[-1] not in ("root", "0")
+
+    def test_no_credentials(self) -> None:
+        """The accounts file and .env cannot get into the image or the repository."""
+        ignored = Path(".dockerignore").read_text(encoding="utf-8").splitlines()
+        assert ignored.index("config/accounts.toml") > ignored.index("!config")
+        assert "!.env" not in ignored
+        assert {"config/accounts.toml", ".env"} <= set(Path(".gitignore").read_text(encoding="utf-8").splitlines())
+
+
+class TestProcfileAndMake:
+    """``Procfile``, ``Makefile``, ``.ci/run``."""
+
+    def test_process_types(self) -> None:
+        """There is one process type for each provider, and Flower."""
+        lines = Path("Procfile").read_text(encoding="utf-8").splitlines()
+        types = dict(line.split(": ") for line in lines)
+        assert types == {
+            **{name: f"python -m workers {name}" for name in PROVIDERS},
+            "flower": "python -m workers.flower",
+        }
+
+    def test_help_lists_everything(self) -> None:
+        """``make help`` lists every target."""
+        told = subprocess.run(
+            ["make", "--no-print-directory", "help"], capture_output=True, text=True, check=True
+        ).stdout
+        phony = re.search(r"^\.PHONY: (.*)$", Path("Makefile").read_text(encoding="utf-8"), re.M)
+        assert phony
+        assert [line.split()[0] for line in told.splitlines()] == phony[1].split()
+
+    @pytest.mark.parametrize("target", ["install", "demo", "test", "lint", "types", "bench", "chaos", "up", "down"])
+    def test_targets(self, target: str) -> None:
+        """Make can plan every target."""
+        done = subprocess.run(["make", "--dry-run", target], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def test_ci_is_make_test(self) -> None:
+        """CI runs what people run."""
+        script = Path(".ci/run")
+        assert script.stat().st_mode & 0o100
+        assert script.read_text(encoding="utf-8").splitlines()[-1] == "make test"
+
+
+def test_extras() -> None:
+    """What producers install is Celery and marshmallow; all else is an extra."""
+    setup = configparser.ConfigParser()
+    setup.read("setup.cfg", encoding="utf-8")
+    needed = re.findall(r"^[a-z-]+", setup["options"]["install_requires"], re.M)
+    assert needed == ["celery", "marshmallow"]
+    assert {"worker", "dev", "django", "flask"} <= set(setup["options.extras_require"])

@@ -1,6 +1,0 @@
-"""Finds references in documents, comments and docstrings that lead nowhere; each kind has a rule."""
-
-from tests.references.project import Project, Text
-from tests.references.rules import RULES, Broken, broken
-
-__all__ = ["RULES", "Broken", "Project", "Text", "broken"]
