@@ -17,7 +17,7 @@ from typing import Final
 
 from config.policies import PROVIDERS
 from postback.errors import ConfigurationError
-from postback.wire.broker import DEFAULT_URL, Broker, parse_broker
+from postback.wire.broker import DEFAULT_URL, Broker, broker_of, own_variable
 
 __all__ = ["DEFAULTS", "Settings", "load_settings", "masked_url"]
 
@@ -26,7 +26,7 @@ __all__ = ["DEFAULTS", "Settings", "load_settings", "masked_url"]
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "POSTBACK_BROKER_URL": DEFAULT_URL,
-        **{f"POSTBACK_{provider.upper()}_BROKER_URL": "" for provider in PROVIDERS},
+        **{own_variable(provider): "" for provider in PROVIDERS},
         "POSTBACK_SENTINEL_MASTER": "",
         "POSTBACK_ACCOUNTS": "config/accounts.toml",
         "POSTBACK_PROVIDER": "",
@@ -146,14 +146,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     def text(name: str) -> str:
         return environ.get(name, "").strip() or DEFAULTS[name]
 
-    master = text("POSTBACK_SENTINEL_MASTER")
-    brokers = {
-        provider: parse_broker(text(name), variable=name, master=master)
-        for provider in PROVIDERS
-        if text(name := f"POSTBACK_{provider.upper()}_BROKER_URL")
-    }
+    brokers = {provider: broker_of(provider, environ) for provider in PROVIDERS if text(own_variable(provider))}
     return Settings(
-        broker=parse_broker(text("POSTBACK_BROKER_URL"), master=master),
+        broker=broker_of(None, environ),
         brokers=MappingProxyType(brokers),
         accounts_path=Path(text("POSTBACK_ACCOUNTS")),
         provider=_choice("POSTBACK_PROVIDER", text("POSTBACK_PROVIDER"), ("", *PROVIDERS)) or None,

@@ -47,7 +47,7 @@ class MytrackerEvent(Event):
     )
     #: The user's id in your app.
     custom_user_id: str | None = text(
-        default=None, wire="customUserId", min_chars=1, max_chars=1024, shown="person", label="user"
+        default=None, wire="customUserId", min_chars=1, max_chars=1024, personal=True, label="user"
     )
     ipv4: str | None = text(default=None, max_chars=15)
     ipv6: str | None = text(default=None, max_chars=45)
@@ -60,18 +60,18 @@ class MytrackerEvent(Event):
     #: 0 unknown, 1 on, 2 off.
     bluetooth_enabled: Literal[0, 1, 2] | None = one_of(0, 1, 2, default=None, wire="bluetoothEnabled", digits=True)
     #: S2S device identifier (mobile).
-    instance_id: str | None = text(default=None, wire="instanceId", min_chars=36, max_chars=36, shown="person")
+    instance_id: str | None = text(default=None, wire="instanceId", min_chars=36, max_chars=36, personal=True)
     #: 1 if tracking is permitted.
     ad_tracking_enabled: Literal[0, 1] | None = one_of(0, 1, default=None, wire="adTrackingEnabled", digits=True)
     #: iOS advertising identifier.
-    idfa: str | None = text(default=None, min_chars=36, max_chars=36, shown="person")
-    ios_vendor_id: str | None = text(default=None, wire="iosVendorId", min_chars=36, max_chars=36, shown="person")
+    idfa: str | None = text(default=None, min_chars=36, max_chars=36, personal=True)
+    ios_vendor_id: str | None = text(default=None, wire="iosVendorId", min_chars=36, max_chars=36, personal=True)
     #: Android advertising identifier.
-    gaid: str | None = text(default=None, min_chars=36, max_chars=36, shown="person")
-    app_set_id: str | None = text(default=None, wire="appSetId", min_chars=36, max_chars=36, shown="person")
-    android_id: str | None = text(default=None, wire="androidId", min_chars=16, max_chars=16, shown="person")
+    gaid: str | None = text(default=None, min_chars=36, max_chars=36, personal=True)
+    app_set_id: str | None = text(default=None, wire="appSetId", min_chars=36, max_chars=36, personal=True)
+    android_id: str | None = text(default=None, wire="androidId", min_chars=16, max_chars=16, personal=True)
     #: S2S device identifier (web).
-    lvid: str | None = text(default=None, min_chars=32, max_chars=32, shown="person")
+    lvid: str | None = text(default=None, min_chars=32, max_chars=32, personal=True)
     #: 1 if an ad blocker is on.
     ad_blocker: Literal[0, 1] | None = one_of(0, 1, default=None, wire="adBlocker", digits=True)
     user_agent: str | None = text(default=None, wire="userAgent", max_chars=2048)
@@ -81,7 +81,7 @@ class MytrackerEvent(Event):
         wire="customPlatformUserId",
         min_chars=1,
         max_chars=ID_CHARS,
-        shown="person",
+        personal=True,
         label="platform_user",
     )
     #: Where in VK the event occurred.

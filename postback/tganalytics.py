@@ -48,7 +48,7 @@ class Event(postback._send.event.Event, method="event", provider="tganalytics"):
     max_bytes: ClassVar[int] = MAX_BYTES
 
     #: Telegram id, as a number.
-    user_id: int = fields.integer(low=0, high=MAX_USER_ID, shown="person", label="user")
+    user_id: int = fields.integer(low=0, high=MAX_USER_ID, personal=True, label="user")
     event_name: str = fields.text(min_chars=1, max_chars=NAME_CHARS, shown="plain")
     #: UUID of the user's session.
     session_id: str = fields.text(max_chars=36, pattern=_UUID, rule="a UUID")
@@ -59,14 +59,14 @@ class Event(postback._send.event.Event, method="event", provider="tganalytics"):
     error_message: str | None = fields.text(max_chars=TEXT_CHARS, default=None)
     #: None is sent as null; leave it out to send nothing.
     error_code: float | fields.Unset | None = fields.number(default=fields.UNSET)
-    wallet_address: str | None = fields.text(max_chars=ID_CHARS, default=None, shown="person")
+    wallet_address: str | None = fields.text(max_chars=ID_CHARS, default=None, personal=True)
     wallet_type: str | None = fields.text(max_chars=NAME_CHARS, default=None)
     wallet_version: str | None = fields.text(max_chars=NAME_CHARS, default=None)
     #: 0 ton_addr, 1 ton_proof.
     auth_type: Literal[0, 1] | None = fields.one_of(0, 1, default=None)
     valid_until: str | None = fields.text(max_chars=NAME_CHARS, default=None)
     #: Wallet address that starts the transaction; ``from`` on the wire.
-    from_: str | None = fields.text(max_chars=ID_CHARS, default=None, wire="from", shown="person")
+    from_: str | None = fields.text(max_chars=ID_CHARS, default=None, wire="from", personal=True)
     messages: Sequence[Message] | None = fields.items("address", "amount", max_chars=ID_CHARS, default=None)
     custom_data: Mapping[str, Any] | None = fields.json_object(default=None)
     #: Epoch milliseconds, as a string.

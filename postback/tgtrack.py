@@ -153,7 +153,7 @@ class MyBotWasStopped(TgtrackEvent, method="my_bot_was_stopped"):
     time_field: ClassVar[str | None] = "date"
 
     #: Telegram id, as a string.
-    user_id: str = text(min_chars=1, max_chars=ID_CHARS, shown="person", label="user")
+    user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")
     #: Unix seconds.
     date: int | None = integer(low=0, high=MAX_DATE, default=None, shown="plain")
 
@@ -187,7 +187,7 @@ class UserDidStartBot(TgtrackEvent, method="user_did_start_bot"):
     """A user started the bot; for platforms that know the user but not the webhook. Source: user_did_start_bot."""
 
     #: Telegram id, as a string.
-    user_id: str = text(min_chars=1, max_chars=ID_CHARS, shown="person", label="user")
+    user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")
     first_name: str = text(max_chars=NAME_CHARS)
     last_name: str | None = text(max_chars=NAME_CHARS, default=None)
     username: str | None = text(max_chars=NAME_CHARS, default=None)
@@ -200,7 +200,7 @@ class SendReachGoal(TgtrackEvent, method="send_reach_goal"):
     """Pass a goal on to the advertising system the user came from. Source: send_reach_goal; counts for 21 days."""
 
     #: Telegram id, as a string.
-    user_id: str = text(min_chars=1, max_chars=ID_CHARS, shown="person", label="user")
+    user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")
     #: The goal's identifier in the advertising system.
     target: str = text(min_chars=1, max_chars=NAME_CHARS, shown="plain")
 
@@ -211,7 +211,7 @@ class AddEvent(TgtrackEvent, method="add_event"):
     time_field: ClassVar[str | None] = "date"
 
     #: Telegram id, as a string.
-    user_id: str = text(min_chars=1, max_chars=ID_CHARS, shown="person", label="user")
+    user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")
     #: The step's name in the reports.
     event_type: str = text(min_chars=1, max_chars=NAME_CHARS, shown="plain")
     #: TGTrack takes ``in_progress`` if absent.
@@ -231,4 +231,4 @@ class GetUserInfo(TgtrackEvent, method="get_user_info", reads=True):
     """What TGTrack knows about a user; ``.get()`` returns it as a dict. Source: get_user_info."""
 
     #: Telegram id, as a string.
-    user_id: str = text(min_chars=1, max_chars=ID_CHARS, shown="person", label="user")
+    user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")

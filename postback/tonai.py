@@ -25,7 +25,7 @@ class Conversion(Event, method="conversion", provider="tonai"):
         max_chars=20,
         pattern="[1-9][0-9]*",
         rule="a Telegram user id: a string of digits",
-        shown="person",
+        personal=True,
         label="user",
     )
 

@@ -7,20 +7,16 @@ them as null.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from postback.wire.formats import MESSAGE_FORMAT
+from postback.wire.time import moment
 
 #: Longest id or name, longest other text, in characters.
 MAX_SHORT: Final = 255
 MAX_TEXT: Final = 10_000
 #: Largest number of anything, in Celery's headers: retries, seconds, places in a group.
 MAX_NUMBER: Final = 10**9
-
-#: The first and the last second that a time in UTC can be.
-FIRST_S: Final = -62_135_596_800
-LAST_S: Final = 253_402_300_799
 
 #: The end of the sentence "its header `expires` …", or "".
 Rule = Callable[[Any], str]
@@ -129,18 +125,3 @@ def nothing_but(*allowed: str) -> Rule:
     """One of these, or null."""
     words = f"must be {' or '.join(map(repr, allowed))}" if allowed else "must be null"
     return lambda value: "" if isinstance(value, str) and value in allowed else words
-
-
-def moment(text: object) -> float | None:
-    """An ISO 8601 time in seconds of the epoch; None if it is none.
-
-    A time without a zone is UTC, as Celery sends it.
-    """
-    if not isinstance(text, str) or len(text) > MAX_SHORT:
-        return None
-    try:
-        read = datetime.fromisoformat(text)
-        seconds = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return seconds if FIRST_S <= seconds <= LAST_S else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +14,8 @@ import orjson
 from postback._events.payload import MAX_MESSAGE_BYTES
 from postback.wire.compression import inflate
 from postback.wire.formats import MESSAGE_FORMAT_HEADER
+from postback.wire.state import STATE_HEADER, UNTOUCHED, DeliveryState
+from postback.wire.time import moment
 from tasks import json_text
 from tasks.checks import (
     MAX_SHORT,
@@ -31,82 +32,22 @@ from tasks.checks import (
     is_priority,
     is_short,
     is_text,
-    moment,
 )
 from tasks.rulings import PUT_BACK, Ruling
 from tasks.signatures import Followers, Unfit
 
 #: Milliseconds of the epoch in the year 5138: whatever is later is no time.
 LATEST_MS: Final = 10**14
-#: Longest delivery state, in characters, and most digits of a number in it. Microseconds of the
-#: year 5138 have so many.
-MAX_STATE: Final = 400
-MAX_DIGITS: Final = 17
-#: Largest number of requests, crashes, polls of one event; longest age in ms. See ``workers/governor/lua/include/state.lua``.
-MAX_COUNTED: Final = 100_000
-MAX_AGE_MS: Final = 400 * 86_400_000
-#: A first grant lies at most so far in the future, in microseconds: clocks differ.
-MAX_AHEAD_US: Final = 86_400_000_000
-
 #: How deep lists and objects may be nested in a message, and again in its body. An event's own
 #: bound is lower.
 MAX_NESTING: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryState:
-    """What earlier deliveries left in a message's header ``postback``. The scripts write it."""
-
-    #: Attempts used up so far.
-    attempts: int = 0
-    #: Failures in the current run of failures; given back if it turns out to be an outage.
-    tries: int = 0
-    #: Time of the first grant, microseconds of the Redis clock; 0 before it.
-    first_us: int = 0
-    #: An earlier attempt may have been recorded.
-    duplicate: bool = False
-    #: Workers that died, or were cut off, with this message.
-    crashes: int = 0
-    #: Looks at an answer that was not final.
-    polls: int = 0
-    #: Answers that are worth few attempts.
-    odd: int = 0
-    #: Milliseconds of back-off so far.
-    age_ms: int = 0
-
-    @classmethod
-    def parse(cls, text: object) -> DeliveryState:
-        """Read ``attempts=2 first=1732240000000000 duplicate=1``.
-
-        As in the scripts, anything else counts as no state. Anybody may write it, so a number outside its range is
-        dropped.
-        """
-        if not isinstance(text, str) or not text or len(text) > MAX_STATE:
-            return UNTOUCHED
-        words = dict(word.partition("=")[::2] for word in text.split())
-
-        def number(name: str, most: int = MAX_COUNTED) -> int:
-            digits = words.get(name, "0")
-            value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS else 0
-            return value if value <= most else 0
-
-        return cls(
-            number("attempts"),
-            number("tries"),
-            number("first", time.time_ns() // 1000 + MAX_AHEAD_US),
-            number("duplicate", 1) > 0,
-            number("crashes"),
-            number("polls"),
-            number("odd"),
-            number("age", MAX_AGE_MS),
-        )
 
 
 #: Names of a message that the scripts read in its text. Each must stand there once and without
 #: escapes, since the scripts do not count what they do not see.
 _READ_BY_SCRIPTS: Final = (b'"headers"', b'"id"', b'"task"')
 #: The same of headers that few messages have.
-_READ_IF_THERE: Final = (("postback", b'"postback"'), ("postback_key", b'"postback_key"'))
+_READ_IF_THERE: Final = ((STATE_HEADER, b'"postback"'), ("postback_key", b'"postback_key"'))
 #: How a message begins if kombu wrote it.
 _BODY_FIRST: Final = b'{"body": "'
 #: How an ASCII character looks that hides behind an escape.
@@ -154,9 +95,6 @@ _PROPERTY_RULES: Final = _rules(_PROPERTIES)
 _NO_FOLLOWERS: Final = dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))
 #: Links lead to accounts' queues and Celery's own only.
 FOLLOWERS: Final = Followers()
-
-#: The state of a message that was never delivered.
-UNTOUCHED: Final = DeliveryState()
 
 
 @dataclass(slots=True, eq=False)
@@ -281,7 +219,7 @@ def _open(envelope: Envelope, followers: Followers) -> None:
     envelope.task = task if isinstance(task, str) and not is_short(task) else ""
     if not envelope.id or not envelope.task:
         raise _Unfit("without a task name or an id")
-    envelope.state = DeliveryState.parse(headers.get("postback"))
+    envelope.state = DeliveryState.parse(headers.get(STATE_HEADER))
     _check_names(envelope.raw, around, headers)
     _check_parts(headers, _HEADER_RULES, "header")
     _check_parts(document["properties"], _PROPERTY_RULES, "property")

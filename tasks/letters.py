@@ -5,21 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import time
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from postback._events.payload import MAX_MESSAGE_BYTES
+from postback.wire.time import iso
 from tasks.envelopes import Envelope
 from tasks.outcomes import Verdict
 from tasks.rulings import Dead
 
 #: Longest detail kept with a dead letter, in characters.
 MAX_DETAIL: Final = 500
-
-
-def iso(epoch_ms: float) -> str:
-    """A moment as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def buried(

@@ -148,7 +148,7 @@ class EventData(_Declared):
 
         They are shortened where they are shown, and ``postback erase`` searches them.
         """
-        return frozenset(field.wire for field in cls._fields.values() if field.shown == "person")
+        return frozenset(field.wire for field in cls._fields.values() if field.shown == "personal")
 
     @classmethod
     def load(cls, data: Any, *, account: str | None = None) -> Self:

@@ -83,7 +83,7 @@ class Field:
         check: Returns the value to keep or raises :class:`~postback._events.payload.Refused`.
         default: None, :data:`UNSET`, or the marker for "required".
         wire: The provider's name for it; the attribute's name unless given.
-        shown: See :data:`Shown`; ``person`` is also what ``postback erase`` looks at.
+        shown: See :data:`Shown`.
         label: What ``summary`` calls it.
     """
 
@@ -139,6 +139,7 @@ def text(
     rule: str = "",
     clean: Callable[[str], str] | None = None,
     shown: Shown = "hidden",
+    personal: bool = False,
     label: str = "",
 ) -> Any:
     """A string.
@@ -152,6 +153,7 @@ def text(
         rule: What the pattern asks for, as the end of a sentence: ``must be <rule>``.
         clean: Turns an accepted string into the one to send; may raise Refused.
         shown: How ``repr`` and ``summary`` show it.
+        personal: It identifies a person: it is shortened where people look, and ``postback erase`` searches it.
         label: Its name in ``summary``.
     """
     match = re.compile(pattern).fullmatch if pattern else None
@@ -169,7 +171,7 @@ def text(
             raise Refused(f"must be {rule}")
         return value if clean is None else clean(value)
 
-    return Field(check, default, wire, shown, label)
+    return Field(check, default, wire, "personal" if personal else shown, label)
 
 
 def _length_rule(low: int, high: int) -> str:
@@ -186,9 +188,13 @@ def integer(
     wire: str = "",
     digits: bool = False,
     shown: Shown = "hidden",
+    personal: bool = False,
     label: str = "",
 ) -> Any:
-    """A whole number from ``low`` to ``high``; with ``digits``, also as a string of digits (kept as a number)."""
+    """A whole number from ``low`` to ``high``; with ``digits``, also as a string of digits (kept as a number).
+
+    See :func:`text` for ``personal``.
+    """
 
     def check(value: Any) -> int:
         if digits and isinstance(value, str):
@@ -201,7 +207,7 @@ def integer(
             raise Refused(f"must be from {low} to {high}")
         return int(value)
 
-    return Field(check, default, wire, shown, label)
+    return Field(check, default, wire, "personal" if personal else shown, label)
 
 
 def number(*, default: Any = REQUIRED, wire: str = "") -> Any:

@@ -13,7 +13,7 @@ SUMMARY_CHARS: Final = 60
 
 #: How a field is shown: as it is; as a shortened id (``98…21``), since it identifies a person; or
 #: not at all.
-Shown = Literal["plain", "person", "hidden"]
+Shown = Literal["plain", "personal", "hidden"]
 
 
 def shorten(value: str) -> str:
@@ -23,7 +23,7 @@ def shorten(value: str) -> str:
 
 def in_summary(value: Any, shown: Shown) -> str:
     """A value in a summary."""
-    if shown == "person":
+    if shown == "personal":
         return shorten(str(value))
     told = str(value)[: SUMMARY_CHARS + 1]
     if not told.isprintable():
@@ -35,7 +35,7 @@ def in_code(value: Any, shown: Shown) -> str:
     """A value in a repr: hidden text and payloads vanish, ids are shortened."""
     if shown == "plain" or value is None:
         return repr(value)
-    if shown == "person":
+    if shown == "personal":
         return repr(shorten(str(value)))
     return (
         "[…]"

@@ -25,7 +25,7 @@ from postback._events.names import check_names
 from postback._send import accounts
 from postback.errors import ConfigurationError, QueueFull
 from postback.wire import keys, schedule
-from postback.wire.broker import DEFAULT_URL, VARIABLE, Broker, parse_broker
+from postback.wire.broker import Broker, broker_of, parse_broker
 
 __all__ = ["LINK_ERRORS", "REFUSALS", "Link", "Producer", "ProducerApp", "configure", "current"]
 
@@ -183,7 +183,7 @@ class Producer:
     """Settings, app, connections and known accounts of this process.
 
     Args:
-        broker_url: Where Redis is.
+        broker: Where Redis is.
         names: Account names by provider; None asks the accounts file or Redis.
         accounts_file: Path of an accounts file; None takes ``POSTBACK_ACCOUNTS``.
         send_timeout_s: None takes ``POSTBACK_SEND_TIMEOUT_S``.
@@ -191,14 +191,13 @@ class Producer:
 
     def __init__(
         self,
-        broker_url: str,
+        broker: Broker,
         *,
         names: accounts.Names | None = None,
         accounts_file: str | None = None,
         send_timeout_s: float | None = None,
     ) -> None:
-        self.given_url = broker_url
-        self.broker = parse_broker(broker_url)
+        self.broker = broker
         self.timeout_s = _timeout(send_timeout_s)
         self.app = make_app(self.broker, self.timeout_s)
         self.accounts = accounts.KnownAccounts(self._announced, given=names, path=accounts_file)
@@ -283,18 +282,10 @@ def _timeout(given: float | None) -> float:
 class _Configured:
     """What :func:`configure` was given."""
 
-    broker_url: str | None = None
+    broker: Broker | None = None
     names: accounts.Names | None = None
     accounts_file: str | None = None
     send_timeout_s: float | None = None
-
-    def broker_url_of(self, provider: str) -> str:
-        """A provider may have a Redis of its own: ``POSTBACK_TGTRACK_BROKER_URL``."""
-        own = f"POSTBACK_{provider.upper()}_BROKER_URL"
-        for url in (self.broker_url, os.environ.get(own), os.environ.get(VARIABLE)):
-            if url and url.strip():
-                return url.strip()
-        return DEFAULT_URL
 
 
 _producers: weakref.WeakSet[Producer] = weakref.WeakSet()
@@ -323,12 +314,12 @@ def current(provider: str) -> Producer:
 
 
 def _make(provider: str) -> Producer:
-    url = _configured.broker_url_of(provider)
+    broker = _configured.broker or broker_of(provider)
     for made in _by_provider.values():
-        if made.given_url == url:
+        if made.broker == broker:
             return made
     return Producer(
-        url,
+        broker,
         names=_configured.names,
         accounts_file=_configured.accounts_file,
         send_timeout_s=_configured.send_timeout_s,
@@ -358,13 +349,12 @@ def configure(
         names = {provider: dict.fromkeys(given, 0) for provider, given in accounts.items()}
     elif accounts is not None:
         path = os.fspath(accounts)
-    if broker_url is not None:
-        parse_broker(broker_url)
+    broker = None if broker_url is None else parse_broker(broker_url)
     for provider, chosen in (names or {}).items():
         check_names("accounts", provider, chosen)
     _timeout(send_timeout_s)
     with _making:
-        _configured = _Configured(broker_url, names, path, send_timeout_s)
+        _configured = _Configured(broker, names, path, send_timeout_s)
         before = set(_by_provider.values())
         _by_provider.clear()
     for producer in before:

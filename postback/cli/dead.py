@@ -17,9 +17,8 @@ from postback.cli.terminal import WIDTH, Console, clean, counted, cut, duration,
 from postback.operations import deadletters, status
 from postback.operations.deadletters import Moved
 from postback.operations.letters import Filter, Letter
-from postback.operations.messages import epoch_ms
 from postback.wire import keys
-from postback.wire.time import redis_now_ms
+from postback.wire.time import moment, redis_now_ms
 
 #: Letters that the table shows if no ``--limit`` is given.
 SHOWN: Final = 50
@@ -176,8 +175,8 @@ def _table(client: redis.Redis, args: argparse.Namespace, console: Console) -> i
 
 def _lines(letter: Letter, now_ms: float, console: Console) -> list[str]:
     """Two lines: what and when; why and whose, people's data shortened."""
-    failed_ms = epoch_ms(letter.failed_at)
-    ago = "?" if failed_ms is None else f"{duration(max(0.0, now_ms - failed_ms) / 1000)} ago"
+    failed_s = moment(letter.failed_at)
+    ago = "?" if failed_s is None else f"{duration(max(0.0, now_ms / 1000 - failed_s))} ago"
     attempts = letter.told.get("attempts")
     tries = counted(attempts, "attempt") if isinstance(attempts, int) else ""
     place = f"{letter.provider}.{letter.account or '?'}"

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from postback._events.names import is_account_name
-from postback.operations.messages import Message, epoch_ms, iso, read_message, text_of
+from postback.operations.messages import Message, read_message, text_of
+from postback.wire.state import STATE_HEADER, DeliveryState
+from postback.wire.time import iso, moment
 
 #: Longest piece of an entry that is no message, in characters.
 RAW_CHARS: Final = 2000
@@ -57,9 +59,8 @@ class Letter:
     @property
     def possible_duplicate(self) -> bool:
         """An attempt may have been recorded."""
-        return bool(self.told.get("possible_duplicate")) or "duplicate=1" in text_of(
-            self.message.headers.get("postback")
-        )
+        state = DeliveryState.parse(self.message.headers.get(STATE_HEADER))
+        return bool(self.told.get("possible_duplicate")) or state.duplicate
 
     @property
     def key(self) -> object:
@@ -117,8 +118,8 @@ class Filter:
         if self.reasons and letter.reason not in self.reasons:
             return False
         if self.older_than_s is not None:
-            failed_ms = epoch_ms(letter.failed_at)
-            if failed_ms is None or now_ms - failed_ms <= self.older_than_s * 1000:
+            failed_s = moment(letter.failed_at)
+            if failed_s is None or now_ms / 1000 - failed_s <= self.older_than_s:
                 return False
         return self.account is None or letter.account == self.account
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from postback._events.event import EVENTS
 from postback._events.payload import MAX_MESSAGE_BYTES
 from postback.wire import keys
 from postback.wire.compression import inflate
+from postback.wire.state import STATE_HEADER, UNTOUCHED, DeliveryState
+from postback.wire.time import moment
 
 #: Content type of a dead letter that is wrapped around something that was no message.
 WRAPPED_TYPE: Final = "application/octet-stream"
@@ -105,14 +106,8 @@ def read_message(raw: bytes) -> Message:
 
 def is_expired(message: Message, now_ms: float) -> bool:
     """Whether Celery's ``expires`` has passed."""
-    text = message.headers.get("expires")
-    if not isinstance(text, str):
-        return False
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000 <= now_ms
-    except (ValueError, OverflowError):
-        return False
+    expires_s = moment(message.headers.get("expires"))
+    return expires_s is not None and expires_s * 1000 <= now_ms
 
 
 def for_replay(message: Message, now_ms: float, *, possible_duplicate: bool) -> bytes:
@@ -128,15 +123,12 @@ def for_replay(message: Message, now_ms: float, *, possible_duplicate: bool) -> 
         return message.raw
     headers = dict(message.headers)
     headers.pop("postback_dead", None)
-    state = dict(word.partition("=")[::2] for word in text_of(headers.pop("postback", None)).split())
-    words = []
+    before = DeliveryState.parse(headers.pop(STATE_HEADER, None))
     event = EVENTS.get(message.task)
-    if "first" in state and (event is None or event.time_field is not None):
-        words.append(f"first={state['first']}")
-    if possible_duplicate or state.get("duplicate") == "1":
-        words.append("duplicate=1")
-    if words:
-        headers = {"postback": " ".join(words), **headers}
+    is_timed = event is None or event.time_field is not None
+    state = DeliveryState(first_us=before.first_us if is_timed else 0, duplicate=possible_duplicate or before.duplicate)
+    if state != UNTOUCHED:
+        headers = {STATE_HEADER: state.text(), **headers}
     if is_expired(message, now_ms):
         headers["expires"] = None
     headers["postback_replayed_at"] = int(now_ms)
@@ -146,19 +138,3 @@ def for_replay(message: Message, now_ms: float, *, possible_duplicate: bool) -> 
 def text_of(value: Any) -> str:
     """A text, or nothing."""
     return value if isinstance(value, str) else ""
-
-
-def iso(epoch_ms: float) -> str:
-    """A moment as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def epoch_ms(moment: str | None) -> float | None:
-    """The reverse of :func:`iso`; None if it is no moment."""
-    if not moment:
-        return None
-    try:
-        read = datetime.fromisoformat(moment)
-    except ValueError:
-        return None
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000

@@ -12,10 +12,11 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final
+
+from postback.wire.time import iso
 
 #: request headers worth keeping; those that carry credentials are not among them
 HEADERS: Final = (
@@ -75,7 +76,7 @@ class Record:
         """The record as the control API and the ledger file show it (body in base64)."""
         return {
             "seq": self.seq,
-            "at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds"),
+            "at": iso(self.at * 1000),
             "monotonic": self.mono,
             "provider": self.provider,
             "key": self.key,

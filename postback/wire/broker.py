@@ -21,7 +21,16 @@ from redis.sentinel import Sentinel
 
 from postback.errors import ConfigurationError
 
-__all__ = ["DEFAULT_URL", "MASTER_VARIABLE", "VARIABLE", "Broker", "broker_of", "connect", "parse_broker"]
+__all__ = [
+    "DEFAULT_URL",
+    "MASTER_VARIABLE",
+    "VARIABLE",
+    "Broker",
+    "broker_of",
+    "connect",
+    "own_variable",
+    "parse_broker",
+]
 
 #: The environment variable that holds the URL.
 VARIABLE: Final = "POSTBACK_BROKER_URL"
@@ -61,14 +70,22 @@ class Broker:
         return ";".join(part.partition("?")[0] for part in parts)
 
 
+def own_variable(provider: str) -> str:
+    """The environment variable that gives a provider a Redis of its own: ``POSTBACK_TGTRACK_BROKER_URL``."""
+    return f"POSTBACK_{provider.upper()}_BROKER_URL"
+
+
 def broker_of(provider: str | None, environ: Mapping[str, str] = os.environ) -> Broker:
-    """The broker that carries a provider's events; the common one for None.
+    """The broker that carries a provider's events: its own variable's, else the common one's, else the default.
+
+    Args:
+        provider: None for the common one.
+        environ: The variables.
 
     Raises:
         ConfigurationError: Its variable cannot be used.
     """
-    own = f"POSTBACK_{provider.upper()}_BROKER_URL" if provider else VARIABLE
-    for name in (own, VARIABLE):
+    for name in (own_variable(provider), VARIABLE) if provider else (VARIABLE,):
         url = environ.get(name, "").strip()
         if url:
             return parse_broker(url, variable=name, master=environ.get(MASTER_VARIABLE, "").strip())

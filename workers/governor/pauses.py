@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from tasks.letters import iso
+from postback.wire.time import iso
 
 _PAUSES: Final = {
     "credentials": "the provider refuses its key",

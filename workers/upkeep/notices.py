@@ -16,7 +16,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.resources import files
 from typing import Any, Final
 
 import redis
@@ -27,6 +26,7 @@ from postback._send.producer import make_app
 from postback.errors import ConfigurationError
 from postback.operations.letters import read_letter
 from postback.wire import keys
+from postback.wire.scripts import Script
 from workers.observe.logs import word
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,9 @@ RENEW_S: Final = 3.0
 STOP_S: Final = 5.0
 #: Seconds that publishing a task may take.
 PUBLISH_S: Final = 5.0
+
+_lock_notices: Final = Script("workers.upkeep", "lock_notices")
+_defer_notice: Final = Script("workers.upkeep", "defer_notice")
 
 #: Called with a dead letter as ``postback dead list --json`` shows it.
 Hooked = Callable[[dict[str, Any]], object]
@@ -145,9 +148,6 @@ class Notices:
         self._new = keys.dead_notices(provider)
         self._failed = keys.dead_notices_failed(provider)
         self._lock = keys.dead_notices_lock(provider)
-        folder = files(__package__) / "lua"
-        self._run_lock = client.register_script((folder / "lock_notices.lua").read_text(encoding="utf-8"))
-        self._run_defer = client.register_script((folder / "defer_notice.lua").read_text(encoding="utf-8"))
         self._token = uuid.uuid4().hex
         self._pause_s = pause_s[0]
         self._retry_at_s = 0.0
@@ -217,10 +217,10 @@ class Notices:
         return 0.0
 
     def _hold(self) -> bool:
-        return bool(self._run_lock(keys=[self._lock], args=[self._token, int(self._lock_s * 1000)]))
+        return bool(_lock_notices(self._client, [self._lock], [self._token, int(self._lock_s * 1000)]))
 
     def _release(self) -> None:
-        self._run_lock(keys=[self._lock], args=[self._token, 0])
+        _lock_notices(self._client, [self._lock], [self._token, 0])
 
     def _tell(self, place: str, raw: bytes) -> None:
         with self._call_lock:
@@ -264,7 +264,7 @@ class Notices:
         self._unsettled = None
 
     def _defer(self, place: str, raw: bytes) -> None:
-        self._run_defer(keys=[place, self._failed], args=[raw])
+        _defer_notice(self._client, [place, self._failed], [raw])
 
     def _id_of(self, raw: bytes) -> str:
         return word(read_letter(raw, self._provider).message.id) or "?"

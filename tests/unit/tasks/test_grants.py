@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.delivery import Report
-from tasks.envelopes import DeliveryState, Envelope, open_envelope
+from tasks.envelopes import Envelope, open_envelope
 from tasks.grants import Grants, Half, Settlement
 from tasks.rulings import PUT_BACK
 from tests.unit.tasks.fakes import Server, account, delivery, grant_of, message
@@ -72,15 +72,6 @@ class TestAnything:
         report: Report = delivery(account(), Server()).deliver(grant_of(raw))
         assert report.rulings[0].kind in ("delivered", "dead")
         assert "\n" not in json.dumps(encoded(report.grant, report.settlement))
-
-    @settings(deadline=None, database=None)
-    @given(
-        text=st.text(max_size=60) | st.from_regex(r"(attempts|first|polls)=\w{0,25}( duplicate=\d)?", fullmatch=True)
-    )
-    def test_any_state(self, text: str) -> None:
-        """Whatever stands in the header ``postback`` is read as numbers, 0 or more."""
-        state = DeliveryState.parse(text)
-        assert min(state.attempts, state.tries, state.first_us, state.crashes, state.polls) >= 0
 
 
 class TestBody:
@@ -166,16 +157,6 @@ class TestBody:
 
 
 class TestState:
-    def test_parse(self) -> None:
-        """The text that the scripts write."""
-        state = DeliveryState.parse("attempts=2 tries=1 first=1732240000000000 duplicate=1 crashes=1 polls=3 due=9")
-        assert state == DeliveryState(2, 1, 1732240000000000, True, 1, 3)
-
-    @pytest.mark.parametrize("text", [None, "", 17, [], {"attempts": 1}, "attempts", "attempts=", "=1", "attempts=-1"])
-    def test_none(self, text: object) -> None:
-        """Anything else is no state."""
-        assert DeliveryState.parse(text) == DeliveryState()
-
     def test_enqueued_at_first_grant(self) -> None:
         """A message that does not say when it was enqueued was at its first grant."""
         raw = message(headers={"postback_at": None, "postback": "first=1700000000000000"})

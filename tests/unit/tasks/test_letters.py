@@ -9,7 +9,7 @@ import re
 import pytest
 
 from tasks.envelopes import Envelope, open_envelope
-from tasks.letters import MAX_DETAIL, iso, letter, wrapped
+from tasks.letters import MAX_DETAIL, letter, wrapped
 from tasks.outcomes import MAX_BRIEF, Outcome, Verdict, brief
 from tests.unit.tasks.fakes import message
 
@@ -47,11 +47,6 @@ class TestLetter:
         assert text.isascii()
         assert "\n" not in text
         assert json.loads(text)["detail"] == detail
-
-    @pytest.mark.parametrize(("ms", "text"), [(0, "1970-01-01T00:00:00.000Z"), (1.9, "1970-01-01T00:00:00.001Z")])
-    def test_iso(self, ms: float, text: str) -> None:
-        """Moments are UTC with milliseconds."""
-        assert iso(ms) == text
 
 
 class TestWrapped:

@@ -14,8 +14,8 @@ import postback
 from config.accounts import build_account
 from postback import Event, tgtrack
 from postback.cli import main
-from postback.operations.messages import iso
 from postback.wire import keys
+from postback.wire.time import iso
 from tests.integration.workers.governor.crew import own_client
 from tests.servers import RedisServer
 from workers.governor import Governor, Server

@@ -2,7 +2,7 @@ import pytest
 
 from postback import ConfigurationError
 from postback._send.producer import Producer
-from postback.wire.broker import parse_broker
+from postback.wire.broker import Broker, parse_broker
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_bad_time_limit(monkeypatch, seconds):
     """The variable is named."""
     monkeypatch.setenv("POSTBACK_SEND_TIMEOUT_S", seconds)
     with pytest.raises(ConfigurationError, match="POSTBACK_SEND_TIMEOUT_S"):
-        Producer("redis://h/0")
+        Producer(Broker("redis://h/0"))

@@ -1,7 +1,7 @@
 -- An event's delivery state, in its header `postback`:
 -- "attempts=2 tries=1 first=1732240000000000 duplicate=1 age=1500" (ADR 5).
--- Anybody may write it: a number outside its range is dropped. `tasks/grants.py` reads by this
--- rule.
+-- Anybody may write it: a number outside its range is dropped. `postback/wire/state.py`
+-- reads by the same rule.
 --   attempts, tries   requests that counted: in all, and in the current run of failures
 --   first             time of the first grant, us
 --   duplicate         1 if it may have been recorded
