@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import Celery
 from celery.backends.base import DisabledBackend
@@ -23,7 +23,13 @@ class _NoBackend(DisabledBackend):
     get_task_meta = get_task_meta_for = wait_for = get_many = _refuse
 
 
-class EventResult(AsyncResult[Any]):
+if TYPE_CHECKING:
+    _AsyncResult = AsyncResult[Any]
+else:  # Celery 5.6 cannot be subscripted
+    _AsyncResult = AsyncResult
+
+
+class EventResult(_AsyncResult):
     """A Celery AsyncResult of an event.
 
     Only ``tgtrack.GetUserInfo`` and ``tonapi.GetEvent`` have a result: a plain dict, kept 10 minutes. ``get`` (and

@@ -26,7 +26,7 @@ from tasks.rulings import Dead, Delivered, Duplicate, Ruling
 from tasks.runtime import Runtime
 
 
-class DeliveryTask(Task[Any, Any]):
+class DeliveryTask(Task):  # type: ignore[type-arg]  # Celery 5.6 cannot be subscripted
     """An event, as Celery knows it."""
 
     abstract = True

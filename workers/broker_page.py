@@ -1,45 +1,60 @@
-"""Flower's Broker page and queue lengths where accounts are too many for a row each: one row for each provider (ADR 31)."""
+"""Flower's Broker page and queue lengths, where accounts may be too many for a row each (ADR 31)."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any, Final
 
+import redis
 from flower.api.tasks import GetQueueLengths
 from flower.views import BaseHandler
 from flower.views.broker import BrokerView
+from tornado import web
 
 from config.topology import TOGETHER
 from postback.wire import keys
 from postback.wire.broker import Broker, connect
 
+logger = logging.getLogger(__name__)
+
 #: Seconds to wait for Redis' reply.
 REPLY_S: Final = 2.0
 
 
-class _Counting(BaseHandler):  # type: ignore[misc]  # Flower has no types
-    """A handler of Flower's whose broker counts what stands for many queues."""
+class BrokerPage(BrokerView):  # type: ignore[misc]  # Flower has no types
+    """Flower's own page, with our counts."""
 
     def initialize(self, postback_broker: Broker) -> None:
         """Called by tornado.
 
         Args:
-            postback_broker: Where the schedule is.
+            postback_broker: Where the queues are.
         """
-        self._postback_broker = postback_broker
+        self._broker = postback_broker
 
-    def get_broker(self) -> Any:
-        """See ``flower.views.BaseHandler``."""
-        return _Counted(super().get_broker(), self._postback_broker)
+    @web.authenticated
+    async def get(self) -> None:
+        """The page. It comes without rows if Redis cannot be asked, as Flower's does."""
+        try:
+            queues = await asyncio.to_thread(lengths, self._broker, self.get_active_queue_names())
+        except (redis.RedisError, OSError) as away:
+            logger.error("the queues cannot be counted: %s", type(away).__name__)
+            queues = []
+        self.render("broker.html", broker_url=self.application.broker_uri, queues=queues)
 
 
-class BrokerPage(_Counting, BrokerView):  # type: ignore[misc]
-    """Flower's own page."""
+class QueueLengths(GetQueueLengths):  # type: ignore[misc]
+    """The same for programs."""
 
+    initialize = BrokerPage.initialize
 
-class QueueLengths(_Counting, GetQueueLengths):  # type: ignore[misc]
-    """Flower's own answer."""
+    @web.authenticated
+    async def get(self) -> None:
+        """``{"active_queues": [{"name", "messages"}]}``."""
+        queues = await asyncio.to_thread(lengths, self._broker, self.get_active_queue_names())
+        self.write({"active_queues": queues})
 
 
 def pages(broker: Broker, prefix: str) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
@@ -50,32 +65,32 @@ def pages(broker: Broker, prefix: str) -> list[tuple[str, type[BaseHandler], dic
         prefix: Flower's ``url_prefix``.
     """
     root = f"/{prefix.strip('/')}" if prefix else ""
-    given = {"postback_broker": broker}
-    return [(f"{root}/broker", BrokerPage, given), (f"{root}/api/queues/length", QueueLengths, given)]
+    options = {"postback_broker": broker}
+    return [(f"{root}/broker", BrokerPage, options), (f"{root}/api/queues/length", QueueLengths, options)]
 
 
-class _Counted:
-    """Flower's broker, which also counts what waits in all accounts of a provider: ``tgtrack.*``."""
+def lengths(broker: Broker, names: Iterable[str]) -> list[dict[str, Any]]:
+    """How many messages wait in each queue; for ``tgtrack.*`` in all accounts of the provider together.
 
-    def __init__(self, flowers: Any, broker: Broker) -> None:
-        self._flowers, self._broker = flowers, broker
+    Raises:
+        redis.RedisError, OSError: Redis cannot be asked.
+    """
+    client = connect(broker, timeout_s=REPLY_S, connect_timeout_s=REPLY_S, decode=True)
+    try:
+        counted = []
+        for name in sorted(set(names)):
+            queues = _scheduled(client, name.removesuffix(TOGETHER)) if name.endswith(TOGETHER) else [name]
+            pipeline = client.pipeline(transaction=False)
+            for queue in queues:
+                for place in keys.priority_lists(queue):
+                    pipeline.llen(place)
+            counted.append({"name": name, "messages": sum(pipeline.execute())})
+        return counted
+    finally:
+        client.close()
 
-    async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        """See ``flower.utils.broker.Broker.queues``."""
-        every = set(names)
-        many = {name for name in every if name.endswith(TOGETHER)}
-        found: list[dict[str, Any]] = await self._flowers.queues(sorted(every - many))
-        for name in many:
-            busy = await asyncio.to_thread(self._busy, name.removesuffix(TOGETHER))
-            counted = await self._flowers.queues(busy) if busy else []
-            found.append({"name": name, "messages": sum(one["messages"] for one in counted)})
-        return sorted(found, key=lambda one: str(one["name"]))
 
-    def _busy(self, provider: str) -> list[str]:
-        """Queues in which something may wait: those that the schedule knows (ADR 29)."""
-        client = connect(self._broker, timeout_s=REPLY_S, connect_timeout_s=REPLY_S, decode=True)
-        try:
-            places = (keys.schedule(provider), keys.timers(provider))
-            return sorted({str(queue) for place in places for queue in client.zrange(place, 0, -1)})
-        finally:
-            client.close()
+def _scheduled(client: redis.Redis, provider: str) -> list[str]:
+    """Queues in which something may wait: those that the schedule knows (ADR 29)."""
+    places = (keys.schedule(provider), keys.timers(provider))
+    return sorted({str(queue) for place in places for queue in client.zrange(place, 0, -1)})

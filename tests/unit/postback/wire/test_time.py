@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postback.wire.time import FIRST_S, LAST_S, iso, moment
+from postback.wire.time import iso, moment
 
 
 @pytest.mark.parametrize(("ms", "text"), [(0, "1970-01-01T00:00:00.000Z"), (1.9, "1970-01-01T00:00:00.001Z")])
@@ -13,7 +13,7 @@ def test_iso(ms: float, text: str) -> None:
     assert iso(ms) == text
 
 
-@given(ms=st.integers(min_value=FIRST_S * 1000, max_value=LAST_S * 1000))
+@given(ms=st.integers(min_value=0, max_value=4_102_444_800_000))
 def test_back(ms: int) -> None:
     """What is written is read as the same moment."""
     assert moment(iso(ms)) == pytest.approx(ms / 1000, abs=0.001)
