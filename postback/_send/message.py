@@ -9,22 +9,34 @@ from __future__ import annotations
 import copyreg
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from celery import signals
 from celery.utils import uuid
 
 from postback._events.event import EventData
 from postback._events.names import DEFAULT_ACCOUNT
+from postback._events.payload import MAX_MESSAGE_BYTES
 from postback._send.options import Options
 from postback._send.producer import Producer, current
-from postback._send.size import LATER_BYTES, check_size, may_be_too_large
-from postback.errors import QueueFull
+from postback.errors import MessageTooLarge, QueueFull
 from postback.results import EventResult
 from postback.wire import keys
 from postback.wire.message import entry, list_of
 
-__all__ = ["Item", "check_message", "full", "headers_of", "in_one_line", "ready", "result_of", "shown_as"]
+__all__ = ["Item", "check_message", "check_size", "full", "headers_of", "in_one_line", "ready", "result_of", "shown_as"]
+
+#: Most bytes of a queue entry for one byte of its event: two bytes of UTF-8 become six of JSON,
+#: three of those four of base64.
+GROWTH: Final = 4
+#: Bytes of a queue entry beside its event when there are no options that count: ids, times, a
+#: summary of at most 8 short texts.
+PLAIN_BYTES: Final = 8192
+#: Bytes that deliveries and a replay may add: their state.
+RESERVED_BYTES: Final = 1024
+#: Bytes that a message may grow by if it is made now and sent later: its account, key, times and
+#: host are not known yet.
+LATER_BYTES: Final = 1024
 
 
 @dataclass(slots=True)
@@ -86,7 +98,7 @@ def _entry(item: Item, message: Any, spare_bytes: int = 0) -> tuple[str, str, by
     """Its queue, the queue's list, and the message that is pushed there.
 
     Raises:
-        MessageTooLarge, TypeError: See :func:`postback._send.size.check_size`.
+        MessageTooLarge, TypeError: See :func:`check_size`.
     """
     event, priority, queue = item.event, item.options.priority, keys.queue(*item.place)
     try:
@@ -101,12 +113,33 @@ def check_message(event: EventData, options: Options) -> None:
     """Refuse now what :func:`postback._send.one.send` would refuse later for its size. Redis is not asked.
 
     Raises:
-        MessageTooLarge, TypeError: See :func:`postback._send.size.check_size`.
+        MessageTooLarge, TypeError: See :func:`check_size`.
     """
     if may_be_too_large(event, options):
         account = event.account or DEFAULT_ACCOUNT
         item = Item(event, options.task_id or uuid(), account, options)
         _entry(item, make_message(current(event.provider), item), LATER_BYTES)
+
+
+def may_be_too_large(event: EventData, options: Options) -> bool:
+    """Whether the message must be measured; most are too short for that. O(1) once the event is encoded."""
+    unbounded = options.headers or options.link or options.link_error or options.passed
+    return bool(unbounded) or GROWTH * event.size() + PLAIN_BYTES > MAX_MESSAGE_BYTES
+
+
+def check_size(event: EventData, size: int) -> None:
+    """Refuse a message that a worker would refuse.
+
+    Args:
+        event: For the error's title.
+        size: Bytes of its queue entry.
+
+    Raises:
+        MessageTooLarge: With its reserve it is longer than :data:`~postback._events.payload.MAX_MESSAGE_BYTES`, which a worker
+            would bury.
+    """
+    if size + RESERVED_BYTES > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge(event.title(), size + RESERVED_BYTES, MAX_MESSAGE_BYTES)
 
 
 def headers_of(event: EventData, options: Options) -> dict[str, Any]:
