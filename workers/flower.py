@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import os
 import signal
 import ssl
@@ -32,6 +31,8 @@ from postback.errors import ConfigurationError
 from postback.wire import keys
 from postback.wire.broker import Broker, connect
 
+#: The first Flower in which `read_only` takes everything away that changes something.
+FIRST_READ_ONLY: Final = (2, 2)
 #: Milliseconds between two looks at which queues the workers serve.
 REFRESH_MS: Final = 10_000
 #: Seconds to wait for Redis' reply to the one question at the start.
@@ -99,41 +100,53 @@ def serve(settings: Settings, arguments: Sequence[str]) -> None:
     Raises:
         ConfigurationError: One of Flower's variables is wrong, or its port is taken.
     """
-    # These two read their environment when they are imported.
+    # These read their environment when they are imported.
+    import flower
     from flower import command
     from flower.app import Flower
     from flower.urls import settings as web_settings
     from tornado.ioloop import PeriodicCallback
     from tornado.options import Error, options
 
+    from config import flower as flower_options
     from workers.broker_page import pages
 
-    flowerconfig = importlib.import_module("config.flowerconfig")
     try:
         command.apply_env_options()
-        command.apply_options("flower", [f"--conf={flowerconfig.__file__}", *arguments])
+        command.apply_options("flower", [f"--conf={flower_options.__file__}", *arguments])
     except (Error, ValueError) as error:
         raise ConfigurationError(f"Flower does not take its options (FLOWER_… or the command line): {error}") from None
+    check_read_only(options.read_only, flower.__version__)
     command.extract_settings()
     command.setup_logging()
-    flower = Flower(capp=make_app(settings), options=options, **web_settings)
+    server = Flower(capp=make_app(settings), options=options, **web_settings)
     try:
-        port = flower.start_http_server()
+        port = server.start_http_server()
     except OSError as error:
         raise ConfigurationError(
             f"Flower cannot listen on FLOWER_PORT {options.port}: {error.strerror or error}"
         ) from None
-    flower.add_handlers(".*", pages(settings.broker, options.url_prefix))
-    atexit.register(flower.stop)
+    server.add_handlers(".*", pages(settings.broker, options.url_prefix))
+    atexit.register(server.stop)
     signal.signal(signal.SIGTERM, _leave)
     password = "with password" if options.basic_auth else "no password, this machine only"
     print(
         f"Flower on http://{options.address or '0.0.0.0'}:{port} ({password}), broker {settings.broker.shown}",
         flush=True,
     )
-    PeriodicCallback(flower.update_workers, REFRESH_MS).start()
+    PeriodicCallback(server.update_workers, REFRESH_MS).start()
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        flower.start()
+        server.start()
+
+
+def check_read_only(wanted: bool, version: str) -> None:
+    """Refuse to serve pages that only look read-only.
+
+    Raises:
+        ConfigurationError: It is wanted, and this Flower does not obey it.
+    """
+    if wanted and tuple(map(int, version.split(".")[:2])) < FIRST_READ_ONLY:
+        raise ConfigurationError(f"FLOWER_READ_ONLY needs Flower 2.2; {version} obeys it in part only")
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

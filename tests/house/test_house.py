@@ -15,6 +15,8 @@ from config.flower import flower_options
 from config.policies import PROVIDERS
 from config.settings import DEFAULTS, load_settings
 from postback._send import producer
+from postback.errors import ConfigurationError
+from workers.flower import check_read_only
 
 
 def example() -> dict[str, str]:
@@ -66,11 +68,12 @@ class TestCompose:
         assert all(port.startswith("127.0.0.1:") for port in flower["ports"])
 
     def test_flower_may_be_read_only(self) -> None:
-        """FLOWER_READ_ONLY of ``.env`` reaches Flower, which is of a version that obeys it."""
+        """FLOWER_READ_ONLY of ``.env`` reaches Flower; a Flower that does not obey it does not start."""
         assert compose()["services"]["flower"]["environment"]["FLOWER_READ_ONLY"] == "${FLOWER_READ_ONLY:-}"
-        setup = configparser.ConfigParser()
-        setup.read("setup.cfg", encoding="utf-8")
-        assert "flower>=2.2,<3" in setup["options.extras_require"]["worker"].split()
+        with pytest.raises(ConfigurationError, match=r"FLOWER_READ_ONLY needs Flower 2\.2; 2\.1\.0"):
+            check_read_only(True, "2.1.0")
+        check_read_only(True, "2.2.0")
+        check_read_only(False, "2.1.0")
 
     def test_redis_is_not_published(self) -> None:
         """Redis, which has no password here, is reachable inside the network only."""
@@ -158,9 +161,9 @@ class TestProcfileAndMake:
 
 
 def test_extras() -> None:
-    """What producers install is Celery and marshmallow; all else is an extra."""
+    """What producers install is Celery with its Redis, and marshmallow; all else is an extra."""
     setup = configparser.ConfigParser()
     setup.read("setup.cfg", encoding="utf-8")
     needed = re.findall(r"^[a-z-]+", setup["options"]["install_requires"], re.M)
-    assert needed == ["celery", "marshmallow"]
+    assert needed == ["celery", "kombu", "redis", "marshmallow"]
     assert {"worker", "dev", "django", "flask"} <= set(setup["options.extras_require"])
