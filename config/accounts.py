@@ -12,18 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from config.policies import POLICIES, PROVIDERS, Policy
+from config.policy import Policy, Setting, T
+from config.providers import POLICIES, PROVIDERS
 from config.secret import Secret
 from config.table import Table, TableError
-from config.windows import Window
 from postback._events.names import check_account_name
 from postback._events.payload import Refused
 from postback.errors import ConfigurationError
 from postback.wire import keys
+from postback.wire.windows import Window
 
-__all__ = ["Account", "Accounts", "Secret", "Window", "build_account", "load_accounts"]
+__all__ = ["Account", "Accounts", "Secret", "build_account", "load_accounts"]
 
 #: Seconds by which a lease outlasts its request: the wait for the next round, the settle's way back to Redis.
 LEASE_MARGIN_S: Final = 5.0
@@ -36,8 +37,7 @@ MOST_QUEUED: Final = 10**9
 class Account:
     """An account with all that its worker needs to know.
 
-    Times are in seconds; see :class:`config.policies.Policy` for
-    their meaning.
+    Times are in seconds; see :class:`config.policy.Policy` for their meaning.
     """
 
     provider: str
@@ -68,10 +68,11 @@ class Account:
     max_wait_s: float
     on_ambiguous: Literal["send", "dead"]
     dedup_s: float
-    goal_days: int
     max_queued: int
     #: Name of a quota that several accounts of the provider share; "": each credential has its own.
     quota: str = ""
+    #: The provider's own settings by name; :meth:`own` reads one.
+    own_settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def queue(self) -> str:
@@ -82,6 +83,11 @@ class Account:
     def policy(self) -> Policy:
         """The provider's policy."""
         return POLICIES[self.provider]
+
+    def own(self, setting: Setting[T]) -> T:
+        """The account's value of a setting that its provider's policy declares."""
+        value: T = self.own_settings[setting.name]
+        return value
 
 
 class Accounts(Mapping[str, Account]):
@@ -179,7 +185,7 @@ def build_account(
     """Make an account from one table of the accounts file, filling in the provider's policy.
 
     Args:
-        provider: One of :data:`config.policies.PROVIDERS`.
+        provider: One of :data:`config.providers.PROVIDERS`.
         name: The account's name.
         table: Credentials and overrides as the file has them.
         environ: Where ``"env:NAME"`` values come from.
@@ -245,9 +251,9 @@ def _account(policy: Policy, name: str, table: Table) -> Account:
         if table.choice("on_ambiguous", policy.on_ambiguous, ("send", "dead")) == "dead"
         else "send",
         dedup_s=table.number("dedup_s", policy.dedup_s, 1, 365 * 86_400),
-        goal_days=table.whole("goal_days", policy.goal_days, 1, 3650),
         max_queued=table.whole("max_queued", 0, 0, MOST_QUEUED),
         quota=table.name("quota"),
+        own_settings=MappingProxyType({setting.name: table.own(setting) for setting in policy.own}),
     )
 
 

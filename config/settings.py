@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from config.policies import PROVIDERS
+from config.providers import PROVIDERS
 from postback.errors import ConfigurationError
 from postback.wire.broker import DEFAULT_URL, Broker, broker_of, own_variable
 

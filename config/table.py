@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
-from config.policies import Credential
+from config.policy import Credential, Setting, T
 from config.secret import Secret
-from config.windows import Window, parse_windows
 from postback._events.names import check_account_name
 from postback._events.payload import Refused
+from postback.wire.windows import Window, parse_windows
 
 _FROM_ENVIRONMENT: Final = "env:"
 
@@ -132,6 +132,20 @@ class Table:
         except Refused as refused:
             raise TableError(key, str(refused)) from None
         return str(value)
+
+    def own(self, setting: Setting[T]) -> T:
+        """A provider's own setting."""
+        default: object = setting.default
+        value: object
+        if isinstance(default, bool):
+            value = self.flag(setting.name, default)
+        elif isinstance(default, int):
+            value = self.whole(setting.name, default, int(setting.low), int(setting.high))
+        elif isinstance(default, float):
+            value = self.number(setting.name, default, setting.low, setting.high)
+        else:
+            value = self.choice(setting.name, str(default), setting.words)
+        return cast(T, value)
 
     def windows(self, key: str) -> tuple[Window, ...]:
         """Quota windows; empty if the key is absent."""

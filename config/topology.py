@@ -8,7 +8,7 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 
 from config.accounts import Account
-from config.policies import POLICIES, PROVIDERS
+from config.providers import POLICIES, PROVIDERS
 from postback.wire import keys
 
 #: The exchange without a name delivers to the queue that the routing key names and needs no binding. A named one would

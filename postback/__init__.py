@@ -1,7 +1,9 @@
 """Postback: reliable delivery of events to TGTrack, myTracker, Telegram Analytics, TON AI and TonAPI."""
 
-from postback import mytracker, tganalytics, tgtrack, tonai, tonapi
+import importlib
+
 from postback._events.fields import UNSET
+from postback._modules import provider_modules
 from postback._send.event import EVENTS, Event, event_class
 from postback._send.many import send_many
 from postback._send.producer import configure
@@ -42,10 +44,10 @@ __all__ = [
     "UnknownEventName",
     "configure",
     "event_class",
-    "mytracker",
     "send_many",
-    "tganalytics",
-    "tgtrack",
-    "tonai",
-    "tonapi",
+    *provider_modules(),
 ]
+
+# Each declares its events by being imported: `from postback import tgtrack`.
+for _name in provider_modules():
+    importlib.import_module(f"{__name__}.{_name}")

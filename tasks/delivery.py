@@ -18,7 +18,7 @@ from tasks.fitness import body_or_ruling
 from tasks.grants import Grant, Half, Health, Settlement
 from tasks.judge import judge
 from tasks.outcomes import Outcome, Verdict, brief
-from tasks.providers.base import Provider
+from tasks.provider import Provider
 from tasks.request import Answer, Asked, HttpRequest, NotSent, Sender, Unanswered
 from tasks.rulings import PUT_BACK, Halved, Ruling
 

@@ -13,7 +13,7 @@ from postback.errors import InvalidEvent
 from tasks.envelopes import Envelope
 from tasks.letters import MAX_DETAIL, buried
 from tasks.outcomes import Outcome, Verdict
-from tasks.providers.base import Provider
+from tasks.provider import Provider
 from tasks.rulings import Dead, Duplicate
 
 #: The arguments of every task of ours.

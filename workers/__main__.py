@@ -9,10 +9,9 @@ import sys
 from celery.concurrency import get_implementation
 from celery.platforms import EX_FAILURE
 
-from config.policies import PROVIDERS
+from config.providers import PROVIDERS
 from config.settings import load_settings
 from postback.errors import ConfigurationError
-from workers.composition import compose, node_name
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,8 +24,11 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m workers", description="Deliver the events of one provider's accounts."
     )
     parser.add_argument("provider", choices=PROVIDERS)
-    provider = parser.parse_args(argv).provider
     try:
+        # It imports every provider's modules, and says so if one is missing.
+        from workers.composition import compose, node_name
+
+        provider = parser.parse_args(argv).provider
         settings = load_settings(os.environ)
         app = compose(settings, os.environ, provider)
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""``postback sandbox``: the five providers on this machine. Imported only when it is asked for."""
+"""``postback sandbox``: the providers on this machine. Imported only when it is asked for."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ def add(commands: Commands, given: list[str]) -> None:
     parser = command(
         commands,
         "sandbox",
-        "Serve the five providers locally, as their documents describe them.",
+        "Serve the providers locally, as their documents describe them.",
         "postback sandbox --port 8900 --latency-ms 20-300",
         run,
     )
-    if given[:1] == ["sandbox"]:
-        from postback.sandbox.cli import add_arguments
-
-        add_arguments(parser)
+    # The sandbox's own command reads what follows, `--help` as well.
+    rest = argparse.Namespace(rest=given[1:], run=run)
+    parser.parse_known_args = lambda args=None, namespace=None: (rest, [])  # type: ignore[assignment,method-assign]
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Serve until Ctrl-C."""
-    from postback.sandbox.cli import run as serve
+    from postback.sandbox.cli import command as sandbox
 
-    return serve(args)
+    code: int = sandbox(args.rest, prog_name="postback sandbox")
+    return code

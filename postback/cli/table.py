@@ -24,10 +24,11 @@ from postback.cli.terminal import (
     width,
 )
 from postback.operations.alarms import of_account
-from postback.operations.quota import Usage, Window
+from postback.operations.quota import Usage
 from postback.operations.server import RedisStatus
 from postback.operations.status import AccountStatus, Snapshot
 from postback.operations.totals import Totals, foremost, totals
+from postback.wire.windows import Window
 
 #: Longest account name shown whole.
 NAME: Final = 22

@@ -12,8 +12,8 @@ from postback._events.event import EVENTS
 from postback._events.names import is_account_name
 from postback._send.accounts import read_announcement
 from postback.errors import PostbackError, UnknownAccount
-from postback.operations.quota import Window
 from postback.wire import keys
+from postback.wire.windows import Window
 
 #: Seconds of silence after which a worker counts as gone; it announces itself every 2.5 s.
 ALIVE_S: Final = 9.0

@@ -8,43 +8,14 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: A window is kept to for this share longer, for the drift between Redis' clock and the provider's.
-DRIFT: Final = 1e-4
-#: Milliseconds added to each window.
-MARGIN_MS: Final = 1
+from postback.wire.windows import Window
+
 #: Requests that a forecast plays through one by one; what follows repeats the tightest window.
 PLAYED: Final = 20_000
-
-
-def padded_ms(window_s: float) -> int:
-    """A window's length as it is kept to, in ms."""
-    return int(window_s * 1000 * (1 + DRIFT)) + MARGIN_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """At most ``limit`` requests in any ``window_s`` seconds; ``text`` as people write it (``3/second``)."""
-
-    limit: int
-    window_s: float
-    text: str
-
-    @property
-    def padded_ms(self) -> int:
-        """Its length as it is kept to, in ms."""
-        return padded_ms(self.window_s)
-
-
-def strictest(quotas: Iterable[Iterable[Window]]) -> tuple[Window, ...]:
-    """The windows that must hold where several quotas do: of each length the smallest limit, the shortest first."""
-    found: dict[float, Window] = {}
-    for window in sorted((window for quota in quotas for window in quota), key=lambda one: -one.limit):
-        found[window.window_s] = window
-    return tuple(found[length] for length in sorted(found))
 
 
 @dataclass(frozen=True, slots=True)

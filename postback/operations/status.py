@@ -10,11 +10,12 @@ from typing import Any, Final
 import redis
 
 from postback.operations import deadletters, queues
-from postback.operations.quota import Log, Usage, Window, read_ring, share_s, strictest
+from postback.operations.quota import Log, Usage, read_ring, share_s
 from postback.operations.server import RedisStatus, redis_status
 from postback.wire import keys
 from postback.wire.scripts import Script
 from postback.wire.time import iso, redis_now_ms
+from postback.wire.windows import Window, strictest
 
 #: Accounts whose state is asked for in one pipeline: a quota log may have 41 KB.
 PIPELINED: Final = 50

@@ -1,7 +1,5 @@
 """``python -m postback.sandbox``."""
 
-import sys
+from .cli import command
 
-from .cli import main
-
-sys.exit(main())
+command(prog_name="python -m postback.sandbox")

@@ -1,110 +1,82 @@
-"""``postback sandbox``, also ``python -m postback.sandbox``."""
+"""The command ``postback sandbox``, also ``python -m postback.sandbox``."""
 
 from __future__ import annotations
 
-import argparse
 import errno
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NoReturn
+
+import click
 
 from .faults import Fault
 from .ledger import Record
-from .providers import ERROR_STYLES, provider_classes
+from .providers import provider_classes
 from .sandbox import Sandbox
 
 #: kept by default, so that a sandbox can run for weeks
-KEEP_RECORDS = 100_000
-KEEP_BODIES = 10_000
+KEEP_RECORDS: Final = 100_000
+KEEP_BODIES: Final = 10_000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``postback sandbox``."""
-    parser.description = (
-        "Serve TGTrack, myTracker, Telegram Analytics, TON AI and TonAPI locally, as their documents describe them."
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=8900, help="port to listen on, 0 for a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--limits",
-        action="append",
-        default=[],
-        metavar="PROVIDER=LIMITS",
-        help='limits of each key, like tgtrack="3/second; 500/hour"; empty for none (default: the documented ones)',
-    )
-    parser.add_argument("--no-limits", action="store_true", help="never answer 429 by itself")
-    parser.add_argument(
-        "--key",
-        action="append",
-        default=[],
-        metavar="PROVIDER[.ACCOUNT]=KEY",
-        help="a key the provider knows, or env:NAME; it then refuses others (default: any key is taken)",
-    )
-    parser.add_argument(
-        "--tgtrack-errors", choices=ERROR_STYLES, default="http", help="errors by HTTP status or inside HTTP 200"
-    )
-    parser.add_argument(
-        "--tonai-errors", choices=ERROR_STYLES, default="http", help="errors by HTTP status or inside HTTP 200"
-    )
-    parser.add_argument(
-        "--tgtrack-mode", choices=("production", "sandbox"), default="production", help="mode in TGTrack's answers"
-    )
-    parser.add_argument(
-        "--duplicates", action="append", default=[], metavar="PROVIDER", help="answer 409 to a body already recorded"
-    )
-    parser.add_argument(
-        "--latency-ms", default="0", metavar="LOW-HIGH", help="time an answer takes, like 20-300 (default: 0)"
-    )
-    parser.add_argument("--slow", default="0:0", metavar="SHARE:MS", help="a slow tail, like 0.01:2000")
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="JSON",
-        help='a fault from the start, like \'{"kind": "503", "count": 3}\'',
-    )
-    parser.add_argument("--seed", type=int, help="make chance and window phases reproducible")
-    parser.add_argument(
-        "--keep-records", type=int, default=KEEP_RECORDS, help="requests kept in the ledger (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--keep-bodies", type=int, default=KEEP_BODIES, help="raw bodies kept in the ledger (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--ledger-file", metavar="FILE", help="append every request to FILE as JSON lines (with bodies: personal data)"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no line per request")
+@click.command(
+    "sandbox",
+    context_settings={"show_default": True},
+    epilog="\b\nexample:\npostback sandbox --port 8900 --latency-ms 20-300",
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=int, default=8900, help="Port to listen on, 0 for a free one.")
+@click.option(
+    "--limits",
+    multiple=True,
+    metavar="PROVIDER=LIMITS",
+    help='Limits of each key, like tgtrack="3/second; 500/hour"; empty for none. Without it: the documented ones.',
+)
+@click.option("--no-limits", is_flag=True, help="Never answer 429 by itself.")
+@click.option(
+    "--key",
+    multiple=True,
+    metavar="PROVIDER[.ACCOUNT]=KEY",
+    help="A key the provider knows, or env:NAME; it then refuses others. Without it: any key is taken.",
+)
+@click.option("--duplicates", multiple=True, metavar="PROVIDER", help="Answer 409 to a body already recorded.")
+@click.option("--latency-ms", default="0", metavar="LOW-HIGH", help="Time an answer takes, like 20-300.")
+@click.option("--slow", default="0:0", metavar="SHARE:MS", help="A slow tail, like 0.01:2000.")
+@click.option(
+    "--fault", multiple=True, metavar="JSON", help='A fault from the start, like \'{"kind": "503", "count": 3}\'.'
+)
+@click.option("--seed", type=int, help="Make chance and window phases reproducible.")
+@click.option("--keep-records", type=int, default=KEEP_RECORDS, help="Requests kept in the ledger.")
+@click.option("--keep-bodies", type=int, default=KEEP_BODIES, help="Raw bodies kept in the ledger.")
+@click.option(
+    "--ledger-file", metavar="FILE", help="Append every request to FILE as JSON lines (with bodies: personal data)."
+)
+@click.option("--quiet", is_flag=True, help="No line per request.")
+@click.pass_context
+def command(context: click.Context, /, host: str, port: int, fault: Iterable[str], quiet: bool, **options: Any) -> None:
+    """Serve the providers locally, as their documents describe them.
 
-
-def run(args: argparse.Namespace, *, stop: threading.Event | None = None) -> int:
-    """Serve until SIGINT, SIGTERM or `stop`.
-
-    Returns:
-        0 after a stop, 1 if the address is taken, 2 for an option that makes no sense.
+    Exit codes: 0 after a stop (SIGINT, SIGTERM), 1 if the address is taken, 2 for an option that makes no sense.
     """
     try:
-        options = _options(args)
-        faults = [_fault(text) for text in args.fault]
-        sandbox = Sandbox(args.port, host=args.host, listener=None if args.quiet else _log, **options)
+        faults = [_fault(text) for text in fault]
+        sandbox = Sandbox(port, host=host, listener=None if quiet else _log, **_arguments(**options))
     except ValueError as error:
-        print(f"postback sandbox: {error}", file=sys.stderr)
-        return 2
+        _end(context, 2, str(error))
     except OverflowError:
-        print(f"postback sandbox: --port {args.port} is not a port", file=sys.stderr)
-        return 2
+        _end(context, 2, f"--port {port} is not a port")
     except OSError as error:
-        print(f"postback sandbox: {_explain(error, args.host, args.port)}", file=sys.stderr)
-        return 1
-    for fault in faults:
-        sandbox.add_fault(fault)
-    stopped = stop or threading.Event()
+        _end(context, 1, _explain(error, host, port))
+    for one in faults:
+        sandbox.add_fault(one)
+    for provider, option, parameter in _own_options():
+        getattr(sandbox.provider(provider), f"set_{option}")(options[parameter])
+    stopped = context.find_object(threading.Event) or threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -112,8 +84,7 @@ def run(args: argparse.Namespace, *, stop: threading.Event | None = None) -> int
         sandbox.start()
     except OSError as error:
         sandbox.close()
-        print(f"postback sandbox: {_explain(error, args.host, args.port)}", file=sys.stderr)
-        return 1
+        _end(context, 1, _explain(error, host, port))
     with sandbox:
         print(_welcome(sandbox), flush=True)
         stopped.wait()
@@ -122,52 +93,67 @@ def run(args: argparse.Namespace, *, stop: threading.Event | None = None) -> int
             f"Stopped after {stats['requests']} requests: {stats['events']} events recorded, {stats['429']} × 429.",
             flush=True,
         )
-    return 0
+    context.exit(0)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of ``python -m postback.sandbox``."""
-    parser = argparse.ArgumentParser(prog="python -m postback.sandbox")
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
+def _own_options() -> Iterator[tuple[str, str, str]]:
+    """Provider, option and the command's parameter of all that only one provider has."""
+    for name, provider in provider_classes().items():
+        for option in provider.options:
+            yield name, option.name, f"{name}_{option.name}"
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
+command.params += [
+    click.Option(
+        [f"--{name}-{option.name}", f"{name}_{option.name}"],
+        type=click.Choice(option.values),
+        default=option.values[0],
+        help=f"{option.help[0].upper()}{option.help[1:]}.",
+    )
+    for name, provider in provider_classes().items()
+    for option in provider.options
+]
+
+
+def _end(context: click.Context, code: int, reason: str) -> NoReturn:
+    print(f"postback sandbox: {reason}", file=sys.stderr)
+    context.exit(code)
+
+
+def _arguments(
+    *, limits: Iterable[str], no_limits: bool, key: Iterable[str], latency_ms: str, slow: str, **options: Any
+) -> dict[str, Any]:
     """Keyword arguments of `Sandbox` from the command line.
 
     Raises:
         ValueError: an option is not in its notation.
     """
-    limits: dict[str, str | None] = dict.fromkeys(provider_classes(), "") if args.no_limits else {}
-    for item in args.limits:
+    of_providers: dict[str, str | None] = dict.fromkeys(provider_classes(), "") if no_limits else {}
+    for item in limits:
         provider, equals, text = item.partition("=")
         if not equals:
             raise ValueError(f"--limits {item!r} is not PROVIDER=LIMITS")
-        limits[provider.strip()] = text
+        of_providers[provider.strip()] = text
     keys: dict[str, dict[str, str]] = {}
-    for item in args.key:
-        name, equals, key = item.partition("=")
+    for item in key:
+        name, equals, value = item.partition("=")
         provider, _, account = name.partition(".")
-        if not equals or not provider or not key:
+        if not equals or not provider or not value:
             raise ValueError("--key is PROVIDER=KEY or PROVIDER.ACCOUNT=KEY")
-        if key.startswith("env:"):
-            key = os.environ.get(key[4:], "")
-            if not key:
-                raise ValueError(f"--key {name}: the environment variable {item.partition('=')[2][4:]} is not set")
+        if value.startswith("env:"):
+            variable = value.removeprefix("env:")
+            value = os.environ.get(variable, "")
+            if not value:
+                raise ValueError(f"--key {name}: the environment variable {variable} is not set")
         accounts = keys.setdefault(provider, {})
-        accounts[account or f"key {len(accounts) + 1}"] = key
+        accounts[account or f"key {len(accounts) + 1}"] = value
+    own = {parameter for *_, parameter in _own_options()}
     return {
-        "limits": limits,
+        "limits": of_providers,
         "keys": keys,
-        "latency_ms": _latency(args.latency_ms),
-        "slow": _numbers(args.slow, ":", "--slow"),
-        "seed": args.seed,
-        "errors": {"tgtrack": args.tgtrack_errors, "tonai": args.tonai_errors},
-        "mode": args.tgtrack_mode,
-        "duplicates": args.duplicates,
-        "keep_records": args.keep_records,
-        "keep_bodies": args.keep_bodies,
-        "ledger_file": args.ledger_file,
+        "latency_ms": _latency(latency_ms),
+        "slow": _numbers(slow, ":", "--slow"),
+        **{name: value for name, value in options.items() if name not in own},
     }
 
 

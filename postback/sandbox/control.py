@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,8 +12,6 @@ from .engine import Engine
 from .exchange import Answer, BadJSON, Request, fingerprint, json_answer, parse_json
 from .faults import Fault
 from .pages import overview
-from .providers.tgtrack import TGTrack
-from .providers.tonapi import TonAPI
 from .refusals import Refusal
 
 _TRUE = ("1", "true", "yes")
@@ -38,12 +38,14 @@ class Control:
             ("POST", "scope"): self._scope,
             ("POST", "limits"): self._limits,
             ("POST", "errors"): self._errors,
-            ("POST", "mode"): self._mode,
             ("POST", "duplicates"): self._duplicates,
-            ("POST", "tonapi"): self._script,
-            ("POST", "user"): self._user,
             ("POST", "reset"): self._reset,
         }
+        for provider in engine.providers.values():
+            for path, method in provider.controls.items():
+                if ("POST", path) in self._routes:
+                    raise TypeError(f"{provider.name}: the sandbox has a control {path!r} already")
+                self._routes["POST", path] = partial(_call, engine.methods[method])
 
     def answer(self, request: Request) -> Answer:
         """Answer one request below ``/_sandbox/``; every mistake of the caller is a 400 with one sentence."""
@@ -69,8 +71,7 @@ class Control:
             return json_answer(400, {"error": str(error)})
 
     def _page(self, request: Request) -> Answer:
-        ledger = self._engine.ledger
-        body = overview(ledger.records(last=100), ledger.stats(), self._engine.faults.listed(), self._engine.access)
+        body = overview(self._engine)
         policy = (
             "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
@@ -136,39 +137,12 @@ class Control:
 
     def _errors(self, request: Request) -> Answer:
         body = _object(request)
-        self._engine.provider(self._provider(body)).set_style(_text(body, "style"), _key(body))  # type: ignore[arg-type]
-        return _done()
-
-    def _mode(self, request: Request) -> Answer:
-        body = _object(request)
-        provider = self._engine.providers["tgtrack"]
-        assert isinstance(provider, TGTrack)
-        provider.set_mode(_text(body, "mode"), _key(body))
+        self._engine.provider(self._provider(body)).set_errors(_text(body, "style"), _key_text(body))  # type: ignore[arg-type]
         return _done()
 
     def _duplicates(self, request: Request) -> Answer:
         body = _object(request)
         self._engine.watch_duplicates(self._provider(body), body.get("on", True) is True)
-        return _done()
-
-    def _script(self, request: Request) -> Answer:
-        body = _object(request)
-        answers = body.get("answers")
-        if not isinstance(answers, list):
-            raise ValueError("answers must be an array")
-        provider = self._engine.providers["tonapi"]
-        assert isinstance(provider, TonAPI)
-        provider.script(_text(body, "event_id"), answers)
-        return _done()
-
-    def _user(self, request: Request) -> Answer:
-        body = _object(request)
-        data = body.get("data")
-        if not isinstance(data, dict):
-            raise ValueError("data must be an object")
-        provider = self._engine.providers["tgtrack"]
-        assert isinstance(provider, TGTrack)
-        provider.set_user(_text(body, "user_id"), data)
         return _done()
 
     def _reset(self, request: Request) -> Answer:
@@ -207,5 +181,19 @@ def _integer(body: dict[str, Any], name: str, default: int) -> int:
     return value
 
 
+def _key_text(body: dict[str, Any]) -> str | None:
+    return _text(body, "key") if body.get("key") is not None else None
+
+
 def _key(body: dict[str, Any]) -> str | None:
-    return fingerprint(_text(body, "key")) if body.get("key") is not None else None
+    key = _key_text(body)
+    return None if key is None else fingerprint(key)
+
+
+def _call(method: Callable[..., None], request: Request) -> Answer:
+    """Call a provider's method with the body's fields; it checks them itself."""
+    body = _object(request)
+    _key_text(body)
+    arguments = inspect.signature(method).bind(**body)
+    method(*arguments.args, **arguments.kwargs)
+    return _done()

@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from postback.wire.windows import Window
 
 from .access import Access, Keys
 from .exchange import Accepted, Answer, Call, Refused, Request, json_answer
 from .faults import Delivery, Fault, Faults
 from .ledger import HEADERS, Ledger, Record
-from .providers import Provider, provider_classes
+from .provider import Provider
+from .providers import provider_classes
 from .refusals import Refusals
-from .windows import Limit, Windows, parse_limits
+from .windows import Windows, parse_limits
 
 _NO_ADDRESS: Final = Call("none", "unknown", "/…", None)
 
@@ -60,7 +63,8 @@ class Engine:
         self.rng = random.Random(seed)
         self.clock = clock
         self.providers: dict[str, Provider] = {name: cls(self.rng) for name, cls in provider_classes().items()}
-        self._limits: dict[tuple[str, str | None], tuple[Limit, ...]] = {}
+        self.methods = self._lent()
+        self._limits: dict[tuple[str, str | None], tuple[Window, ...]] = {}
         for provider, text in (limits or {}).items():
             self.set_limits(provider, text)
         for provider in keys or {}:
@@ -72,7 +76,7 @@ class Engine:
         self.ledger = Ledger(keep_records=keep_records, keep_bodies=keep_bodies, file=ledger_file, listener=listener)
         self._seen_lock = threading.Lock()
         self._seen: dict[str, set[int]] = {}
-        self._parsed: dict[str, tuple[Limit, ...]] = {}
+        self._parsed: dict[str, tuple[Window, ...]] = {}
 
     def provider(self, name: str) -> Provider:
         """A provider by name.
@@ -84,6 +88,16 @@ class Engine:
             return self.providers[name]
         except KeyError:
             raise ValueError(f"{name!r} is none of the providers {', '.join(self.providers)}") from None
+
+    def _lent(self) -> dict[str, Callable[..., Any]]:
+        """Name -> method of a provider, for all that the providers' `controls` name."""
+        methods: dict[str, Callable[..., Any]] = {}
+        for provider in self.providers.values():
+            for method in provider.controls.values():
+                if method in methods:
+                    raise TypeError(f"{provider.name}: another provider of the sandbox has a method {method}")
+                methods[method] = getattr(provider, method)
+        return methods
 
     def set_limits(self, provider: str, text: str | None, key: str | None = None) -> None:
         """Set the limits of a key's fingerprint or (None) of all keys of a provider.
@@ -194,7 +208,7 @@ class Engine:
                 raise Refused(provider.error(409, call, "duplicate record"), "duplicate record")
         return accepted
 
-    def _limits_of(self, provider: Provider, call: Call) -> tuple[Limit, ...]:
+    def _limits_of(self, provider: Provider, call: Call) -> tuple[Window, ...]:
         for key in (call.key, None):
             limits = self._limits.get((call.provider, key))
             if limits is not None:

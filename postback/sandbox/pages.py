@@ -11,14 +11,14 @@ from html import escape
 from typing import Any, Final
 
 from .access import Access
+from .engine import Engine
 from .exchange import BadJSON, parse_json
 from .faults import Fault
 from .ledger import Record
+from .provider import Provider
 
-#: fields that say what an event is about, without saying whom it is about
-_TELLING: Final = ("event_type", "event_result", "target", "customEventName", "event_name", "eventType", "app_name")
-#: fields that name a person; shown as ``98…21``
-_PERSONAL: Final = ("user_id", "customUserId", "telegramUserId")
+#: requests on the page
+MOST_SHOWN: Final = 100
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#667085;--paper:#f6f7f9;--card:#fff;--line:#e4e7ec;
@@ -48,8 +48,13 @@ def shortened(value: Any) -> str:
     return f"{text[:2]}…{text[-2:]}" if len(text) > 5 else "…"
 
 
-def summary(record: Record) -> str:
-    """What a request was about, without anybody's data: ``sale · user 98…21``."""
+def summary(record: Record, provider: Provider | None) -> str:
+    """What a request was about, without anybody's data: ``sale · user 98…21``.
+
+    Args:
+        record: the request.
+        provider: whose fields it has; None if nobody's.
+    """
     if record.body is None:
         return ""
     try:
@@ -58,17 +63,20 @@ def summary(record: Record) -> str:
         return f"{len(record.body)} bytes" if record.body else ""
     events = parsed if isinstance(parsed, list) else [parsed]
     first = events[0] if events and isinstance(events[0], dict) else {}
-    fields = {**first, **first["eventData"]} if isinstance(first.get("eventData"), dict) else first
-    parts = [str(fields[name])[:40] for name in _TELLING if isinstance(fields.get(name), str)]
-    parts += [f"user {shortened(fields[name])}" for name in _PERSONAL if isinstance(fields.get(name), (str, int))]
+    nested = [value for value in first.values() if isinstance(value, dict)]
+    fields = {name: value for one in (*nested, first) for name, value in one.items()}
+    telling, personal = (provider.telling_fields, provider.person_fields) if provider else ((), ())
+    parts = [str(fields[name])[:40] for name in telling if isinstance(fields.get(name), str)]
+    parts += [f"user {shortened(fields[name])}" for name in personal if isinstance(fields.get(name), (str, int))]
     if len(events) > 1:
         parts.insert(0, f"{len(events)} events")
     return " · ".join(parts) or f"{len(record.body)} bytes"
 
 
-def overview(records: Sequence[Record], stats: dict[str, Any], faults: Sequence[Fault], access: Access) -> str:
-    """The whole page; `records` oldest first."""
-    rows = "".join(_row(record) for record in reversed(records))
+def overview(engine: Engine) -> str:
+    """The whole page."""
+    records, stats = engine.ledger.records(last=MOST_SHOWN), engine.ledger.stats()
+    rows = "".join(_row(record, engine.providers.get(record.provider)) for record in reversed(records))
     table = (
         "<div class=scroll><table><thead><tr><th>#<th>time<th>status<th>provider<th>method<th>account"
         "<th>result<th>event</tr></thead>"
@@ -82,7 +90,7 @@ def overview(records: Sequence[Record], stats: dict[str, Any], faults: Sequence[
         "<meta http-equiv=refresh content=5><title>Postback sandbox</title>"
         f"<style>{_STYLE}</style></head><body><main><h1>Postback sandbox</h1>"
         "<p>What your bot has sent, and what the provider would have said. This page renews itself every 5 seconds.</p>"
-        f"<section class=cards>{_cards(stats)}</section>{_keys(stats, access)}{_faults(faults)}"
+        f"<section class=cards>{_cards(stats)}</section>{_keys(stats, engine.access)}{_faults(engine.faults.listed())}"
         f"<h2>Last {len(records)} requests</h2>{table}</main></body></html>"
     )
 
@@ -126,7 +134,7 @@ def _faults(faults: Sequence[Fault]) -> str:
     return f"<h2>Faults</h2><div class=scroll><table><thead>{heads}</thead><tbody>{rows}</tbody></table></div>"
 
 
-def _row(record: Record) -> str:
+def _row(record: Record, provider: Provider | None) -> str:
     if record.status is None:
         chip = "<span class='chip bad'>none</span>"
     else:
@@ -138,5 +146,5 @@ def _row(record: Record) -> str:
     return (
         f"<tr><td class='num soft'>{record.seq}<td class=num>{time}<td>{chip}"
         f"<td>{escape(record.provider)}<td>{escape(record.method)}"
-        f"<td>{account}<td class=wide>{escape(record.reason)}<td class=wide>{escape(summary(record))}</tr>"
+        f"<td>{account}<td class=wide>{escape(record.reason)}<td class=wide>{escape(summary(record, provider))}</tr>"
     )

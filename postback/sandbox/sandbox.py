@@ -1,4 +1,4 @@
-"""`Sandbox`: the five providers in threads of this process, for tests and development."""
+"""`Sandbox`: the providers in threads of this process, for tests and development."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from .engine import Engine
 from .exchange import fingerprint
 from .faults import Fault
 from .ledger import Record
-from .providers import ErrorStyle
-from .providers.tgtrack import TGTrack
-from .providers.tonapi import Step, TonAPI
+from .provider import ErrorStyle, Provider
 from .refusals import Refusal
 from .server import Latency, Server
 
 
 class Sandbox:
-    """A faithful local server of TGTrack, myTracker, Telegram Analytics, TON AI and TonAPI.
+    """A faithful local server of all providers.
 
-    One address serves all five: give it to every account as ``base_url``::
+    One address serves them all: give it to every account as ``base_url``::
 
         with Sandbox(limits={"tgtrack": "20 per 10 seconds"}) as sandbox:
             ...  # base_url = sandbox.url
             sandbox.wait_for(lambda s: s.stats()["events"] == 3, timeout_s=5)
 
+    It also has the methods that its providers' `controls` name: ``tonapi_script``, ``set_mode``, ``set_user``.
+
     Args:
         port: 0 takes a free one.
         host: address to listen on.
         limits: provider -> limits of each key (``"3/second; 500/hour"``), None or ``""`` for none. A provider without
-            an entry keeps its documented limits: tgtrack 3/second; 500/hour; 5000/day, tonapi 1 per 4 seconds (1/second
-            with a token), the others none.
+            an entry keeps its documented limits.
         latency_ms: least and most time an answer takes, split at random before and after the request counts.
         slow: (share 0…1, ms): a share of requests takes so much longer.
         seed: makes window phases and chance reproducible.
         keys: provider -> keys (or {account name: key}); the provider then refuses others. A provider without an entry
             takes any key.
-        errors: provider -> ``http``, ``body`` (inside HTTP 200) or ``mixed``; for tgtrack and tonai.
-        mode: TGTrack's ``mode`` in answers, ``production`` or ``sandbox``.
+        errors: provider -> ``http``, ``body`` (inside HTTP 200) or ``mixed``, where it has a choice.
         duplicates: providers that answer 409 to a body already recorded.
         keep_records: requests kept in the ledger; None keeps all. Counts are exact all the same.
         keep_bodies: requests whose raw body (and events) are kept; None keeps all.
         ledger_file: JSON lines are appended to it.
         listener: called with each `Record`.
         clock: seconds, never going back; measures the windows.
+        settings: values for methods ``set_…`` of providers: ``mode="sandbox"`` for ``set_mode``.
 
     Raises:
-        ValueError: an unknown provider, notation, style or mode.
+        ValueError: an unknown provider, notation or style.
+        TypeError: a setting that no provider has.
         OSError: the address cannot be listened on.
     """
 
@@ -65,13 +65,13 @@ class Sandbox:
         seed: int | None = None,
         keys: Keys | None = None,
         errors: Mapping[str, ErrorStyle] | None = None,
-        mode: str = "production",
         duplicates: Sequence[str] = (),
         keep_records: int | None = None,
         keep_bodies: int | None = None,
         ledger_file: Path | str | None = None,
         listener: Callable[[Record], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        **settings: Any,
     ) -> None:
         self._engine = Engine(
             limits=limits,
@@ -86,7 +86,10 @@ class Sandbox:
         try:
             for provider, style in (errors or {}).items():
                 self.set_errors(provider, style)
-            self.set_mode(mode)
+            for name, value in settings.items():
+                if f"set_{name}" not in self._engine.methods:
+                    raise TypeError(f"no provider of the sandbox has a setting {name!r}")
+                self._engine.methods[f"set_{name}"](value)
             for provider in duplicates:
                 self._engine.watch_duplicates(provider)
             self._server = Server((host, port), self._engine, Latency(latency_ms, *slow))
@@ -94,6 +97,14 @@ class Sandbox:
             self._engine.ledger.close()
             raise
         self._started = False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """A method that a provider's `controls` name."""
+        engine = self.__dict__.get("_engine")
+        if engine is None or name not in engine.methods:
+            raise AttributeError(f"neither the sandbox nor any of its providers has {name!r}")
+        method: Callable[..., Any] = engine.methods[name]
+        return method
 
     def __enter__(self) -> Sandbox:
         self.start()
@@ -239,15 +250,15 @@ class Sandbox:
 
     def set_errors(self, provider: str, style: ErrorStyle, key: str | None = None) -> None:
         """Change how a provider's errors travel, for a key or for all."""
-        self._engine.provider(provider).set_style(style, fingerprint(key) if key else None)
+        self.provider(provider).set_errors(style, key)
 
-    def set_mode(self, mode: str, key: str | None = None) -> None:
-        """Change TGTrack's ``mode``, for a key or for all."""
-        self._tgtrack.set_mode(mode, fingerprint(key) if key else None)
+    def provider(self, name: str) -> Provider:
+        """A provider's server.
 
-    def set_user(self, user_id: str, **data: Any) -> None:
-        """Set fields of what TGTrack's get_user_info answers for a user."""
-        self._tgtrack.set_user(user_id, data)
+        Raises:
+            ValueError: there is none of that name.
+        """
+        return self._engine.provider(name)
 
     def set_duplicates(self, provider: str, on: bool = True) -> None:
         """Answer 409 to a body that is already recorded, or stop doing so."""
@@ -257,17 +268,7 @@ class Sandbox:
         """Change how long answers take, from the next request on."""
         self._server.latency = Latency(latency_ms, *slow)
 
-    def tonapi_script(self, event_id: str, answers: Sequence[Step]) -> None:
-        """Set TonAPI's answers for an event, one a request, the last repeated.
-
-        An answer is an HTTP status, ``"in_progress"``, ``"final"``, ``"not_found"``, ``"ambiguous"`` (404: more than
-        one transaction) or a whole event: ``[404, 404, "in_progress", "final"]``.
-        """
-        provider = self._engine.providers["tonapi"]
-        assert isinstance(provider, TonAPI)
-        provider.script(event_id, answers)
-
-    def phase_s(self, provider: str, key: str, window_s: int, account: str = "") -> float:
+    def phase_s(self, provider: str, key: str, window_s: float, account: str = "") -> float:
         """Where a key's windows of that length begin on the sandbox's clock (plus any multiple of `window_s`)."""
         return self._engine.windows.phase_s((provider, fingerprint(key), account), window_s)
 
@@ -282,9 +283,3 @@ class Sandbox:
     def reset(self) -> None:
         """Forget ledger, faults, rules, scripts and quota counters; phases and settings stay."""
         self._engine.clear()
-
-    @property
-    def _tgtrack(self) -> TGTrack:
-        provider = self._engine.providers["tgtrack"]
-        assert isinstance(provider, TGTrack)
-        return provider

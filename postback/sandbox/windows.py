@@ -2,8 +2,7 @@
 
 "The counter is reset each second, hour or day" does not say when a second, hour or day begins, and a client's clock is
 not the provider's. Each (key, window) therefore has a phase of its own, random but reproducible from the seed. Every
-request counts when it arrives, also one that is
-refused: hammering a provider that says 429 does not help.
+request counts when it arrives, also one that is refused: hammering a provider that says 429 does not help.
 
 Source: tgtrack-bot-api, "Лимиты на использование API".
 """
@@ -12,58 +11,30 @@ from __future__ import annotations
 
 import math
 import random
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
-#: seconds
-_UNITS: Final = {
-    "second": 1,
-    "sec": 1,
-    "minute": 60,
-    "min": 60,
-    "hour": 3600,
-    "day": 86400,
-    "month": 30 * 86400,
-    "year": 360 * 86400,
-}
-_ITEM: Final = re.compile(
-    r"(\d+)\s*(?:/|per\s)\s*(\d+)?\s*(second|sec|minute|min|hour|day|month|year)s?", re.IGNORECASE
-)
+from postback.wire.windows import Window, parse_windows
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """At most `limit` requests in each window of `window_s` seconds."""
-
-    limit: int
-    window_s: int
-    text: str
-
-
-def parse_limits(text: str | None) -> tuple[Limit, ...]:
+def parse_limits(text: str | None) -> tuple[Window, ...]:
     """Read ``"3/second; 500/hour; 5000/day"`` or ``"20 per 10 seconds"``; an empty text or None means no limit.
 
     Raises:
         ValueError: the text is not in that notation.
     """
-    limits = []
-    for item in re.split(r"[;,|]", text or ""):
-        item = item.strip()
-        if not item:
-            continue
-        match = _ITEM.fullmatch(item)
-        if match is None or int(match[1]) < 1 or (match[2] and int(match[2]) < 1):
-            raise ValueError(f"limits: {item!r} is not like '3/second' or '20 per 10 seconds'")
-        limits.append(Limit(int(match[1]), int(match[2] or 1) * _UNITS[match[3].lower()], item))
-    return tuple(limits)
+    if not text or not text.strip():
+        return ()
+    try:
+        return parse_windows(text)
+    except ValueError as error:
+        raise ValueError(f'limits: "{text}" {error}') from None
 
 
 @dataclass(slots=True)
 class _Counter:
-    limit: Limit
+    limit: Window
     phase_s: float
     window: float = -math.inf
     used: int = 0
@@ -83,7 +54,7 @@ class Windows:
         self._lock = threading.Lock()
         self._counters: dict[tuple[str, ...], list[_Counter]] = {}
 
-    def count(self, bucket: tuple[str, ...], limits: tuple[Limit, ...]) -> Limit | None:
+    def count(self, bucket: tuple[str, ...], limits: tuple[Window, ...]) -> Window | None:
         """Count one request now; return the limit that it exceeds, or None."""
         if not limits:
             return None
@@ -102,9 +73,9 @@ class Windows:
                     exceeded = counter.limit
         return exceeded
 
-    def phase_s(self, bucket: tuple[str, ...], window_s: int) -> float:
+    def phase_s(self, bucket: tuple[str, ...], window_s: float) -> float:
         """Where the bucket's windows begin: a window starts at each ``phase + n * window_s`` of the clock."""
-        return random.Random(f"{self._seed}/{'/'.join(bucket)}/{window_s}").random() * window_s
+        return random.Random(f"{self._seed}/{'/'.join(bucket)}/{window_s:g}").random() * window_s
 
     def clear(self) -> None:
         """Forget what was used.
@@ -114,7 +85,7 @@ class Windows:
         with self._lock:
             self._counters.clear()
 
-    def _fit(self, bucket: tuple[str, ...], limits: tuple[Limit, ...]) -> list[_Counter]:
+    def _fit(self, bucket: tuple[str, ...], limits: tuple[Window, ...]) -> list[_Counter]:
         """Counters for new limits, keeping what old windows of the same length have counted."""
         old = {counter.limit.window_s: counter for counter in self._counters.get(bucket, ())}
         fitted = []

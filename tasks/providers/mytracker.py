@@ -27,7 +27,7 @@ from typing import ClassVar, Final
 
 from config.accounts import Account
 from tasks.outcomes import Outcome, Verdict
-from tasks.providers.base import Provider, array, by_status, words
+from tasks.provider import Provider, array, by_status, words
 from tasks.request import Answer, Asked, HttpRequest
 
 #: Our method -> the provider's; its batch form has ``Batch`` at the end.

@@ -30,7 +30,7 @@ from config.accounts import Account
 from postback._events.event import EventData
 from postback._events.payload import compact
 from tasks.outcomes import Outcome, Verdict
-from tasks.providers.base import Provider, array, by_status, words
+from tasks.provider import Provider, array, by_status, words
 from tasks.request import Answer, Asked, HttpRequest
 
 #: Attempts of an event whose answers are not understood. A challenge does not go away by asking; decision: three show that.

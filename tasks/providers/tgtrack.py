@@ -27,14 +27,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from config.accounts import Account
+from config.policy import DAY_S
+from config.providers.tgtrack import GOAL_DAYS
 from tasks.outcomes import Outcome, Verdict
-from tasks.providers.base import MAX_WORDS, Provider, words
+from tasks.provider import MAX_WORDS, Provider, words
 from tasks.request import Answer, Asked, HttpRequest
 
 logger = logging.getLogger(__name__)
-
-#: Seconds in a day.
-DAY_S: Final = 86_400
 
 #: Attempts of a look-up that is answered ``OK`` and nothing else: the next answer will hardly be another one. Decision.
 MOST_ATTEMPTS: Final = 3
@@ -58,9 +57,9 @@ class TGTrack(Provider):
 
     def overdue(self, account: Account, method: str, age_s: float) -> str:
         """A goal does not count later than 21 days after the user's start, which was before the event."""
-        if method == "send_reach_goal" and age_s > account.goal_days * DAY_S:
-            return f"goals count for {account.goal_days} days"
-        return ""
+        days = account.own(GOAL_DAYS)
+        late = method == "send_reach_goal" and age_s > days * DAY_S
+        return f"goals count for {days} days" if late else ""
 
     def request(self, account: Account, method: str, bodies: Sequence[bytes]) -> HttpRequest:
         """``POST /v1/<key>/<method>``."""

@@ -23,13 +23,13 @@ from typing import ClassVar, Final
 
 from config.accounts import Account
 from tasks.outcomes import Outcome, Verdict
-from tasks.providers.base import Provider, by_status, words
+from tasks.provider import Provider, by_status, words
 from tasks.request import Answer, Asked, HttpRequest
 
 #: Source: TON AI, Request Method.
 _PATH: Final = "/api/v2/openapi/exchange/event/report/conversion"
 
-#: Where this provider differs from :func:`~tasks.providers.base.by_status`: there is nothing to pay for.
+#: Where this provider differs from :func:`~tasks.provider.by_status`: there is nothing to pay for.
 _OUTCOMES: Final[Mapping[int, Outcome]] = {402: Outcome.REJECTED}
 
 

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Final
 
 from config.accounts import Account
 from tasks.outcomes import Outcome, Verdict
-from tasks.providers.base import Provider, by_status, words
+from tasks.provider import Provider, by_status, words
 from tasks.request import Answer, Asked, HttpRequest
 
 #: What a 404 says -> its class; the text has it somewhere, in any case.

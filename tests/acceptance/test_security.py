@@ -19,7 +19,7 @@ from celery import Celery
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
 import postback
-from config.policies import PROVIDERS
+from config.providers import PROVIDERS
 from postback import mytracker, tgtrack, tonai, tonapi
 from postback.wire import keys
 from tests.acceptance.test_flower import Flower

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.policies import PROVIDERS as KNOWN
+from config.providers import PROVIDERS as KNOWN
 from postback._events.payload import compact
 from postback._send.event import EVENTS
 from tasks.outcomes import Outcome, Verdict
+from tasks.provider import Provider
 from tasks.providers import PROVIDERS
-from tasks.providers.base import Provider
 from tasks.request import Answer, HttpRequest
 from tests.contract.cases import NOW_S, AnswerCase, Cases, RequestCase, account_of, all_cases, asked_of
 

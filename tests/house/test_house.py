@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from config.flower import flower_options
-from config.policies import PROVIDERS
+from config.providers import PROVIDERS
 from config.settings import DEFAULTS, load_settings
 from postback._send import producer
 from postback.errors import ConfigurationError

@@ -78,7 +78,6 @@ def test_import_beside_modules_of_the_same_names(python: Path, project: Path) ->
     "module",
     [
         "requests",
-        "limits",
         "flower",
         "tornado",
         "django.db",

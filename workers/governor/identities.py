@@ -15,8 +15,8 @@ import redis
 
 from config.accounts import Account
 from postback.operations.queues import Announced
-from postback.operations.quota import Window, strictest
 from postback.wire import keys
+from postback.wire.windows import Window, strictest
 from tasks.grants import Grant
 
 #: Hexadecimal digits of a fingerprint.

@@ -1,22 +1,25 @@
-"""The five providers. A module of this package that defines a `Provider` is served; nothing else lists them."""
+"""The providers' servers. Each module of this folder is a provider and defines its class; nothing else lists them."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 
-from .base import ERROR_STYLES, ErrorStyle, Provider
+from ..provider import Provider
 
 
 def provider_classes() -> dict[str, type[Provider]]:
-    """Name -> class of every provider in this package, sorted by name."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return {
-        cls.name: cls
-        for cls in sorted(Provider.__subclasses__(), key=lambda cls: cls.name)
-        if cls.__module__.startswith(__name__)
-    }
+    """Name -> class of every provider, in alphabetical order.
+
+    Raises:
+        TypeError: a module defines no provider of its own name.
+    """
+    return {module.name: _class(module.name) for module in pkgutil.iter_modules(__path__)}
 
 
-__all__ = ["ERROR_STYLES", "ErrorStyle", "Provider", "provider_classes"]
+def _class(name: str) -> type[Provider]:
+    module = importlib.import_module(f"{__name__}.{name}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Provider) and getattr(value, "name", "") == name:
+            return value
+    raise TypeError(f'postback/sandbox/providers/{name}.py must define a Provider whose name is "{name}"')

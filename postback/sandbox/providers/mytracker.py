@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from ..access import Access
 from ..exchange import Accepted, Answer, BadJSON, Call, Refused, Request, json_answer, parse_json
-from .base import Provider, unknown_fields
+from ..provider import Provider, unknown_fields
 
 #: bytes. Source: "Limit on the maximum size of imported data — 10Kb".
 MAX_BYTES: Final = 10240
@@ -133,6 +133,8 @@ class MyTracker(Provider):
     """myTracker."""
 
     name: ClassVar[str] = "mytracker"
+    telling_fields: ClassVar[tuple[str, ...]] = ("customEventName",)
+    person_fields: ClassVar[tuple[str, ...]] = ("customUserId",)
     key_code: ClassVar[int] = 403
     account_lines: ClassVar[tuple[str, ...]] = ("id_app = 666", 'token = "any-token"')
 

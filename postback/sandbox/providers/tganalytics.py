@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from ..access import Access
 from ..exchange import Accepted, Answer, BadJSON, Call, Refused, Request, json_answer, parse_json
-from .base import Provider, is_int, is_number, unknown_fields
+from ..provider import Provider, is_int, is_number, unknown_fields
 
 FAILED_TO_RECORD: Final = "Failed to record"
 TOKEN_MISSING: Final = "The token is not specified in the headers or is specified incorrectly."
@@ -135,6 +135,8 @@ class TGAnalytics(Provider):
     """Telegram Analytics."""
 
     name: ClassVar[str] = "tganalytics"
+    telling_fields: ClassVar[tuple[str, ...]] = ("event_name", "app_name")
+    person_fields: ClassVar[tuple[str, ...]] = ("user_id",)
     account_lines: ClassVar[tuple[str, ...]] = ('token = "any-token"', 'app_name = "docs"')
 
     def route(self, request: Request) -> Call | None:

@@ -7,14 +7,14 @@ Source: tgtrack-bot-api. Its table of errors gives the descriptions; 400 is "syn
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 from zlib import crc32
 
 from ..access import Access
-from ..exchange import Accepted, Answer, BadJSON, Call, Refused, Request, json_answer, parse_json
-from .base import Provider, is_int, is_number, unknown_fields
+from ..exchange import Accepted, Answer, BadJSON, Call, Refused, Request, fingerprint, json_answer, parse_json
+from ..provider import ERROR_STYLE, Option, Provider, is_int, is_number, unknown_fields
 
 #: error_code -> error_description. Source: tgtrack-bot-api, "СПИСОК ОШИБОК".
 ERRORS: Final = {
@@ -31,6 +31,8 @@ ERRORS: Final = {
     500: "Internal server error",
     503: "Service unavailable",
 }
+
+_MODES: Final = ("production", "sandbox")
 
 #: the latest unix time that fits 32 bits; a date in milliseconds lies beyond it
 _MAX_DATE: Final = 4294967295
@@ -121,7 +123,10 @@ class TGTrack(Provider):
 
     name: ClassVar[str] = "tgtrack"
     event_code: ClassVar[int] = 422
-    has_error_styles: ClassVar[bool] = True
+    options: ClassVar[tuple[Option, ...]] = (ERROR_STYLE, Option("mode", _MODES, "mode in TGTrack's answers"))
+    controls: ClassVar[Mapping[str, str]] = {"mode": "set_mode", "user": "set_user"}
+    telling_fields: ClassVar[tuple[str, ...]] = ("event_type", "event_result", "target")
+    person_fields: ClassVar[tuple[str, ...]] = ("user_id",)
     account_lines: ClassVar[tuple[str, ...]] = ('api_key = "any-key"',)
 
     def __init__(self, rng: random.Random) -> None:
@@ -131,21 +136,29 @@ class TGTrack(Provider):
         self._users: dict[str, dict[str, Any]] = {}
 
     def set_mode(self, mode: str, key: str | None = None) -> None:
-        """Set the ``mode`` of answers, ``production`` or ``sandbox``, for a key's fingerprint or (None) all others.
+        """Set the ``mode`` of answers, ``production`` or ``sandbox``, for a key or (None) for all others.
 
         Raises:
             ValueError: another mode.
         """
-        if mode not in ("production", "sandbox"):
-            raise ValueError(f"mode {mode!r} is neither production nor sandbox")
+        if mode not in _MODES:
+            raise ValueError(f"mode {mode!r} is neither {' nor '.join(_MODES)}")
         if key is None:
             self._mode = mode
         else:
-            self._modes[key] = mode
+            self._modes[fingerprint(key)] = mode
 
-    def set_user(self, user_id: str, data: dict[str, Any]) -> None:
-        """Set fields of get_user_info's answer for a user."""
-        self._users[user_id] = dict(data)
+    def set_user(self, user_id: str, data: Mapping[str, Any] | None = None, **fields: Any) -> None:
+        """Set fields of get_user_info's answer for a user, in a mapping or by name.
+
+        Raises:
+            ValueError: the user is no text, or the data are no mapping.
+        """
+        if not isinstance(user_id, str) or not user_id:
+            raise ValueError("user_id must be a non-empty string")
+        if data is not None and not isinstance(data, Mapping):
+            raise ValueError("data must be an object")
+        self._users[user_id] = {**(data or {}), **fields}
 
     def limits(self, call: Call) -> str:
         """Source: tgtrack-bot-api, "Лимиты на использование API"."""

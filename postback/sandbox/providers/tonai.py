@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from ..access import Access
 from ..exchange import Accepted, Answer, BadJSON, Call, Refused, Request, json_answer, parse_json
-from .base import Provider, unknown_fields
+from ..provider import ERROR_STYLE, Option, Provider, unknown_fields
 
 _PATH: Final = "/api/v2/openapi/exchange/event/report/conversion"
 _TEXTS: Final = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests"}
@@ -37,7 +37,9 @@ class TonAI(Provider):
     """TON AI."""
 
     name: ClassVar[str] = "tonai"
-    has_error_styles: ClassVar[bool] = True
+    options: ClassVar[tuple[Option, ...]] = (ERROR_STYLE,)
+    telling_fields: ClassVar[tuple[str, ...]] = ("eventType",)
+    person_fields: ClassVar[tuple[str, ...]] = ("telegramUserId",)
     account_lines: ClassVar[tuple[str, ...]] = ('api_key = "any-key"',)
 
     def route(self, request: Request) -> Call | None:

@@ -10,12 +10,12 @@ import binascii
 import random
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from ..access import Access
 from ..exchange import Accepted, Answer, Call, Refused, Request, json_answer
-from .base import Provider
+from ..provider import Provider
 
 #: a status, ``"in_progress"``, ``"final"``, ``"not_found"``, ``"ambiguous"`` (404: more than one transaction),
 #: or a whole event
@@ -60,7 +60,7 @@ class TonAPI(Provider):
     """TonAPI."""
 
     name: ClassVar[str] = "tonapi"
-    account_lines: ClassVar[tuple[str, ...]] = ()
+    controls: ClassVar[Mapping[str, str]] = {"tonapi": "tonapi_script"}
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
@@ -71,16 +71,21 @@ class TonAPI(Provider):
         """One request per 4 s without a token, the smallest plan's one per second with one (*ext*)."""
         return "1/second" if call.credential else "1 per 4 seconds"
 
-    def script(self, event_id: str, steps: Sequence[Step]) -> None:
-        """Set the answers for an event; the last one is repeated.
+    def tonapi_script(self, event_id: str, answers: Sequence[Step]) -> None:
+        """Set the answers for an event, one a request, the last repeated.
+
+        An answer is an HTTP status, ``"in_progress"``, ``"final"``, ``"not_found"``, ``"ambiguous"`` (404: more than
+        one transaction) or a whole event: ``[404, 404, "in_progress", "final"]``.
 
         Raises:
             ValueError: not an event id, or a step that is none.
         """
-        normal = normalise(event_id)
+        normal = normalise(event_id) if isinstance(event_id, str) else None
         if normal is None:
             raise ValueError("event_id is 32 bytes in hex or base64url")
-        for step in steps:
+        if not isinstance(answers, (list, tuple)):
+            raise ValueError("answers must be an array")
+        for step in answers:
             known = (
                 step in ("in_progress", "final", *_NAMED)
                 if isinstance(step, str)
@@ -89,7 +94,7 @@ class TonAPI(Provider):
             if not known:
                 raise ValueError(f"step {step!r} is no HTTP status, in_progress, final, not_found, ambiguous or event")
         with self._lock:
-            self._scripts[normal] = list(steps) or ["final"]
+            self._scripts[normal] = list(answers) or ["final"]
 
     def route(self, request: Request) -> Call | None:
         """``/v2/events/<event_id>``."""

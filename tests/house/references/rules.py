@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from config.policies import PROVIDERS
+from config.providers import PROVIDERS
 from tests.house.references.commands import make, modules, postback, spans
 from tests.house.references.project import FOLDERS, ROOMS, Project, Text
 

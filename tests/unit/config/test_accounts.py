@@ -3,14 +3,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.accounts import Account, Accounts, build_account, load_accounts
-from config.policies import POLICIES, PROVIDERS
+from config.policy import Setting
+from config.providers import POLICIES, PROVIDERS
 from postback.errors import ConfigurationError
 from postback.wire import keys
+
+#: Declares a setting of TGTrack's.
+Declare = Callable[[Setting[Any]], None]
 
 SECRET = "s3cr3t-0f-s0m30n3"
 
@@ -101,19 +108,18 @@ class TestFile:
 
     def test_example(self) -> None:
         """The example file is right and has an account of every provider."""
-        environ = dict.fromkeys(
-            ("TGTRACK_MAIN_KEY", "MYTRACKER_TOKEN", "TGANALYTICS_TOKEN", "TONAI_KEY", "TONAPI_TOKEN"), "x"
-        )
-        accounts = load_accounts("config/accounts.example.toml", environ)
+        example = Path("config/accounts.example.toml")
+        environ = dict.fromkeys(re.findall(r'"env:(\w+)"', example.read_text(encoding="utf-8")), "x")
+        accounts = load_accounts(example, environ)
         assert {account.provider for account in accounts.values()} == set(PROVIDERS)
 
     def test_example_names_every_override(self) -> None:
         """The example file shows every key that an account may override, with its default."""
         example = Path("config/accounts.example.toml").read_text(encoding="utf-8")
-        identity = {"provider", "name", "credentials", "windows"}
-        for field in dataclasses.fields(Account):
-            if field.name not in identity:
-                assert f"# {field.name} = " in example, field.name
+        identity = {"provider", "name", "credentials", "windows", "own_settings"}
+        names = {field.name for field in dataclasses.fields(Account)} - identity
+        names |= {setting.name for policy in POLICIES.values() for setting in policy.own}
+        assert {name for name in names if f"# {name} = " not in example} == set()
 
     def test_lookup(self) -> None:
         """Accounts are found by queue, by provider, and by provider and name."""
@@ -280,7 +286,8 @@ class TestOverrides:
             make(**{key: 1})
 
     @pytest.mark.parametrize(
-        ("provider", "key"), [("tgtrack", "environment"), ("tgtrack", "token"), ("tonapi", "id_app")]
+        ("provider", "key"),
+        [("tgtrack", "environment"), ("tgtrack", "token"), ("tonapi", "id_app"), ("tonai", "goal_days")],
     )
     def test_other_providers_key(self, provider: str, key: str) -> None:
         """Another provider's key is unknown here."""
@@ -296,7 +303,7 @@ class TestOverrides:
         with pytest.raises(ConfigurationError, match=rf"^\[tgtrack\.main\] {key}: "):
             make(**{key: value})
 
-    @pytest.mark.parametrize("key", ["max_attempts", "batch_max", "goal_days", "outage_after", "max_bytes"])
+    @pytest.mark.parametrize("key", ["max_attempts", "batch_max", "outage_after", "max_bytes"])
     @pytest.mark.parametrize("value", [0, 1.5])
     def test_not_whole(self, key: str, value: float) -> None:
         """Counts are whole and not zero."""
@@ -356,6 +363,60 @@ class TestOverrides:
         assert account.connect_timeout_s == 3.0
         assert [window.text for window in account.windows] == ["9/minute"]
         assert account.max_attempts == POLICIES["mytracker"].max_attempts
+
+
+class TestOwnSettings:
+    """Settings that one provider declares for its accounts."""
+
+    #: One of each kind, the value that an account gives it, and values that it cannot have.
+    KINDS = (
+        (Setting("days", 21, low=1, high=30), 7, [0, 31, 1.5, "7", True]),
+        (Setting("share", 0.5, low=0, high=1), 0.25, [-0.1, 2, "0.25", False]),
+        (Setting("test_mode", False), True, [1, "true", []]),
+        (Setting("region", "eu", words=("eu", "us")), "us", ["asia", "", 5]),
+    )
+    each_kind = pytest.mark.parametrize(
+        ("setting", "value", "wrong"), KINDS, ids=[setting.name for setting, *_ in KINDS]
+    )
+
+    @pytest.fixture
+    def declare(self, monkeypatch: pytest.MonkeyPatch) -> Declare:
+        """Makes TGTrack's policy declare a setting and no other."""
+
+        def declare(setting: Setting[Any]) -> None:
+            policies = {**POLICIES, "tgtrack": dataclasses.replace(POLICIES["tgtrack"], own=(setting,))}
+            monkeypatch.setattr("config.accounts.POLICIES", policies)
+
+        return declare
+
+    @each_kind
+    def test_value(self, declare: Declare, setting: Setting[Any], value: object, wrong: list[object]) -> None:
+        """An account's value holds, and its declared default where it has none."""
+        declare(setting)
+        assert make(**{setting.name: value}).own(setting) == value
+        assert make().own(setting) == setting.default
+
+    @each_kind
+    def test_wrong(self, declare: Declare, setting: Setting[Any], value: object, wrong: list[object]) -> None:
+        """A value of another kind or out of bounds is refused, naming the key."""
+        declare(setting)
+        for one in wrong:
+            with pytest.raises(ConfigurationError, match=rf"^\[tgtrack\.main\] {setting.name}: "):
+                make(**{setting.name: one})
+
+    @each_kind
+    def test_elsewhere(self, declare: Declare, setting: Setting[Any], value: object, wrong: list[object]) -> None:
+        """Another provider's account has no such key, and no such value."""
+        declare(setting)
+        with pytest.raises(ConfigurationError, match=f"{setting.name}: tonapi accounts have no such key"):
+            make("tonapi", **{setting.name: value})
+        with pytest.raises(KeyError):
+            make("tonapi").own(setting)
+
+    def test_misspelled(self) -> None:
+        """A misspelled one is told with the right spelling."""
+        with pytest.raises(ConfigurationError, match=r"goal_day: .* did you mean goal_days\?"):
+            make(goal_day=3)
 
 
 class TestLimits:

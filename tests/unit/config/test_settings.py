@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 
 from config.celery import celery_config
-from config.policies import PROVIDERS
+from config.providers import PROVIDERS
 from config.settings import DEFAULTS, Hook, load_settings, masked_url
 from postback.errors import ConfigurationError
 from postback.wire.broker import DEFAULT_URL, parse_broker

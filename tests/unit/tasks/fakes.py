@@ -13,8 +13,8 @@ from tasks.delivery import Delivery, Report
 from tasks.envelopes import open_envelope
 from tasks.grants import GRANT_PREFIX, Grant
 from tasks.outcomes import Verdict
+from tasks.provider import Provider
 from tasks.providers import PROVIDERS
-from tasks.providers.base import Provider
 from tasks.request import Answer, Asked, HttpRequest
 from tasks.rulings import Dead, Ruling
 

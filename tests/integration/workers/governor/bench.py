@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import redis
 
-from postback.operations.quota import padded_ms
 from postback.wire import keys
 from postback.wire.scripts import Script
+from postback.wire.windows import padded_ms
 from workers.governor.scripts import State, TakenGrant, TakeReply, script_keys, take_reply
 
 CLOCK: Final = "test.clock"

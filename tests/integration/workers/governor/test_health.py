@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from postback.operations.quota import padded_ms
 from postback.wire import keys
+from postback.wire.windows import padded_ms
 from tests.integration.workers.governor.bench import (
     QUEUE,
     START_MS,

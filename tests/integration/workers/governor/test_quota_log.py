@@ -8,8 +8,8 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postback.operations.quota import padded_ms
 from postback.wire import keys
+from postback.wire.windows import padded_ms
 from tests.integration.workers.governor.bench import Bench, message
 from workers.governor.scripts import State, TakenGrant
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postback.operations import pause, resume
-from postback.operations.quota import padded_ms
 from postback.wire import keys
+from postback.wire.windows import padded_ms
 from tests.integration.workers.governor.bench import START_MS, Bench, back, message
 from tests.integration.workers.governor.test_quota_log import (
     LEASE_MS,

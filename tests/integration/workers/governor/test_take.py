@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from postback.operations.quota import padded_ms
 from postback.wire import keys
+from postback.wire.windows import padded_ms
 from tests.integration.workers.governor.bench import QUEUE, START_MS, Bench, back, bury, id_of, message, poll, state_of
 from workers.governor.scripts import State, TakeReply
 

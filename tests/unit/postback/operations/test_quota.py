@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postback.operations.quota import PLAYED, Log, Window, read_ring, share_s
+from postback.operations.quota import PLAYED, Log, read_ring, share_s
+from postback.wire.windows import Window
 
 NOW = 1_732_240_000_000.0
 TGTRACK = (Window(3, 1, "3/second"), Window(500, 3600, "500/hour"), Window(5000, 86_400, "5000/day"))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import signal
@@ -20,11 +19,9 @@ SALE = b'{"user_id": "987654321", "event_type": "sale"}'
 
 def run(*argv):
     """Run the command until it would wait; return its code."""
-    parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
     stop = threading.Event()
     stop.set()
-    return cli.run(parser.parse_args(["--port", "0", *argv]), stop=stop)
+    return cli.command.main(["--port", "0", *argv], standalone_mode=False, obj=stop)
 
 
 @pytest.fixture

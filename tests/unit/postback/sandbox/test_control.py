@@ -97,10 +97,16 @@ def test_reset(client):
         ("limits", {"provider": "tgtrack", "limits": "often"}),
         ("errors", {"provider": "mytracker", "style": "body"}),
         ("mode", {"mode": "test"}),
+        ("mode", {}),
+        ("mode", {"mode": "sandbox", "key": 5}),
+        ("mode", {"mode": "sandbox", "color": "red"}),
         ("duplicates", {"provider": "nobody"}),
         ("tonapi", {"event_id": EVENT_ID}),
         ("tonapi", {"event_id": "1", "answers": []}),
+        ("tonapi", {"event_id": EVENT_ID, "answers": "final"}),
+        ("tonapi", {"event_id": 5, "answers": []}),
         ("user", {"user_id": "1", "data": 5}),
+        ("user", {"user_id": 1, "data": {}}),
     ],
 )
 def test_mistakes(client, path, body):

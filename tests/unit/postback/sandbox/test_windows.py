@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from postback.sandbox.windows import Limit, Windows, parse_limits
+from postback.sandbox.windows import Windows, parse_limits
+from postback.wire.windows import Window
 
 SALE = {"user_id": "1", "event_type": "sale"}
 BUCKET = ("tgtrack", "5ca24005", "")
@@ -15,7 +16,7 @@ BUCKET = ("tgtrack", "5ca24005", "")
         ("20 per 10 seconds", [(20, 10)]),
         ("1 per 4 seconds, 2/minute", [(1, 4), (2, 60)]),
         ("1 / 2 hours", [(1, 7200)]),
-        ("1 per day;", [(1, 86400)]),
+        ("1 per day", [(1, 86400)]),
         ("", []),
         (None, []),
     ],
@@ -25,9 +26,11 @@ def test_notation(text, limits):
     assert [(limit.limit, limit.window_s) for limit in parse_limits(text)] == limits
 
 
-@pytest.mark.parametrize("text", ["3", "3/fortnight", "0/second", "1 per 0 seconds", "-1/day", "many/day", "3 second"])
+@pytest.mark.parametrize(
+    "text", ["3", "3/fortnight", "0/second", "1 per 0 seconds", "-1/day", "many/day", "3 second", "1/month"]
+)
 def test_bad_notation(text):
-    """What is not in the notation is refused with the part that is wrong."""
+    """What is not in the notation is refused with the text that is wrong."""
     with pytest.raises(ValueError, match="limits"):
         parse_limits(text)
 
@@ -81,7 +84,7 @@ def test_new_limits_keep_counts(clock):
     for _ in range(3):
         windows.count(BUCKET, parse_limits("3/day"))
     assert windows.count(BUCKET, parse_limits("4/day")) is None
-    assert windows.count(BUCKET, parse_limits("4/day")) == Limit(4, 86400, "4/day")
+    assert windows.count(BUCKET, parse_limits("4/day")) == Window(4, 86400.0, "4/day")
 
 
 def test_keys_do_not_share(make, connect, clock):
@@ -104,7 +107,7 @@ def test_edge_over_http(make, connect, clock):
 
 def test_reason(make, connect):
     """The ledger says which limit was exceeded, and the request is not recorded."""
-    sandbox = make(limits={"tgtrack": "1/day; 5/month"})
+    sandbox = make(limits={"tgtrack": "1/day; 5 per 30 days"})
     client = connect(sandbox)
     for _ in range(2):
         client.tgtrack("add_event", SALE)

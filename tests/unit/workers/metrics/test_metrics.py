@@ -18,10 +18,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from postback.cli.connections import Site
 from postback.operations import AccountStatus, Snapshot
 from postback.operations.queues import Worker
-from postback.operations.quota import Log, Window
+from postback.operations.quota import Log
 from postback.operations.server import RedisStatus
 from postback.operations.status import Pause
 from postback.wire.broker import parse_broker
+from postback.wire.windows import Window
 from workers.metrics import exporter
 from workers.metrics.exporter import Exporter
 from workers.observe.server import Server, listen, plain, reached_at

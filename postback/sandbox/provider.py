@@ -2,21 +2,37 @@
 
 A provider here is written from the provider's own document, not from the SDK's schemas: where the two disagree, a test
 must see it. It says which addresses are its own (`route`), whether it takes a request (`accept`) and how it words an
-error (`error`).
+error (`error`). What only this provider can be told (a mode, scripted answers) it declares as `options` and `controls`.
 """
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-from ..access import Access
-from ..exchange import Accepted, Answer, Call, Refused, Request
+from .access import Access
+from .exchange import Accepted, Answer, Call, Refused, Request, fingerprint
 
 ErrorStyle = Literal["http", "body", "mixed"]
 ERROR_STYLES: Final[tuple[ErrorStyle, ...]] = ("http", "body", "mixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of the command, ``--<provider>-<name>``; the provider's method ``set_<name>`` takes its value."""
+
+    name: str
+    #: the first is the default
+    values: tuple[str, ...]
+    help: str
+
+
+#: for a provider whose errors may travel inside HTTP 200
+ERROR_STYLE: Final = Option("errors", ERROR_STYLES, "errors by HTTP status or inside HTTP 200")
 
 
 class Provider(ABC):
@@ -32,8 +48,14 @@ class Provider(ABC):
     key_code: ClassVar[int] = 401
     #: code for an event that a rule of `Sandbox.refuse` hits
     event_code: ClassVar[int] = 400
-    #: True if the provider's errors may travel inside HTTP 200
-    has_error_styles: ClassVar[bool] = False
+    #: options of the command that only this provider has
+    options: ClassVar[tuple[Option, ...]] = ()
+    #: path of a ``POST /_sandbox/<path>`` -> the method here that takes the body's fields; `Sandbox` has the method too
+    controls: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    #: fields that say what an event is about, without saying whom it is about; the page shows them
+    telling_fields: ClassVar[tuple[str, ...]] = ()
+    #: fields that name a person; the page shows them as ``98…21``
+    person_fields: ClassVar[tuple[str, ...]] = ()
     #: lines for the accounts file, below ``[<name>.main]``
     account_lines: ClassVar[tuple[str, ...]] = ()
 
@@ -80,20 +102,20 @@ class Provider(ABC):
         if code is not None:
             raise Refused(self.error(code or self.key_code, call), "the credential is refused")
 
-    def set_style(self, style: ErrorStyle, key: str | None = None) -> None:
-        """Set how errors travel, for a key's fingerprint or (None) for all others.
+    def set_errors(self, style: ErrorStyle, key: str | None = None) -> None:
+        """Set how errors travel, for a key or (None) for all others.
 
         Raises:
             ValueError: no such style, or the provider's errors always are HTTP errors.
         """
         if style not in ERROR_STYLES:
             raise ValueError(f"error style {style!r} is none of {', '.join(ERROR_STYLES)}")
-        if not self.has_error_styles and style != "http":
+        if ERROR_STYLE not in self.options and style != "http":
             raise ValueError(f"{self.name} answers errors by HTTP status only")
         if key is None:
             self._style = style
         else:
-            self._styles[key] = style
+            self._styles[fingerprint(key)] = style
 
     def in_body(self, call: Call) -> bool:
         """True if this error is to travel inside HTTP 200."""

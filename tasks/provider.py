@@ -26,7 +26,7 @@ def words(value: object) -> str:
 
 
 class Provider:
-    """Base of the five providers; each overrides :meth:`request` and :meth:`classify`."""
+    """Base of the providers; each overrides :meth:`request` and :meth:`classify`."""
 
     name: ClassVar[str]
 

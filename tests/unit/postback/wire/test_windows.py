@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.windows import Window, parse_windows
+from postback.wire.windows import Window, parse_windows
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ def test_nonsense(notation: str) -> None:
 
 @pytest.mark.parametrize("notation", ["0/second", "3/second; 0 per day", "1/0 seconds", "5 per 0 minutes"])
 def test_zero(notation: str) -> None:
-    """A zero is refused: as an amount it would stop the account, as a length the library reads it as one."""
+    """A zero is refused: as an amount it would stop the account, as a length it means nothing."""
     with pytest.raises(ValueError, match="zero"):
         parse_windows(notation)
 
 
 @pytest.mark.parametrize("notation", ["5000/month", "3/second; 100000 per 2 years"])
 def test_no_fixed_length(notation: str) -> None:
-    """Months and years are refused: the library's 30 days are shorter than a provider's longest month."""
+    """Months and years are refused: 30 days would be shorter than a provider's longest month."""
     with pytest.raises(ValueError, match="days"):
         parse_windows(notation)
 
