@@ -1,4 +1,4 @@
-"""``postback sandbox``: a faithful local server of the five providers.
+"""``postback sandbox``: a faithful local server of all providers.
 
 For development without a real key, for demos and for tests.
 
@@ -14,7 +14,7 @@ From Python::
         ...                                 # base_url = sandbox.url
         assert len(sandbox.events("tgtrack")) == 1
 
-It needs nothing but the standard library and is imported only when asked for.
+The server needs nothing but the standard library, its command Click; both are imported only when asked for.
 """
 
 from .exchange import fingerprint

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from config.providers import PROVIDERS as KNOWN
 from postback._events.payload import compact
 from postback._send.event import EVENTS
+from postback.errors import InvalidEvent
 from tasks.outcomes import Outcome, Verdict
 from tasks.provider import Provider
 from tasks.providers import PROVIDERS
@@ -30,6 +31,8 @@ each_answer = pytest.mark.parametrize(
     ("cases", "case"),
     [pytest.param(cases, case, id=f"{cases.PROVIDER}: {case.id}") for cases in ALL for case in cases.ANSWERS],
 )
+
+HUGE = "x" * 5_000_000
 
 #: Bodies that are no provider's.
 GARBAGE = {
@@ -100,6 +103,19 @@ class TestCoverage:
         """Most of what a provider can answer is no success."""
         delivered = [case for case in cases.ANSWERS if case.outcome is Outcome.DELIVERED]
         assert 0 < len(delivered) < len(cases.ANSWERS) / 2
+
+
+class TestEvents:
+    @each_request
+    @pytest.mark.filterwarnings("ignore::postback.UnknownEventName")
+    def test_every_field_has_a_bound(self, cases: Cases, case: RequestCase) -> None:
+        """No field of an event takes a text of 5 MB, and the refusal does not hold the text."""
+        event = case.events()[0]
+        values = {name: getattr(event, name) for name in type(event)._fields}
+        for name in values:
+            with pytest.raises(InvalidEvent) as caught:
+                type(event)(**{**values, name: HUGE})
+            assert "xxxxx" not in str(caught.value)
 
 
 class TestRequests:
