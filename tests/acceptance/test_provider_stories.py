@@ -356,7 +356,7 @@ def test_an_event_keeps_its_time(
         stack.sandbox.fault(code, provider=provider, key=key(queue), count=1, **more)
     begun = time.time()
     if producer == "sdk":
-        postback._events.event.event_class(task).load(event, account=account).delay()
+        postback.event_class(task).load(event, account=account).delay()
     else:
         RawClient(stack).send(task, event, account)
     records = wait_for_requests(stack, queue, before + 3)[before:]
