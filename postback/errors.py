@@ -122,7 +122,7 @@ class ConfigurationError(PostbackError):
 
 
 class NoResult(PostbackError):
-    """This event has no result to wait for; only ``GetUserInfo`` and ``GetEvent`` have one."""
+    """This event has no result to wait for; only look-ups such as ``tgtrack.GetUserInfo`` have one."""
 
 
 class SendError(PostbackError):

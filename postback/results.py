@@ -17,7 +17,7 @@ class _NoBackend(DisabledBackend):
     """Stands for the results that are never stored: asking for one says so instead of waiting for ever."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NoResult("this event has no result; only tgtrack.GetUserInfo and tonapi.GetEvent have one")
+        raise NoResult("this event has no result; only look-ups such as tgtrack.GetUserInfo have one")
 
     get_state = get_status = get_result = get_traceback = _refuse
     get_task_meta = get_task_meta_for = wait_for = get_many = _refuse
@@ -57,7 +57,7 @@ class EventResult(_AsyncResult):
             celery.exceptions.TimeoutError: It is not there in time; the event goes on all the same.
         """
         if not self.has_result:
-            raise NoResult("this event has no result; only tgtrack.GetUserInfo and tonapi.GetEvent have one")
+            raise NoResult("this event has no result; only look-ups such as tgtrack.GetUserInfo have one")
         return super().get(*args, **kwargs)
 
     wait = get

@@ -193,7 +193,7 @@ def _key(body: dict[str, Any]) -> str | None:
 def _call(method: Callable[..., None], request: Request) -> Answer:
     """Call a provider's method with the body's fields; it checks them itself."""
     body = _object(request)
-    _key_text(body)
+    _key_text(body)  # a key is a non-empty text, whichever method takes it
     arguments = inspect.signature(method).bind(**body)
     method(*arguments.args, **arguments.kwargs)
     return _done()

@@ -63,7 +63,7 @@ class Engine:
         self.rng = random.Random(seed)
         self.clock = clock
         self.providers: dict[str, Provider] = {name: cls(self.rng) for name, cls in provider_classes().items()}
-        self.methods = self._lent()
+        self.methods = self._own_methods()
         self._limits: dict[tuple[str, str | None], tuple[Window, ...]] = {}
         for provider, text in (limits or {}).items():
             self.set_limits(provider, text)
@@ -89,7 +89,7 @@ class Engine:
         except KeyError:
             raise ValueError(f"{name!r} is none of the providers {', '.join(self.providers)}") from None
 
-    def _lent(self) -> dict[str, Callable[..., Any]]:
+    def _own_methods(self) -> dict[str, Callable[..., Any]]:
         """Name -> method of a provider, for all that the providers' `controls` name."""
         methods: dict[str, Callable[..., Any]] = {}
         for provider in self.providers.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,12 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: The sixth provider's files, at their paths in a checkout. The guide shows them.
 FILES: Final = Path(__file__).with_name("sixth_provider")
-MODULES: Final = (
-    "postback/beacon.py",
-    "config/providers/beacon.py",
-    "tasks/providers/beacon.py",
-    "postback/sandbox/providers/beacon.py",
-)
+MODULES: Final = sorted(str(path.relative_to(FILES)) for path in FILES.rglob("beacon.py"))
 KEY: Final = "beacon-Secret-5bf06"
 COMMAND: Final = "import sys; from postback.cli import main; sys.exit(main())"
 #: Events beyond what one second of the quota allows.
@@ -120,6 +116,27 @@ def running(checkout: Checkout) -> Iterator[Running]:
         running = Running(checkout, redis)
         yield running
         running.stop()
+
+
+def test_four_modules() -> None:
+    """The provider is four modules and its contract cases, and no other file."""
+    files = {path.relative_to(FILES).as_posix() for path in FILES.rglob("*.py")}
+    assert len(MODULES) == 4
+    assert [Path(file).name for file in files - set(MODULES)] == ["beacon_cases.py"]
+
+
+def test_the_guide_shows_these_files() -> None:
+    """Each example of the guide stands in one of the files, word for word."""
+    guide = (ROOT / "docs" / "guides" / "new-provider.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
+    files = [_lines(path.read_text(encoding="utf-8")) for path in FILES.rglob("*.py")]
+    assert len(examples) > 4
+    assert [example for example in examples if not any(_lines(example) in file for file in files)] == []
+
+
+def _lines(code: str) -> str:
+    """Code without indentation and blank lines: an example of two methods begins at the margin."""
+    return "\n".join(line.strip() for line in code.splitlines() if line.strip())
 
 
 def test_delivered(running: Running) -> None:

@@ -22,7 +22,7 @@ class Beacon(Provider):
     account_lines: ClassVar[tuple[str, ...]] = ('key = "any-key"',)
     telling_fields: ClassVar[tuple[str, ...]] = ("page",)
     person_fields: ClassVar[tuple[str, ...]] = ("visitor",)
-    #: ``postback sandbox --beacon-closed us``
+    #: the command's option ``--beacon-closed``
     options: ClassVar[tuple[Option, ...]] = (Option("closed", ("none", *_REGIONS), "region that answers 503"),)
     #: POST ``{"region": "us"}`` to ``/_sandbox/closed``; ``sandbox.set_closed("us")`` in Python
     controls: ClassVar[Mapping[str, str]] = {"closed": "set_closed"}
