@@ -6,17 +6,19 @@ not be asked (wrong usage, a wrong setting, Redis away). An error is one sentenc
 
 from __future__ import annotations
 
-import argparse
+import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
-from postback.cli import accounts, check, dead, erase, sandbox, send, status
-from postback.cli.connections import RedisAway
-from postback.cli.terminal import Console, say_error
+import click
+
+from postback.cli.output import in_ascii, say_error, usage_sentence
 from postback.errors import ConfigurationError, PostbackError, SendError
 from postback.operations.queues import UnknownProvider
+from postback.operations.sites import RedisAway
 
 __all__ = ["main"]
 
@@ -26,39 +28,86 @@ NO: Final = 1
 NOT_ASKED: Final = 2
 INTERRUPTED: Final = 130
 
-_COMMANDS: Final = (send, status, dead, accounts, check, erase, sandbox)
+#: Command -> where it is.
+_PLACES: Final = {
+    "send": ("postback.cli.send", "send"),
+    "status": ("postback.cli.status", "status"),
+    "dead": ("postback.cli.dead", "dead"),
+    "pause": ("postback.cli.pauses", "pause"),
+    "resume": ("postback.cli.pauses", "resume"),
+    "check": ("postback.cli.check", "check"),
+    "erase": ("postback.cli.erase", "erase"),
+    "sandbox": ("postback.sandbox.cli", "command"),
+}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    args = _parser(given).parse_args(given)
+class Commands(click.Group):
+    """The commands. Each is imported when it is asked for: `postback send` does not load the sandbox."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, the most used first."""
+        return list(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them; None if there is no such command."""
+        if cmd_name not in _PLACES:
+            return None
+        module, name = _PLACES[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name.
+
+        Raises:
+            click.UsageError: There is none; the sentence names the nearest.
+        """
+        if args[0] not in _PLACES and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _PLACES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(_PLACES)}"
+            ctx.fail(f"no such command {args[0][:80]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Commands,
+    no_args_is_help=False,
+    epilog="Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not found); "
+    "2 it could not be asked (wrong usage, a wrong setting, Redis away).",
+)
+def postback() -> None:
+    """Report bot events within the providers' quotas. Redis is where POSTBACK_BROKER_URL says."""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        argv: The words after ``postback``; None: those of this process.
+        environ: Where the commands look for Postback's settings.
+    """
+    in_ascii(sys.stdout)
     try:
-        code: int = args.run(args, Console())
+        with postback.make_context("postback", list(sys.argv[1:] if argv is None else argv), obj=environ) as context:
+            code: int | None = postback.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        say_error(usage_sentence(error))
+        return NOT_ASKED
     except (ConfigurationError, RedisAway, SendError, UnknownProvider) as error:
         say_error(str(error))
         return NOT_ASKED
     except PostbackError as error:
         say_error(str(error))
         return NO
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    return code
-
-
-def _parser(given: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="postback",
-        description="Reports bot events within the providers' quotas. Redis is where POSTBACK_BROKER_URL says.",
-        epilog="exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not "
-        "found); 2 it could not be asked (wrong usage, a wrong setting, Redis away)",
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        command.add(commands, given)
-    return parser
+    return code or DONE

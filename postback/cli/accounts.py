@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping
 
-from postback.cli.arguments import Commands, command
-from postback.cli.connections import site_of
-from postback.cli.terminal import Console, counted
+import click
+
+from postback.cli.parameters import example
+from postback.cli.terminal import Terminal
+from postback.cli.wording import counted
 from postback.operations import pauses
 from postback.operations.queues import select
+from postback.operations.sites import site_of
 
 
-def add(commands: Commands, given: list[str]) -> None:
-    """Declare the commands."""
-    stop = command(
-        commands,
-        "pause",
-        "Hold an account's events until it is resumed; no quota is spent meanwhile.",
-        'postback pause tgtrack.main --detail "new key is on its way"\npostback pause tgtrack',
-        run_pause,
-    )
-    stop.add_argument("--detail", metavar="TEXT", default="", help="a few words that status shows")
-    go = command(
-        commands,
-        "resume",
-        "End an account's pause, whatever its reason; one request goes first.",
-        "postback resume tgtrack.main",
-        run_resume,
-    )
-    for parser in (stop, go):
-        parser.add_argument("target", metavar="PROVIDER[.ACCOUNT]", help="an account, or all accounts of a provider")
+@click.command(epilog=example('postback pause tgtrack.main --detail "new key is on its way"', "postback pause tgtrack"))
+@click.argument("target", metavar="PROVIDER[.ACCOUNT]")
+@click.option("--detail", metavar="TEXT", default="", help="A few words that status shows.")
+@click.pass_obj
+def pause(environ: Mapping[str, str], target: str, detail: str) -> int:
+    """Hold an account's events until it is resumed.
 
-
-def run_pause(args: argparse.Namespace, console: Console) -> int:
-    """Pause it."""
-    with site_of(args.target.partition(".")[0]).asked() as client:
-        for queue in select(client, args.target):
-            done = pauses.pause(client, queue, args.detail)
-            told = "paused" if done.changed else f"was already paused ({done.reason})"
-            console.line(f"{queue} {told}; its events wait until `postback resume {queue}`")
+    No quota is spent meanwhile. A provider's name means all of its accounts.
+    """
+    terminal = Terminal()
+    with site_of(target.partition(".")[0], environ).asked() as client:
+        for queue in select(client, target):
+            done = pauses.pause(client, queue, detail)
+            what = "paused" if done.changed else f"was already paused ({done.reason})"
+            terminal.say(f"{queue} {what}; its events wait until `postback resume {queue}`")
     return 0
 
 
-def run_resume(args: argparse.Namespace, console: Console) -> int:
-    """Resume it."""
-    with site_of(args.target.partition(".")[0]).asked() as client:
-        for queue in select(client, args.target):
+@click.command(epilog=example("postback resume tgtrack.main"))
+@click.argument("target", metavar="PROVIDER[.ACCOUNT]")
+@click.pass_obj
+def resume(environ: Mapping[str, str], target: str) -> int:
+    """End an account's pause, whatever its reason.
+
+    One request goes first. A provider's name means all of its accounts.
+    """
+    terminal = Terminal()
+    with site_of(target.partition(".")[0], environ).asked() as client:
+        for queue in select(client, target):
             done = pauses.resume(client, queue)
-            told = f"resumed (it was paused: {done.reason})" if done.was_paused else "was not paused"
+            what = f"resumed (it was paused: {done.reason})" if done.was_paused else "was not paused"
             released = f"; {counted(done.released, 'event')} held aside go first" if done.released else ""
-            console.line(f"{queue} {told}{released}")
+            terminal.say(f"{queue} {what}{released}")
     return 0

@@ -1,4 +1,4 @@
-"""Redis as the command reaches it: one connection for each server that the environment names."""
+"""The Redis servers that the environment names: one connection for each, and what to say if one cannot be asked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Site:
 
     @contextmanager
     def asked(self) -> Iterator[redis.Redis]:
-        """Its client; what fails is told in one sentence.
+        """Its client; an error becomes one sentence.
 
         Raises:
             RedisAway: It failed.
@@ -45,7 +45,7 @@ class Site:
         try:
             yield self.client
         except (redis.RedisError, OSError) as error:
-            raise RedisAway(_told(self.broker, error)) from error
+            raise RedisAway(_sentence(self.broker, error)) from error
 
 
 def sites(environ: Mapping[str, str] = os.environ, wanted: Iterable[str] | None = None) -> list[Site]:
@@ -64,17 +64,17 @@ def sites(environ: Mapping[str, str] = os.environ, wanted: Iterable[str] | None 
     ]
 
 
-def site_of(provider: str) -> Site:
+def site_of(provider: str, environ: Mapping[str, str] = os.environ) -> Site:
     """The site that carries a provider's events.
 
     Raises:
         UnknownProvider: There is no such provider.
         ConfigurationError: Its variable is wrong.
     """
-    return sites(wanted=[check_provider(provider)])[0]
+    return sites(environ, [check_provider(provider)])[0]
 
 
-def _told(broker: Broker, error: BaseException) -> str:
+def _sentence(broker: Broker, error: BaseException) -> str:
     where = f"Redis at {broker.shown}"
     text = broker.mask(str(error).partition("\n")[0]).rstrip(".")
     if isinstance(error, redis.exceptions.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):

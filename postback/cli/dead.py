@@ -2,142 +2,167 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
 from typing import Final
 
+import click
 import redis
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from postback._events.event import EVENTS
-from postback.cli.arguments import Commands, add_provider, age, command, whole
-from postback.cli.connections import Site, site_of
-from postback.cli.terminal import WIDTH, Console, clean, counted, cut, duration, left, say_error
+from postback.cli.output import clean, say_error
+from postback.cli.parameters import age, example
+from postback.cli.terminal import WIDTH, Terminal, assemble, plain
+from postback.cli.wording import counted, duration
 from postback.operations import deadletters, status
 from postback.operations.deadletters import Moved
 from postback.operations.letters import Filter, Letter
+from postback.operations.queues import providers
+from postback.operations.sites import Site, site_of
 from postback.wire import keys
 from postback.wire.time import moment, redis_now_ms
 
-#: Letters that the table shows if no ``--limit`` is given.
+#: Letters that are shown if no ``--limit`` is given.
 SHOWN: Final = 50
+#: Longest text about a letter, in characters.
+ABOUT: Final = 300
+
+_DRY_RUN: Final = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
-def add(commands: Commands, given: list[str]) -> None:
-    """Declare the commands."""
-    parser = command(
-        commands,
-        "dead",
-        "List, replay or drop dead letters.",
-        "postback dead list tgtrack --reason rejected\npostback dead replay tgtrack --older-than 1h --dry-run",
-        lambda args, console: 2,
-    )
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    look = command(
-        actions,
-        "list",
-        "Show dead letters, the oldest first, with people's data shortened.",
-        "postback dead list tgtrack --account main --json",
-        run_list,
-    )
-    look.add_argument("--json", action="store_true", help="one object a line, with the whole event")
-    again = command(
-        actions,
-        "replay",
-        "Put dead letters back into their queues, the oldest first; the quota holds for them.",
-        "postback dead replay tgtrack --reason exhausted --dry-run",
-        run_replay,
-    )
-    away = command(
-        actions,
-        "drop",
-        "Delete dead letters for good.",
-        "postback dead drop tgtrack --older-than 30d",
-        run_drop,
-    )
-    for one in (look, again, away):
-        add_provider(one)
-        one.add_argument("--id", action="append", default=[], metavar="ID", help="this event; may be repeated")
-        one.add_argument("--reason", action="append", default=[], metavar="R", help="this reason; may be repeated")
-        one.add_argument("--account", metavar="A", help="of this account")
-        one.add_argument("--older-than", type=age, metavar="AGE", help="dead for longer than 45s, 90m, 12h, 30d, 2w")
-        one.add_argument("--limit", type=whole, metavar="N", help="at most so many, the oldest first")
-    for one in (again, away):
-        one.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    away.add_argument("--yes", "--all", action="store_true", help="do not ask, even if everything is to go")
+def _choosing(command: Callable[..., int]) -> Callable[..., int]:
+    """A command with PROVIDER and the options that say which of its dead letters; it takes a Filter for them."""
+
+    @click.argument("provider", type=click.Choice(providers()), metavar="PROVIDER")
+    @click.option("--id", "ids", multiple=True, metavar="ID", help="This event; may be repeated.")
+    @click.option("--reason", "reasons", multiple=True, metavar="R", help="This reason; may be repeated.")
+    @click.option("--account", metavar="A", help="Of this account.")
+    @click.option("--older-than", type=age, metavar="AGE", help="Dead for longer than 45s, 90m, 12h, 30d, 2w.")
+    @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many, the oldest first.")
+    @click.pass_obj
+    @wraps(command)
+    def with_filter(
+        environ: Mapping[str, str],
+        /,
+        provider: str,
+        ids: tuple[str, ...],
+        reasons: tuple[str, ...],
+        account: str | None,
+        older_than: float | None,
+        limit: int | None,
+        **options: bool,
+    ) -> int:
+        chosen = Filter(frozenset(ids), frozenset(reasons), account, older_than, limit)
+        return command(environ, provider, chosen, **options)
+
+    return with_filter
 
 
-def run_list(args: argparse.Namespace, console: Console) -> int:
-    """List them."""
-    with site_of(args.provider).asked() as client:
-        if args.json:
-            found = False
-            for letter in deadletters.letters(client, args.provider, _filter(args)):
-                console.line(json.dumps(letter.as_json()))
-                found = True
-            return 0 if found or not args.id else _not_found(args.provider, args.id)
-        return _table(client, args, console)
+@click.group(
+    no_args_is_help=False,
+    epilog=example(
+        "postback dead list tgtrack --reason rejected", "postback dead replay tgtrack --older-than 1h --dry-run"
+    ),
+)
+def dead() -> None:
+    """List, replay or drop dead letters."""
 
 
-def run_replay(args: argparse.Namespace, console: Console) -> int:
-    """Replay them, and say how long delivering will take."""
-    site = site_of(args.provider)
-    with site.asked() as client:
-        moved = deadletters.replay(client, args.provider, _filter(args), dry_run=args.dry_run)
-    word = "would be replayed" if args.dry_run else "replayed"
-    console.line(f"{counted(moved.total, 'dead letter')} {word}")
+@dead.command("list", epilog=example("postback dead list tgtrack --account main --json"))
+@_choosing
+@click.option("--json", "as_json", is_flag=True, help="One object a line, with the whole event.")
+def list_letters(environ: Mapping[str, str], provider: str, chosen: Filter, as_json: bool) -> int:
+    """Show dead letters, the oldest first.
+
+    People's data is shortened.
+    """
+    with site_of(provider, environ).asked() as client:
+        if not as_json:
+            return _list(client, provider, chosen)
+        is_empty = True
+        for letter in deadletters.letters(client, provider, chosen):
+            click.echo(json.dumps(letter.as_json()))
+            is_empty = False
+    return _missing(provider, chosen.ids) if is_empty else 0
+
+
+@dead.command(epilog=example("postback dead replay tgtrack --reason exhausted --dry-run"))
+@_choosing
+@_DRY_RUN
+def replay(environ: Mapping[str, str], provider: str, chosen: Filter, dry_run: bool) -> int:
+    """Put dead letters back into their queues.
+
+    The oldest go first. The quota holds for them.
+    """
+    terminal, site = Terminal(), site_of(provider, environ)
+    with site.asked() as client, _progress(terminal, client, provider) as advance:
+        moved = deadletters.replay(client, provider, chosen, dry_run=dry_run, progress=advance)
+    terminal.say(f"{counted(moved.total, 'dead letter')} {'would be replayed' if dry_run else 'replayed'}")
     if moved.expired:
-        told = "its `expires` has passed and is" if moved.expired == 1 else "their `expires` has passed and is"
-        console.line(f"  {moved.expired:,} had expired: {told} taken off")
-    for line in _forecast(site, moved, args.dry_run):
-        console.line(line)
-    return _not_found(args.provider, moved.missing) if moved.missing else 0
+        whose = "its" if moved.expired == 1 else "their"
+        terminal.say(f"  {moved.expired:,} had expired: {whose} `expires` has passed and is taken off")
+    for line in _forecast(site, moved, dry_run):
+        terminal.say(line)
+    return _missing(provider, moved.missing)
 
 
-def run_drop(args: argparse.Namespace, console: Console) -> int:
-    """Drop them, after a question if it is about all."""
-    chosen = _filter(args)
-    with site_of(args.provider).asked() as client:
-        if chosen.is_empty and not args.yes and not args.dry_run:
-            total = min(client.llen(keys.dead(args.provider)), args.limit or sys.maxsize)
-            if not total:
-                console.line("0 dead letters dropped")
-                return 0
-            if not sys.stdin.isatty():
-                say_error(f"this would drop all dead letters of {args.provider}: add --yes, or a filter")
+@dead.command(epilog=example("postback dead drop tgtrack --older-than 30d"))
+@_choosing
+@_DRY_RUN
+@click.option("--yes", "--all", "is_sure", is_flag=True, help="Do not ask, even if everything is to go.")
+def drop(environ: Mapping[str, str], provider: str, chosen: Filter, dry_run: bool, is_sure: bool) -> int:
+    """Delete dead letters for good."""
+    terminal = Terminal()
+    with site_of(provider, environ).asked() as client:
+        if chosen.is_empty and not is_sure and not dry_run:
+            total = min(client.llen(keys.dead(provider)), chosen.limit or sys.maxsize)
+            if total and not sys.stdin.isatty():
+                say_error(f"this would drop all dead letters of {provider}: add --yes, or a filter")
                 return 2
-            console.stream.write(f"Drop {counted(total, 'dead letter')} of {args.provider} for good? [y/N] ")
-            console.stream.flush()
-            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-                console.line("nothing dropped")
+            if total and not click.confirm(f"Drop {counted(total, 'dead letter')} of {provider} for good?"):
+                terminal.say("nothing dropped")
                 return 1
-        moved = deadletters.drop(client, args.provider, chosen, dry_run=args.dry_run)
-    console.line(f"{counted(moved.total, 'dead letter')} {'would be dropped' if args.dry_run else 'dropped'}")
-    return _not_found(args.provider, moved.missing) if moved.missing else 0
+        with _progress(terminal, client, provider) as advance:
+            moved = deadletters.drop(client, provider, chosen, dry_run=dry_run, progress=advance)
+    terminal.say(f"{counted(moved.total, 'dead letter')} {'would be dropped' if dry_run else 'dropped'}")
+    return _missing(provider, moved.missing)
 
 
-def _filter(args: argparse.Namespace) -> Filter:
-    return Filter(frozenset(args.id), frozenset(args.reason), args.account, args.older_than, args.limit)
+@contextmanager
+def _progress(terminal: Terminal, client: redis.Redis, provider: str) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal while letters are looked at; nothing in a pipe."""
+    shown = (TextColumn("dead letters", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*shown, console=terminal, transient=True) as progress:
+        task = progress.add_task("", total=client.llen(keys.dead(provider)))
+        yield lambda count: progress.advance(task, count)
 
 
-def _not_found(provider: str, ids: frozenset[str] | list[str]) -> int:
-    say_error(f"no dead letter of {provider} has the id {', '.join(cut(clean(one), 64) for one in sorted(ids))}")
-    return 1
+def _missing(provider: str, ids: frozenset[str]) -> int:
+    """The exit code; ids that were asked for and not found are an error."""
+    if ids:
+        shown = ", ".join(identity if len(identity) <= 64 else f"{identity[:63]}…" for identity in sorted(ids))
+        say_error(f"no dead letter of {provider} has the id {shown}")
+    return 1 if ids else 0
 
 
-def _forecast(site: Site, moved: Moved, dry_run: bool) -> list[str]:
+def _forecast(site: Site, moved: Moved, dry_run: bool) -> Iterator[str]:
     """How long delivering takes, account by account, with what waits there already."""
     if not moved.total:
-        return []
+        return
     with site.asked() as client:
         seen = status.snapshot(client, site.providers)
-    lines = []
     for queue, count in moved.by_queue.items():
         account = seen.of(queue)
         text = f"  {queue}: {counted(count, 'event')}"
         if account is None or not account.announced:
-            lines.append(f"{text}; no worker has announced this account, so nobody reads its queue")
+            yield f"{text}; no worker has announced this account, so nobody reads its queue"
             continue
         share_s, eta_s = account.share_s(count), account.eta_s(count if dry_run else 0)
         text += f": {duration(share_s)} of quota" if share_s >= 1 else ""
@@ -147,49 +172,47 @@ def _forecast(site: Site, moved: Moved, dry_run: bool) -> list[str]:
             behind = account.queued + account.delayed - (0 if dry_run else count)
             others = f" behind {counted(behind, 'other')}" if behind > 0 else ""
             text += f"; the last one leaves in {duration(eta_s)}{others}" if eta_s >= 1 else "; they leave at once"
-        if not account.served:
-            text += "; no live worker serves it"
-        lines.append(text)
-    return lines
+        yield text if account.served else f"{text}; no live worker serves it"
 
 
-def _table(client: redis.Redis, args: argparse.Namespace, console: Console) -> int:
-    now_ms = redis_now_ms(client)
-    shown, more, reasons = 0, 0, Counter[str]()
-    for letter in deadletters.letters(client, args.provider, _filter(args)):
+def _list(client: redis.Redis, provider: str, chosen: Filter) -> int:
+    terminal, now_ms = Terminal(), redis_now_ms(client)
+    reasons = Counter[str]()
+    for letter in deadletters.letters(client, provider, chosen):
+        if chosen.limit is not None or reasons.total() < SHOWN:
+            _show(letter, now_ms, terminal)
         reasons[letter.reason] += 1
-        if args.limit is None and shown >= SHOWN:
-            more += 1
-            continue
-        shown += 1
-        for line in _lines(letter, now_ms, console):
-            console.line(line)
-    if args.id and not shown:
-        return _not_found(args.provider, args.id)
-    if more:
-        console.line(console.paint(f"… and {more:,} more; --limit N or --json shows them", "dim"))
-    told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-    console.line(f"{counted(shown + more, 'dead letter')}{': ' + told if told else ''}")
+    if chosen.ids and not reasons:
+        return _missing(provider, chosen.ids)
+    if chosen.limit is None and reasons.total() > SHOWN:
+        terminal.say((f"… and {reasons.total() - SHOWN:,} more; --limit N or --json shows them", "dim"))
+    by_reason = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+    terminal.say(f"{counted(reasons.total(), 'dead letter')}{': ' + by_reason if by_reason else ''}")
     return 0
 
 
-def _lines(letter: Letter, now_ms: float, console: Console) -> list[str]:
-    """Two lines: what and when; why and whose, people's data shortened."""
+def _show(letter: Letter, now_ms: float, terminal: Terminal) -> None:
+    """What and when; below, why and whose, people's data shortened."""
     failed_s = moment(letter.failed_at)
-    ago = "?" if failed_s is None else f"{duration(max(0.0, now_ms / 1000 - failed_s))} ago"
-    attempts = letter.told.get("attempts")
-    tries = counted(attempts, "attempt") if isinstance(attempts, int) else ""
-    place = f"{letter.provider}.{letter.account or '?'}"
-    first = (
-        left(console.paint(cut(clean(letter.message.id) or "(no id)", 36), "bold"), 37)
-        + left(cut(clean(letter.message.task) or "(no task)", 28), 28)
-        + left(cut(place, 17), 18)
-        + ago
+    what = Table.grid(padding=(0, 1, 0, 0))
+    # Below each other where there is room.
+    for least in (36, 27, 17, 0) if terminal.width >= WIDTH else (36, 0, 0, 0):
+        what.add_column(min_width=least, overflow="fold")
+    what.add_row(
+        plain(letter.message.id[:64] or "(no id)", "bold"),
+        plain(letter.message.task[:64] or "(no task)"),
+        plain(f"{letter.provider}.{letter.account or '?'}"),
+        "?" if failed_s is None else f"{duration(max(0.0, now_ms / 1000 - failed_s))} ago",
     )
-    words = " ".join(str(word) for word in (letter.told.get("status"), letter.told.get("detail")) if word)
+    attempts = letter.told.get("attempts")
     event = EVENTS.get(letter.message.task)
-    summary = event.summary(letter.kwargs.get("event")) if event else ""
-    about = " · ".join(part for part in (clean(words), tries, clean(summary)) if part)
-    flag = console.paint(" possible duplicate", "yellow") if letter.possible_duplicate else ""
-    room = WIDTH - 4 - len(letter.reason) - (19 if letter.possible_duplicate else 0)
-    return [first, f"  {console.paint(letter.reason, 'red')}{flag}  {cut(about, room)}"]
+    parts = (
+        " ".join(str(word) for word in (letter.told.get("status"), letter.told.get("detail")) if word),
+        counted(attempts, "attempt") if isinstance(attempts, int) else "",
+        (event.summary(letter.kwargs.get("event")) or "") if event else "",
+    )
+    about = plain(" · ".join(part for part in parts if clean(part).strip()))
+    about.truncate(ABOUT, overflow="ellipsis")
+    duplicate = " possible duplicate" if letter.possible_duplicate else ""
+    why = assemble((letter.reason, "red"), (duplicate, "yellow"), "  ").append_text(about)
+    terminal.print(what, Padding(why, (0, 0, 0, 2), expand=False))

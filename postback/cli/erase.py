@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping
 
-from postback.cli.arguments import Commands, command
-from postback.cli.connections import sites
-from postback.cli.terminal import Console, counted
-from postback.operations.erasure import Erased, erase
+import click
+from rich.table import Table
 
-
-def add(commands: Commands, given: list[str]) -> None:
-    """Declare the command."""
-    parser = command(
-        commands,
-        "erase",
-        "Remove a person's events from queues, delayed sets and dead letters of all accounts, and results, and say how many.",
-        "postback erase --user 987654321",
-        run,
-    )
-    parser.add_argument(
-        "--user",
-        metavar="ID",
-        required=True,
-        help="user_id, telegramUserId, customUserId, a wallet's or a device's, as the provider knows it",
-    )
+from postback.cli.parameters import example
+from postback.cli.terminal import Terminal, plain
+from postback.cli.wording import counted
+from postback.operations import erasure
+from postback.operations.sites import sites
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    """Erase them."""
-    total = Erased()
-    for site in sites():
-        with site.asked() as client:
-            total += erase(client, args.user, site.providers)
+@click.command(epilog=example("postback erase --user 987654321"))
+@click.option(
+    "--user",
+    metavar="ID",
+    required=True,
+    help="user_id, telegramUserId, customUserId, a wallet's or a device's, as the provider knows it.",
+)
+@click.pass_obj
+def erase(environ: Mapping[str, str], user: str) -> int:
+    """Remove a person's events and the results about them.
+
+    Events go from queues, delayed sets and dead letters of all accounts. It says how many they were.
+    """
+    terminal = Terminal()
+    total = erasure.Erased()
+    with terminal.status("", spinner="line") as shown:
+        for site in sites(environ):
+            with site.asked() as client:
+                total += erasure.erase(
+                    client, user, site.providers, begin=lambda place: shown.update(plain(f"looking through {place}"))
+                )
+    places = Table.grid("", "", padding=(0, 0, 0, 2))
     for place, count in sorted(total.by_place.items()):
-        console.line(f"  {place}  {count:,}")
-    console.line(f"{counted(total.total, 'event')} erased, and {counted(total.results, 'result')}")
+        places.add_row(plain(place), f"{count:,}")
+    if total.by_place:
+        terminal.print(places)
+    terminal.say(f"{counted(total.total, 'event')} erased, and {counted(total.results, 'result')}")
     if total.in_flight:
-        console.line(
+        terminal.say(
             f"{counted(total.in_flight, 'event')} on the wire just now not included: one that fails is queued again, "
             "so run this once more in a minute"
         )
     else:
-        console.line("Events on the wire are not included; there is none of this person just now")
+        terminal.say("Events on the wire are not included; there is none of this person just now")
     return 0

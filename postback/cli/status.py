@@ -2,113 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from functools import reduce
-from operator import add as plus
+from collections.abc import Callable, Mapping
+from functools import partial, reduce
+from operator import add
 from typing import Final
 
-from postback.cli.arguments import Commands, command
-from postback.cli.connections import RedisAway, sites
-from postback.cli.table import draw
-from postback.cli.terminal import Console, clean
-from postback.operations import status as operation
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+
+from postback.cli.overview import overview
+from postback.cli.parameters import example
+from postback.cli.terminal import Terminal, assemble, columns, mark, plain
 from postback.operations.alarms import Alarm, alarms
+from postback.operations.sites import RedisAway, sites
+from postback.operations.status import Snapshot, snapshot
 
 #: Alarms of one kind that are said one by one.
 SAID: Final = 50
 #: Seconds between two looks of ``--watch``.
 WATCH_S: Final = 2.0
 
-
-def add(commands: Commands, given: list[str]) -> None:
-    """Declare the command."""
-    parser = command(
-        commands,
-        "status",
-        "Show every account: what waits, how much quota is left and when it returns, pauses, dead letters.",
-        "postback status --watch\npostback status --check || alert",
-        run,
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON document for machines; times in ISO 8601 UTC")
-    parser.add_argument("--all", action="store_true", help="each account, also where there are hundreds")
-    parser.add_argument(
-        "--watch",
-        nargs="?",
-        type=_interval,
-        const=WATCH_S,
-        metavar="SECONDS",
-        help=f"look again every few seconds until Ctrl-C (default: {WATCH_S:g})",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="say only what needs a person, and exit 1 if something does: an account without valid credentials or with "
-        "events and no worker, an orphaned queue, dead letters, a Redis that is nearly full",
-    )
-
-
-def run(args: argparse.Namespace, console: Console) -> int:
-    """Show it, once or until Ctrl-C."""
-    if args.watch is None:
-        return _show(args, console)
-    code = 0
-    try:
-        while True:
-            try:
-                if console.is_terminal and not args.json:
-                    console.stream.write("\x1b[H\x1b[2J")
-                code = _show(args, console)
-            except RedisAway as away:
-                console.line(console.paint(clean(str(away)), "red"))
-            console.stream.flush()
-            time.sleep(args.watch)
-    except KeyboardInterrupt:
-        return code
-
-
-def look() -> operation.Snapshot:
-    """A snapshot over all Redis servers.
-
-    Raises:
-        RedisAway: One of them cannot be asked.
-    """
-    found = []
-    for site in sites():
-        with site.asked() as client:
-            found.append(operation.snapshot(client, site.providers, url=site.broker.shown))
-    return reduce(plus, found)
-
-
-def _show(args: argparse.Namespace, console: Console) -> int:
-    seen = look()
-    needed = alarms(seen)
-    if args.json:
-        document = seen.as_json()
-        document["alarms"] = [{"kind": alarm.kind, "place": alarm.place, "text": alarm.text} for alarm in needed]
-        console.line(json.dumps(document))
-    elif args.check:
-        _say(needed, console)
-    else:
-        for line in draw(seen, console, every=args.all):
-            console.line(line)
-    return 1 if args.check and needed else 0
-
-
-def _say(needed: list[Alarm], console: Console) -> None:
-    kinds: dict[str, list[Alarm]] = {}
-    for alarm in needed:
-        kinds.setdefault(alarm.kind, []).append(alarm)
-    for alarm in (alarm for some in kinds.values() for alarm in some[:SAID]):
-        console.line(f"{console.mark(False)} {console.paint(alarm.place, 'bold')}: {alarm.text}")
-    for kind, some in kinds.items():
-        if len(some) > SAID:
-            console.line(
-                f"{console.mark(False)} and {len(some) - SAID:,} more like these ({kind}): `postback status --json`"
-            )
-    if not needed:
-        console.line(f"{console.mark(True)} nothing needs a person")
+#: Puts something on the terminal.
+Show = Callable[[RenderableType], object]
 
 
 def _interval(text: str) -> float:
@@ -117,5 +35,98 @@ def _interval(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+        raise click.BadParameter(f"{text!r} is not a number of seconds from 0.1 to 3600")
     return seconds
+
+
+@click.command(epilog=example("postback status --watch", "postback status --check || alert"))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document for machines; times in ISO 8601 UTC.")
+@click.option("--all", "every", is_flag=True, help="Each account, also where there are hundreds.")
+@click.option(
+    "--watch",
+    "watch_s",
+    is_flag=False,
+    flag_value=str(WATCH_S),
+    type=_interval,
+    metavar="[SECONDS]",
+    help=f"Look again every few seconds until Ctrl-C.  [default: {WATCH_S:g}]",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Say only what needs a person, and exit 1 if something does: an account without valid credentials or with "
+    "events and no worker, an orphaned queue, dead letters, a Redis that is nearly full.",
+)
+@click.pass_obj
+def status(environ: Mapping[str, str], as_json: bool, every: bool, watch_s: float | None, check: bool) -> int:
+    """Show what waits, and for what.
+
+    Every account: its queue, how much quota is left and when it returns, its pause, its dead letters.
+    """
+    terminal = Terminal()
+
+    def look(show: Show) -> int:
+        seen = _snapshot(environ)
+        needed = alarms(seen)
+        if as_json:
+            document = seen.as_json()
+            document["alarms"] = [{"kind": alarm.kind, "place": alarm.place, "text": alarm.text} for alarm in needed]
+            click.echo(json.dumps(document))
+        else:
+            show(_needed(needed) if check else overview(seen, terminal, every=every))
+        return 1 if check and needed else 0
+
+    # A pipe gets each alarm in one line, however long.
+    show = partial(terminal.print, soft_wrap=check and not terminal.is_terminal)
+    if watch_s is None:
+        return look(show)
+    if as_json or not terminal.is_interactive:
+        return _watch(look, terminal, show, watch_s)
+    with Live(console=terminal, auto_refresh=False) as live:
+        return _watch(look, terminal, partial(live.update, refresh=True), watch_s)
+
+
+def _watch(look: Callable[[Show], int], terminal: Terminal, show: Show, watch_s: float) -> int:
+    """Look until Ctrl-C; the exit code is that of the last look."""
+    code = 0
+    try:
+        while True:
+            terminal.width = columns()
+            try:
+                code = look(show)
+            except RedisAway as away:
+                show(plain(str(away), "red"))
+            time.sleep(watch_s)
+    except KeyboardInterrupt:
+        return code
+
+
+def _snapshot(environ: Mapping[str, str]) -> Snapshot:
+    """A snapshot over all Redis servers.
+
+    Raises:
+        RedisAway: One of them cannot be asked.
+    """
+    snapshots = []
+    for site in sites(environ):
+        with site.asked() as client:
+            snapshots.append(snapshot(client, site.providers, url=site.broker.shown))
+    return reduce(add, snapshots)
+
+
+def _needed(needed: list[Alarm]) -> Group:
+    if not needed:
+        return Group(assemble(mark(True), " nothing needs a person"))
+    kinds: dict[str, list[Alarm]] = {}
+    for alarm in needed:
+        kinds.setdefault(alarm.kind, []).append(alarm)
+    lines = [
+        assemble(mark(False), " ", (alarm.place, "bold"), f": {alarm.text}")
+        for one_kind in kinds.values()
+        for alarm in one_kind[:SAID]
+    ]
+    for kind, one_kind in kinds.items():
+        if len(one_kind) > SAID:
+            rest = f" and {len(one_kind) - SAID:,} more like these ({kind}): `postback status --json`"
+            lines.append(assemble(mark(False), rest))
+    return Group(*lines)

@@ -1,28 +1,22 @@
-"""The table of ``postback status``: one line an account, more where something is wrong; 100 columns at most."""
+"""What ``postback status`` shows: one line an account, and below what is to be said of some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import product, zip_longest
+from itertools import product
 from typing import Final
 
-from postback.cli.terminal import (
-    WIDTH,
-    Console,
-    clean,
-    counted,
-    cut,
-    duration,
-    left,
-    listed,
-    megabytes,
-    right,
-    short_duration,
-    short_limit,
-    short_number,
-    width,
-)
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
+
+from postback.cli.terminal import assemble, bar, plain
+from postback.cli.wording import counted, duration, listed, megabytes, short_duration, short_limit, short_number
 from postback.operations.alarms import of_account
 from postback.operations.quota import Usage
 from postback.operations.server import RedisStatus
@@ -38,58 +32,47 @@ MOST_SHOWN: Final = 100
 WINDOWS: Final = 3
 #: Accounts that are named where one shares something with others.
 NAMED: Final = 3
-#: Columns of the numbers beside the name and the quota.
-QUEUED, DELAYED, WIRE, DEAD, DRAINS, LAST = 8, 8, 5, 8, 7, 8
+#: Longest piece of another's words, in characters.
+QUOTED: Final = 200
 
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def draw(seen: Snapshot, console: Console, *, every: bool = False) -> Iterator[str]:
-    """The lines of the table.
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    least: int
+    cell: Callable[[AccountStatus], Text]
+
+
+def overview(seen: Snapshot, console: Console, *, every: bool = False) -> Group:
+    """Everything.
 
     Args:
         seen: What there is.
-        console: Where it is shown.
+        console: Where it is shown; says how wide.
         every: Each account, however many there are.
     """
-    yield from _head(seen, console)
-    yield ""
-    if not seen.accounts:
-        yield "No account yet: no worker has announced one, and no queue holds an event."
-    else:
-        names = min(NAME, max(7, *(len(account.queue) for account in seen.accounts)))
-        numbers = right("QUEUED", QUEUED) + right("DELAYED", DELAYED) + right("WIRE", WIRE) + right("DEAD", DEAD)
-        quota = WIDTH - 2 - names - QUEUED - DELAYED - WIRE - DEAD - 2 - DRAINS - LAST
-        yield console.paint(
-            left("  ACCOUNT", names + 2)
-            + numbers
-            + "  "
-            + left("QUOTA LEFT", quota)
-            + right("DRAINS", DRAINS)
-            + right("LAST OK", LAST),
-            "dim",
-        )
+    parts: list[RenderableType] = [_head(seen), ""]
+    if seen.accounts:
         shown = foremost(seen.accounts, len(seen.accounts) if every else MOST_SHOWN)
-        quotas = _quotas(shown, console, quota)
-        for account in shown:
-            yield _line(account, console, names, left(quotas[account.queue], quota))
-            for text, color in _details(account):
-                yield console.paint(cut("    " + clean(text), WIDTH), color)
+        parts += [_fitting(shown, console), "", *_notes(shown)]
         if len(shown) < len(seen.accounts):
-            yield ""
-            yield f"{len(shown)} of {counted(len(seen.accounts), 'account')}, the most urgent; `postback status --all` shows each"
-            for provider, total in totals(seen.accounts).items():
-                yield f"  {provider}: {_together(total)}"
+            most = f"{len(shown)} of {counted(len(seen.accounts), 'account')}, the most urgent"
+            parts += [f"{most}; `postback status --all` shows each"]
+            parts += [f"  {provider}: {_together(total)}" for provider, total in totals(seen.accounts).items()]
+    else:
+        parts.append("No account yet: no worker has announced one, and no queue holds an event.")
     for provider, count in seen.dead.items():
         lost = count - sum(account.dead for account in seen.accounts if account.provider == provider)
         if lost > 0:
-            yield console.paint(
-                f"  {provider}.dead: {counted(lost, 'dead letter')} without a readable account", "yellow"
-            )
+            text = f"  {provider}.dead: {counted(lost, 'dead letter')} without a readable account"
+            parts.append(plain(text, "yellow"))
     for provider, count in seen.notices.items():
         if count:
             text = f"  {provider}.dead: POSTBACK_ON_DEAD is still to be told of {counted(count, 'dead letter')}"
-            yield console.paint(text, "yellow")
+            parts.append(plain(text, "yellow"))
+    return Group(*parts)
 
 
 def _together(total: Totals) -> str:
@@ -100,73 +83,104 @@ def _together(total: Totals) -> str:
     return ", ".join(parts)
 
 
-def _head(seen: Snapshot, console: Console) -> Iterator[str]:
+def _head(seen: Snapshot) -> Group:
     now = datetime.fromtimestamp(seen.at_ms / 1000, UTC)
     alive = counted(len(seen.workers), "worker") + " alive"
-    yield (
-        f"{console.paint('Postback', 'bold')}  {now:%Y-%m-%d %H:%M:%S} UTC  "
-        f"{console.paint(alive, 'green' if seen.workers else 'red')}"
-    )
+    servers = Table.grid(padding=(0, 1, 0, 0))
     for one in seen.redis:
-        yield f"Redis {cut(one.url, 40)}  {_memory(one, console)}" + (
-            f"  for {', '.join(one.providers)}" if len(seen.redis) > 1 else ""
-        )
+        providers = [f"for {', '.join(one.providers)}"] if len(seen.redis) > 1 else []
+        servers.add_row("Redis", plain(one.url), *_memory(one), *providers)
+    return Group(
+        assemble(("Postback", "bold"), f"  {now:%Y-%m-%d %H:%M:%S} UTC  ", (alive, "green" if seen.workers else "red")),
+        servers,
+    )
 
 
-def _memory(one: RedisStatus, console: Console) -> str:
+def _memory(one: RedisStatus) -> tuple[RenderableType, str]:
     share = one.memory_share
     if share is None:
-        return f"{megabytes(one.used_bytes)} used, no limit set"
+        return "", f"{megabytes(one.used_bytes)} used, no limit set"
     color = "red" if share > 0.9 else "yellow" if share > 0.75 else "green"
-    bar = console.bar(min(1.0, share), 10, color)
-    return f"{bar} {megabytes(one.used_bytes)} of {megabytes(one.max_bytes)} ({share:.0%})"
+    used = f"{megabytes(one.used_bytes)} of {megabytes(one.max_bytes)} ({share:.0%})"
+    return bar(min(1.0, share), 10, color), used
 
 
-def _line(account: AccountStatus, console: Console, names: int, quota: str) -> str:
+def _fitting(accounts: Sequence[AccountStatus], console: Console) -> Table:
+    """The richest table that fits: fewer windows and shorter bars first, then fewer columns."""
+    bars = (4, 3, 2, 0) if len(accounts) <= MOST_SHOWN else (0,)
+    layouts = [(windows, cells, 0) for windows, cells in product(range(WINDOWS, 0, -1), bars)]
+    layouts += [(1, 0, dropped) for dropped in range(1, len(_OPTIONAL) + 1)]
+    layouts += [(0, 0, len(_OPTIONAL))]
+    boundless = console.options.update(width=sys.maxsize)
+    for layout in layouts:
+        # The foremost ones have the longest numbers; Rich shortens what is longer still.
+        if console.measure(_table(accounts[:MOST_SHOWN], *layout), options=boundless).maximum <= console.width:
+            break
+    return _table(accounts, *layout)
+
+
+def _table(accounts: Sequence[AccountStatus], windows: int, cells: int, dropped: int) -> Table:
+    gone = _OPTIONAL[:dropped]
+    before, after = ([one for one in side if one.heading not in gone] for side in (_COUNTS, _TIMES))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, header_style="dim", border_style="dim")
+    table.add_column("", min_width=1, no_wrap=True)
+    table.add_column("ACCOUNT", max_width=NAME, no_wrap=True)
+    for column in before:
+        table.add_column(column.heading, justify="right", min_width=column.least, no_wrap=True)
+    for number in range(windows):
+        table.add_column("" if number else " QUOTA LEFT", no_wrap=True)
+    for column in after:
+        table.add_column(column.heading, justify="right", min_width=column.least, no_wrap=True)
+    for account in accounts:
+        chosen = [_window(usage, cells) for usage in _fullest(account.usage, windows)]
+        table.add_row(
+            _state(account),
+            plain(account.queue, "bold"),
+            *(column.cell(account) for column in before),
+            *chosen,
+            *[""] * (windows - len(chosen)),
+            *(column.cell(account) for column in after),
+        )
+    return table
+
+
+def _dead(account: AccountStatus) -> Text:
+    return Text(_count(account.dead), "red" if account.dead else "")
+
+
+def _drains(account: AccountStatus) -> Text:
     eta_s = account.eta_s()
-    waiting = account.queued + account.delayed
-    drains = "-" if not waiting or not account.served else "paused" if eta_s is None else short_duration(eta_s)
+    if not (account.queued + account.delayed) or not account.served:
+        return Text("-")
+    return Text("paused" if eta_s is None else short_duration(eta_s))
+
+
+def _last_ok(account: AccountStatus) -> Text:
     last = account.last_success_ms
-    last_text = "-" if last is None else short_duration(max(0.0, account.log.now_ms - last) / 1000)
-    dead = right(_count(account.dead), DEAD)
-    return (
-        _state(account, console)
-        + " "
-        + left(console.paint(cut(account.queue, names), "bold"), names)
-        + right(_count(account.queued), QUEUED)
-        + right(_count(account.delayed), DELAYED)
-        + right(_count(account.in_flight), WIRE)
-        + (console.paint(dead, "red") if account.dead else dead)
-        + "  "
-        + quota
-        + right(drains, DRAINS)
-        + right(last_text, LAST)
-    )
+    return Text("-" if last is None else short_duration(max(0.0, account.log.now_ms - last) / 1000))
+
+
+_COUNTS: Final = (
+    _Column("QUEUED", 6, lambda account: Text(_count(account.queued))),
+    _Column("DELAYED", 7, lambda account: Text(_count(account.delayed))),
+    _Column("WIRE", 4, lambda account: Text(_count(account.in_flight))),
+    _Column("DEAD", 4, _dead),
+)
+_TIMES: Final = (_Column("DRAINS", 6, _drains), _Column("LAST OK", 7, _last_ok))
+#: Columns that a narrow terminal can do without, in this order.
+_OPTIONAL: Final = ("LAST OK", "WIRE", "DELAYED", "DRAINS")
 
 
 def _count(number: int) -> str:
     return f"{number:,}" if number < 1_000_000 else short_number(number)
 
 
-def _state(account: AccountStatus, console: Console) -> str:
+def _state(account: AccountStatus) -> Text:
     if any(of_account(account)):
-        return console.paint("✗" if console.unicode else "!", "red", "bold")
+        return Text("✗", "bold red")
     if account.paused or account.failures or not account.served:
-        return console.paint("‖" if console.unicode else "=", "yellow", "bold")
-    return console.paint("●" if console.unicode else "*", "green")
-
-
-def _quotas(accounts: Sequence[AccountStatus], console: Console, columns: int) -> dict[str, str]:
-    """Queue -> what is left of its windows: one column for the shortest of each account, one for the next, and so on."""
-    lines: dict[str, str] = {}
-    for most, cells in product(range(WINDOWS, 0, -1), (4, 3, 2, 0)):
-        rows = [[_window(usage, console, cells) for usage in _fullest(account.usage, most)] for account in accounts]
-        places = [max(map(width, place)) for place in zip_longest(*rows, fillvalue="")]
-        for account, row in zip(accounts, rows, strict=True):
-            lines[account.queue] = " ".join(left(text, place) for text, place in zip(row, places, strict=False))
-        if sum(places) + len(places) - 1 <= columns:
-            break
-    return lines
+        return Text("‖", "bold yellow")
+    return Text("●", "green")
 
 
 def _fullest(usages: Sequence[Usage], most: int) -> list[Usage]:
@@ -174,14 +188,16 @@ def _fullest(usages: Sequence[Usage], most: int) -> list[Usage]:
     return [usage for usage in usages if usage in chosen]
 
 
-def _window(usage: Usage, console: Console, cells: int) -> str:
+def _window(usage: Usage, cells: int) -> RenderableType:
     share = usage.remaining / usage.window.limit
     color = "red" if not usage.remaining else "yellow" if share < 0.25 else "green"
-    bar = console.bar(share, cells, color) + " " if cells else ""
-    left_of = (
-        console.paint(short_number(usage.remaining), color) if not usage.remaining else short_number(usage.remaining)
-    )
-    return f"{bar}{left_of}/{short_limit(usage.window.limit)} {unit(usage.window)}"
+    limit = f"/{short_limit(usage.window.limit)} {unit(usage.window)}"
+    text = Text.assemble(" " * (not cells), (short_number(usage.remaining), "" if usage.remaining else color), limit)
+    if not cells:
+        return text
+    both = Table.grid("", Column(no_wrap=True), padding=(0, 1, 0, 0))
+    both.add_row(bar(share, cells, color), text)
+    return Padding(both, (0, 0, 0, 1), expand=False)
 
 
 def unit(window: Window) -> str:
@@ -190,6 +206,15 @@ def unit(window: Window) -> str:
         if window.window_s >= size and window.window_s % size == 0:
             return name if window.window_s == size else f"{window.window_s / size:g}{name}"
     return f"{window.window_s:g}s"
+
+
+def _notes(accounts: Sequence[AccountStatus]) -> Iterator[RenderableType]:
+    """What is to be said of accounts, under their names."""
+    for account in accounts:
+        notes = list(_details(account))
+        if notes:
+            yield plain(account.queue, "bold")
+            yield from (Padding(plain(text, color), (0, 0, 0, 2), expand=False) for text, color in notes)
 
 
 def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
@@ -203,7 +228,7 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
         yield f"no live worker serves it: start `python -m workers {account.provider}`", "red" if waiting else "yellow"
     if paused:
         since = f" {_ago(now_ms - paused.since_ms)}" if paused.since_ms else ""
-        detail = f", {paused.detail}" if paused.detail else ""
+        detail = f", {_quoted(paused.detail)}" if paused.detail else ""
         if paused.until_ms is None:
             color = "yellow" if paused.reason == "operator" else "red"
             yield f"paused{since}: {paused.reason}{detail}; ends with `postback resume {account.queue}`", color
@@ -224,7 +249,7 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
     failing = account.failures or (account.last_success_ms or 0) < (account.last_failure_ms or 0)
     if account.last_failure_ms and failing and (paused is None or paused.reason == "operator"):
         row = f"{counted(account.failures, 'failure')} in a row, " if account.failures else ""
-        said = f": {account.last_failure}" if account.last_failure else ""
+        said = f": {_quoted(account.last_failure)}" if account.last_failure else ""
         yield f"{row}last failure {_ago(now_ms - account.last_failure_ms)}{said}", "yellow"
     if account.max_queued:
         held = account.queued + account.delayed
@@ -244,3 +269,7 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
 
 def _ago(ms: float) -> str:
     return f"{duration(max(0.0, ms) / 1000)} ago"
+
+
+def _quoted(text: str) -> str:
+    return text if len(text) <= QUOTED else f"{text[: QUOTED - 1]}…"

@@ -131,8 +131,22 @@ class Moved:
         return self.by_queue.total()
 
 
-def replay(client: redis.Redis, provider: str, chosen: Filter, *, dry_run: bool = False) -> Moved:
+def replay(
+    client: redis.Redis,
+    provider: str,
+    chosen: Filter,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Moved:
     """Put dead letters back into their accounts' queues, at the back, the oldest first; so the quota holds for them.
+
+    Args:
+        client: Replies as bytes.
+        provider: Whose dead letters.
+        chosen: Which of them.
+        dry_run: Only count.
+        progress: Called now and then with how many letters were looked at since the last call.
 
     Raises:
         UnknownProvider: There is no such provider.
@@ -146,11 +160,18 @@ def replay(client: redis.Redis, provider: str, chosen: Filter, *, dry_run: bool 
         raw = b"" if dry_run else for_replay(letter.message, now_ms, possible_duplicate=letter.possible_duplicate)
         return queue, letter.message.priority_list(queue), raw
 
-    return _each(client, provider, chosen, now_ms, moved_to, dry_run)
+    return _each(client, provider, chosen, now_ms, moved_to, dry_run, progress)
 
 
-def drop(client: redis.Redis, provider: str, chosen: Filter, *, dry_run: bool = False) -> Moved:
-    """Delete dead letters for good.
+def drop(
+    client: redis.Redis,
+    provider: str,
+    chosen: Filter,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Moved:
+    """Delete dead letters for good. Arguments are those of :func:`replay`.
 
     Raises:
         UnknownProvider: There is no such provider.
@@ -158,7 +179,7 @@ def drop(client: redis.Redis, provider: str, chosen: Filter, *, dry_run: bool = 
     """
     now_ms = redis_now_ms(client)
     check_provider(provider)
-    return _each(client, provider, chosen, now_ms, lambda letter: (_from(letter), "", b""), dry_run)
+    return _each(client, provider, chosen, now_ms, lambda letter: (_from(letter), "", b""), dry_run, progress)
 
 
 def _home(letter: Letter, accounts: Iterable[str]) -> str:
@@ -215,6 +236,7 @@ def _each(
     now_ms: float,
     moved_to: Callable[[Letter], tuple[str, str, bytes]],
     dry_run: bool,
+    progress: Callable[[int], object],
 ) -> Moved:
     """Move what the filter takes; ``moved_to`` says the queue to count it under, the list to push to or "", and what."""
     done, found, begun_anew = set[object](), set[str](), False
@@ -249,6 +271,7 @@ def _each(
                 found.add(letter.message.id)
             for letter, _ in taken.values():
                 done.discard(letter.key)
+        progress(len(part.letters))
         if chosen.limit is not None and result.total >= chosen.limit:
             break
         if chosen.ids and chosen.ids <= found:

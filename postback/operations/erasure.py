@@ -12,6 +12,7 @@ import json
 import re
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -87,7 +88,13 @@ class Erased:
         return Erased(self.by_place + other.by_place, self.in_flight + other.in_flight, self.results + other.results)
 
 
-def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = None) -> Erased:
+def erase(
+    client: redis.Redis,
+    user: str,
+    providers: tuple[str, ...] | None = None,
+    *,
+    begin: Callable[[str], object] = lambda place: None,
+) -> Erased:
     """Remove a person's events and results about the person from one Redis.
 
     Other events keep their bytes and their order. Idempotency keys of removed events are released. A result does not say
@@ -97,6 +104,7 @@ def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = No
         client: Replies as bytes.
         user: The id as the provider knows it.
         providers: Whose accounts are looked through; None for all.
+        begin: Called with each place before it is looked through: a queue, a list of dead letters, the results.
 
     Raises:
         PostbackError: There is no id to look for.
@@ -111,13 +119,16 @@ def erase(client: redis.Redis, user: str, providers: tuple[str, ...] | None = No
         before = result.total
         result.in_flight = 0
         for queue in sorted(set(queues.announced(client, names)) | queues.queues_with_events(client, names)):
+            begin(queue)
             _erase_account(client, queue, person, result)
         for name in names:
             for letters in (keys.dead(name), keys.dead_notices(name), keys.dead_notices_failed(name)):
+                begin(letters)
                 result.by_place[letters] += _erase_list(client, letters, f"{name}.", person)
         if result.total == before:
             break
     result.by_place = +result.by_place
+    begin("results")
     result.results = _erase_results(client, person)
     return result
 

@@ -161,9 +161,9 @@ class TestProcfileAndMake:
 
 
 def test_extras() -> None:
-    """What producers install is Celery with its Redis, and marshmallow; all else is an extra."""
+    """What producers install is Celery, marshmallow and what the command is made of; all else is an extra."""
     setup = configparser.ConfigParser()
     setup.read("setup.cfg", encoding="utf-8")
     needed = re.findall(r"^[a-z-]+", setup["options"]["install_requires"], re.M)
-    assert needed == ["celery", "kombu", "redis", "marshmallow"]
+    assert needed == ["celery", "kombu", "redis", "marshmallow", "click", "rich"]
     assert {"worker", "dev", "django", "flask"} <= set(setup["options.extras_require"])

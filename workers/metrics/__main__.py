@@ -11,8 +11,8 @@ import threading
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from config.settings import load_settings
-from postback.cli.connections import sites
 from postback.errors import ConfigurationError
+from postback.operations.sites import sites
 from workers.metrics.exporter import Exporter
 from workers.observe import logs
 from workers.observe.masking import Masker

@@ -13,8 +13,8 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from postback.cli.connections import RedisAway, Site
 from postback.operations import AccountStatus, Snapshot, snapshot
+from postback.operations.sites import RedisAway, Site
 from postback.operations.totals import Totals, foremost, totals
 from workers.observe.server import plain
 

@@ -12,6 +12,8 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from postback.wire.broker import VARIABLE
+
 __all__ = ["postback_group"]
 
 #: What of the ``postback`` command makes sense inside an app.
@@ -25,13 +27,16 @@ postback_group = click.Group("postback", help="Events for TGTrack, myTracker, Te
 
 
 def _run(name: str, arguments: tuple[str, ...]) -> None:
-    """Hand over to ``postback NAME …``, which reads its settings from the environment."""
-    for key in ("POSTBACK_BROKER_URL", "POSTBACK_ACCOUNTS", "POSTBACK_SEND_TIMEOUT_S"):
-        value: Any = current_app.config.get(key)
-        # Names in a dict have no place in a variable; the producer, configured already, knows them.
-        if value is not None and not isinstance(value, Mapping):
-            os.environ[key] = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    sys.exit(import_module("postback.cli").main([name, *arguments]))
+    """Hand over to ``postback NAME …`` with the app's broker; its accounts are known to the producer."""
+    sys.exit(import_module("postback.cli").main([name, *arguments], _environ(current_app.config.get(VARIABLE))))
+
+
+def _environ(broker_url: str | None) -> Mapping[str, str]:
+    """Where the command looks for Redis: as the producer does, the app's own URL goes before any variable."""
+    if broker_url is None:
+        return os.environ
+    others = {name: value for name, value in os.environ.items() if not name.endswith("_BROKER_URL")}
+    return {**others, VARIABLE: broker_url}
 
 
 def _add(name: str, help_text: str) -> None:

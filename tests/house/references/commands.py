@@ -54,13 +54,13 @@ def _wrong_command(project: Project, words: list[str]) -> str:
             continue
         if word.startswith("--"):
             options_began = True
-            if word.partition("=")[0] not in re.findall(r"--[a-z-]+", project.help_of(command) or ""):
+            if word.partition("=")[0] not in (project.options_of(command) or ()):
                 return f"no such option: {word}"
         elif re.fullmatch("[a-z]+", word) and (after_bar or not options_began):
             if after_bar and options_began:
                 break
             wider = (*(command[:-1] if after_bar else command), word)
-            if project.help_of(wider) is None:
+            if project.options_of(wider) is None:
                 return f"no such command: {' '.join(wider)}"
             command, after_bar = wider, False
         elif not options_began:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +11,8 @@ from fnmatch import fnmatch
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+import click
 
 from postback import cli
 
@@ -141,15 +141,22 @@ class Project:
 
     @staticmethod
     @cache
-    def help_of(words: tuple[str, ...]) -> str | None:
-        """What ``postback … --help`` prints; None if there is no such command."""
-        printed = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
-                cli.main([*words, "--help"])
-        except SystemExit as end:
-            return printed.getvalue() if end.code == 0 else None
-        return None
+    def options_of(words: tuple[str, ...]) -> frozenset[str] | None:
+        """Options of ``postback …``; None if there is no such command."""
+        command: click.Command = cli.postback
+        arguments: Iterator[click.Parameter] = iter(())
+        for word in words:
+            try:
+                if isinstance(command, click.Group):
+                    _, found, _ = command.resolve_command(click.Context(command), [word])
+                    assert found is not None
+                    command = found
+                    arguments = (one for one in command.params if isinstance(one, click.Argument))
+                elif argument := next(arguments, None):
+                    argument.type.convert(word, argument, None)
+            except click.UsageError:
+                return None
+        return frozenset(option for one in command.get_params(click.Context(command)) for option in one.opts)
 
 
 def _names(scope: ast.AST, prefix: str = "") -> Iterator[str]:

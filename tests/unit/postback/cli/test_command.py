@@ -11,12 +11,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from postback.cli.arguments import age, whole
+from postback.cli.connections import sites
 
 import postback
 from postback._send.event import Event
 from postback.cli import main
-from postback.cli.arguments import age, whole
-from postback.cli.connections import sites
 from postback.cli.terminal import Console, cut, duration, short_duration, width
 from postback.errors import ConfigurationError
 from postback.operations.queues import providers

@@ -15,11 +15,11 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
-from postback.cli.connections import Site
 from postback.operations import AccountStatus, Snapshot
 from postback.operations.queues import Worker
 from postback.operations.quota import Log
 from postback.operations.server import RedisStatus
+from postback.operations.sites import Site
 from postback.operations.status import Pause
 from postback.wire.broker import parse_broker
 from postback.wire.windows import Window

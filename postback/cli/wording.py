@@ -1,0 +1,63 @@
+"""How the command words durations, numbers and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: ``45 s``, ``7 min``, ``9 h 3 min``, ``24 h``, ``3 d 4 h``."""
+    if seconds < 0.95:
+        return "under 1 s"
+    total = round(seconds)
+    for size, unit, below, small in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        # A day is 24 h, as quotas are spoken of.
+        if total >= (2 * size if unit == "d" else size):
+            more = total % size // below
+            # Seconds beside ten minutes, or hours beside ten days, are noise.
+            return f"{total // size} {unit}" + (f" {more} {small}" if more and total < 10 * size else "")
+    return f"{total} s"
+
+
+def short_duration(seconds: float) -> str:
+    """For a narrow column: ``45s``, ``7m``, ``9h3m``, ``3d4h``."""
+    if seconds < 0.5:
+        return "now"
+    total = round(seconds)
+    for size, unit, below, small in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if total >= size:
+            more = total % size // below
+            return f"{total // size}{unit}" + (f"{more}{small}" if more and total < 10 * size else "")
+    return f"{total}s"
+
+
+def short_number(number: int) -> str:
+    """For a narrow column: ``9999``, ``12k``, ``1.2M``."""
+    if number < 10_000:
+        return str(number)
+    if number < 1_000_000:
+        return f"{number // 1000}k"
+    return f"{number / 1_000_000:.1f}M"
+
+
+def short_limit(number: int) -> str:
+    """The same, and ``5k`` for 5000: limits are round."""
+    return f"{number // 1000}k" if number < 1_000_000 and number % 1000 == 0 and number else short_number(number)
+
+
+def megabytes(count: int) -> str:
+    """``12 MB``, ``1.5 GB``, counted as Redis counts ``maxmemory 256mb``."""
+    if count >= 1 << 30:
+        return f"{count / (1 << 30):.1f} GB"
+    return f"{count / (1 << 20):.0f} MB" if count >= 1 << 20 else f"{count / 1024:.0f} kB"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """``a, b and 3 more``: the first ones of some names."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 event``, ``5,000 events``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
