@@ -6,15 +6,14 @@ not be asked (wrong usage, a wrong setting, Redis away). An error is one sentenc
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Final
 
 import click
 
+from postback.cli.groups import Commands
 from postback.cli.output import in_ascii, say_error, usage_sentence
 from postback.errors import ConfigurationError, PostbackError, SendError
 from postback.operations.queues import UnknownProvider
@@ -28,7 +27,7 @@ NO: Final = 1
 NOT_ASKED: Final = 2
 INTERRUPTED: Final = 130
 
-#: Command -> where it is.
+#: Command -> its module, and its name there.
 _PLACES: Final = {
     "send": ("postback.cli.send", "send"),
     "status": ("postback.cli.status", "status"),
@@ -41,38 +40,9 @@ _PLACES: Final = {
 }
 
 
-class Commands(click.Group):
-    """The commands. Each is imported when it is asked for: `postback send` does not load the sandbox."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, the most used first."""
-        return list(_PLACES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of them; None if there is no such command."""
-        if cmd_name not in _PLACES:
-            return None
-        module, name = _PLACES[cmd_name]
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments name.
-
-        Raises:
-            click.UsageError: There is none; the sentence names the nearest.
-        """
-        if args[0] not in _PLACES and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], _PLACES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(_PLACES)}"
-            ctx.fail(f"no such command {args[0][:80]!r}; {hint}")
-        return super().resolve_command(ctx, args)
-
-
 @click.command(
     cls=Commands,
+    places=_PLACES,
     no_args_is_help=False,
     epilog="Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not found); "
     "2 it could not be asked (wrong usage, a wrong setting, Redis away).",

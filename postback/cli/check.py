@@ -13,6 +13,7 @@ from postback.cli.parameters import example
 from postback.cli.terminal import Terminal, mark
 from postback.cli.wording import listed, megabytes
 from postback.errors import ConfigurationError
+from postback.operations.alarms import MEMORY_SHARE
 from postback.operations.queues import ALIVE_S, announced, providers, served, workers
 from postback.operations.server import RedisStatus, redis_status
 from postback.operations.sites import RedisAway, sites
@@ -32,10 +33,10 @@ class Findings:
         self.failed = False
         self.away = False
 
-    def report(self, good: bool, text: str) -> None:
-        """One line; ``good`` or not."""
+    def report(self, good: bool, text: str, otherwise: str = "") -> None:
+        """One line: the text, or the other one if it is not good."""
         self.failed = self.failed or not good
-        self._terminal.say(mark(good), f" {text}")
+        self._terminal.say(mark(good), f" {text if good or not otherwise else otherwise}")
 
 
 @click.command(epilog=example("postback check && systemctl restart bot"))
@@ -80,22 +81,20 @@ def _redis(findings: Findings, one: RedisStatus) -> None:
     findings.report(True, f"Redis {one.version} answers at {one.url}")
     findings.report(
         one.policy == "noeviction",
-        "maxmemory-policy is noeviction"
-        if one.policy == "noeviction"
-        else f"maxmemory-policy is {one.policy}: a full Redis would throw events away; set noeviction",
+        "maxmemory-policy is noeviction",
+        f"maxmemory-policy is {one.policy}: a full Redis would throw events away; set noeviction",
     )
     findings.report(
         one.append_only,
-        "the append-only file is on"
-        if one.append_only
-        else "the append-only file is off: a restart of Redis loses events; set appendonly yes",
+        "the append-only file is on",
+        "the append-only file is off: a restart of Redis loses events; set appendonly yes",
     )
     share = one.memory_share
     if share is None:
         findings.report(True, f"memory: {megabytes(one.used_bytes)} used, no limit set")
     else:
-        full = f"memory: {megabytes(one.used_bytes)} of {megabytes(one.max_bytes)} used ({share:.0%})"
-        findings.report(share <= 0.9, full if share <= 0.9 else f"{full}; a full Redis refuses events")
+        used = f"memory: {megabytes(one.used_bytes)} of {megabytes(one.max_bytes)} used ({share:.0%})"
+        findings.report(share <= MEMORY_SHARE, used, f"{used}; a full Redis refuses events")
 
 
 def _accounts(findings: Findings, environ: Mapping[str, str]) -> set[str]:

@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from postback._events.event import EVENTS
+from postback.cli.groups import Commands
 from postback.cli.output import clean, say_error
 from postback.cli.parameters import age, example
 from postback.cli.terminal import WIDTH, Terminal, assemble, plain
-from postback.cli.wording import counted, duration
+from postback.cli.wording import counted, duration, short_duration
 from postback.operations import deadletters, status
 from postback.operations.deadletters import Moved
 from postback.operations.letters import Filter, Letter
@@ -66,6 +67,7 @@ def _choosing(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @click.group(
+    cls=Commands,
     no_args_is_help=False,
     epilog=example(
         "postback dead list tgtrack --reason rejected", "postback dead replay tgtrack --older-than 1h --dry-run"
@@ -138,6 +140,9 @@ def drop(environ: Mapping[str, str], provider: str, chosen: Filter, dry_run: boo
 @contextmanager
 def _progress(terminal: Terminal, client: redis.Redis, provider: str) -> Iterator[Callable[[int], object]]:
     """A bar on a terminal while letters are looked at; nothing in a pipe."""
+    if not terminal.is_interactive:
+        yield lambda count: None
+        return
     shown = (TextColumn("dead letters", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*shown, console=terminal, transient=True) as progress:
         task = progress.add_task("", total=client.llen(keys.dead(provider)))
@@ -202,7 +207,7 @@ def _show(letter: Letter, now_ms: float, terminal: Terminal) -> None:
         plain(letter.message.id[:64] or "(no id)", "bold"),
         plain(letter.message.task[:64] or "(no task)"),
         plain(f"{letter.provider}.{letter.account or '?'}"),
-        "?" if failed_s is None else f"{duration(max(0.0, now_ms / 1000 - failed_s))} ago",
+        "?" if failed_s is None else f"{short_duration(max(1.0, now_ms / 1000 - failed_s))} ago",
     )
     attempts = letter.told.get("attempts")
     event = EVENTS.get(letter.message.task)

@@ -39,7 +39,7 @@ def usage_sentence(error: click.UsageError) -> str:
     """What was wrong with the words of a command, in one sentence that says where to read more."""
     # Click writes two sentences, and lists of choices in lines of their own.
     text = " ".join(error.format_message().split()).rstrip(".")
-    text = re.sub(r"\. (\(?)(Did|Choose)", lambda start: f"; {start[1]}{start[2].lower()}", text)
+    text = re.sub(r"\.? (\(?)(Did|Choose)", lambda start: f"; {start[1]}{start[2].lower()}", text)
     command = error.ctx.command_path if error.ctx else "postback"
     return f"{text[:1].lower()}{text[1:]}; see `{command} --help`"
 

@@ -117,16 +117,11 @@ def _snapshot(environ: Mapping[str, str]) -> Snapshot:
 def _needed(needed: list[Alarm]) -> Group:
     if not needed:
         return Group(assemble(mark(True), " nothing needs a person"))
-    kinds: dict[str, list[Alarm]] = {}
-    for alarm in needed:
-        kinds.setdefault(alarm.kind, []).append(alarm)
-    lines = [
-        assemble(mark(False), " ", (alarm.place, "bold"), f": {alarm.text}")
-        for one_kind in kinds.values()
-        for alarm in one_kind[:SAID]
-    ]
-    for kind, one_kind in kinds.items():
-        if len(one_kind) > SAID:
-            rest = f" and {len(one_kind) - SAID:,} more like these ({kind}): `postback status --json`"
-            lines.append(assemble(mark(False), rest))
+    lines = []
+    for kind in dict.fromkeys(alarm.kind for alarm in needed):
+        same = [alarm for alarm in needed if alarm.kind == kind]
+        lines += [assemble(mark(False), " ", (alarm.place, "bold"), f": {alarm.text}") for alarm in same[:SAID]]
+        if len(same) > SAID:
+            more = f" and {len(same) - SAID:,} more like these ({kind}): `postback status --json`"
+            lines.append(assemble(mark(False), more))
     return Group(*lines)

@@ -21,14 +21,7 @@ def duration(seconds: float) -> str:
 
 def short_duration(seconds: float) -> str:
     """For a narrow column: ``45s``, ``7m``, ``9h3m``, ``3d4h``."""
-    if seconds < 0.5:
-        return "now"
-    total = round(seconds)
-    for size, unit, below, small in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if total >= size:
-            more = total % size // below
-            return f"{total // size}{unit}" + (f"{more}{small}" if more and total < 10 * size else "")
-    return f"{total}s"
+    return "now" if seconds < 0.95 else duration(seconds).replace(" min", "m").replace(" ", "")
 
 
 def short_number(number: int) -> str:
@@ -38,11 +31,6 @@ def short_number(number: int) -> str:
     if number < 1_000_000:
         return f"{number // 1000}k"
     return f"{number / 1_000_000:.1f}M"
-
-
-def short_limit(number: int) -> str:
-    """The same, and ``5k`` for 5000: limits are round."""
-    return f"{number // 1000}k" if number < 1_000_000 and number % 1000 == 0 and number else short_number(number)
 
 
 def megabytes(count: int) -> str:
@@ -58,6 +46,6 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def counted(count: int, one: str) -> str:
     """``1 event``, ``5,000 events``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one}{'' if count == 1 else 's'}"

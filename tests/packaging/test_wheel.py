@@ -100,6 +100,13 @@ def test_light(module: str, python: Path, project: Path) -> None:
     run(str(python), "-c", script, cwd=project)
 
 
+@pytest.mark.parametrize("words", ["--help", "dead list --help", "sandbox --help"])
+def test_the_command(words: str, python: Path, project: Path) -> None:
+    """The command runs from the wheel, beside a ``config`` and a ``workers`` of somebody else."""
+    script = "import sys; from postback.cli import main; sys.exit(main())"
+    assert run(str(python), "-c", script, *words.split(), cwd=project).startswith("Usage: postback ")
+
+
 def test_data_files(python: Path, project: Path) -> None:
     """Type checkers find the marker through ``importlib.resources``, as every other data file is found."""
     run(

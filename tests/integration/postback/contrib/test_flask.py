@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,27 @@ def test_status_from_the_terminal(redis_server: RedisServer) -> None:
     answer = app.test_cli_runner().invoke(args=["postback", "status", "--json"])
     assert answer.exit_code == 0, answer.output
     assert "accounts" in json.loads(answer.output)
+
+
+def test_the_apps_redis_goes_first(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider's variable does not lead the command to another Redis than the producer; no variable is changed."""
+    monkeypatch.setenv("POSTBACK_TGTRACK_BROKER_URL", "redis://127.0.0.1:1/0")
+    before = dict(os.environ)
+    app = app_with(POSTBACK_BROKER_URL=redis_server.url)
+    EVENT.delay()
+    answer = app.test_cli_runner().invoke(args=["postback", "status", "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert [one["queued"] for one in json.loads(answer.output)["accounts"]] == [1]
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("words", ["status --jsn", "dead lst", "send"])
+def test_wrong_usage_from_the_terminal(words: str, redis_server: RedisServer) -> None:
+    """Wrong words are refused as `postback` refuses them: exit status 2."""
+    app = app_with(POSTBACK_BROKER_URL=redis_server.url)
+    answer = app.test_cli_runner().invoke(args=["postback", *words.split()])
+    assert answer.exit_code == 2
+    assert "--help`" in answer.output
 
 
 def test_dead_letters_from_the_terminal(redis_server: RedisServer) -> None:

@@ -58,6 +58,15 @@ class TestList:
         assert command("dead", "list", "tgtrack") == 0
         assert "malformed" in command.out
 
+    def test_foreign_words(self, desk, command):
+        """A provider's words are shown as they came: no markup, no control characters, no line of their own."""
+        detail = "[red]x[/red] [/] \x1b[2J\x07\nfake line"
+        desk.bury(desk.raw(tgtrack.AddEvent(user_id="987654321", event_type="sale")), detail=detail)
+        assert command("dead", "list", "tgtrack") == 0
+        assert "[red]x[/red] [/]" in command.out
+        assert not {"\x1b", "\x07"} & set(command.out)
+        assert "\nfake" not in command.out
+
     def test_filters(self, desk):
         """Reason, account, age, id and limit each narrow the list; together they all hold."""
         old = desk.sales(3, "rejected", age_s=7200)
@@ -187,6 +196,14 @@ class TestReplay:
         ids = desk.sales(300)
         assert replay(desk.client, "tgtrack", Filter(limit=130)).total == 130
         assert desk.dead_ids() == ids[130:]
+
+    def test_progress(self, desk):
+        """It says how many letters it has looked at; together they are all."""
+        desk.sales(300)
+        counts = []
+        replay(desk.client, "tgtrack", Filter(account="shop"), progress=counts.append)
+        assert len(counts) > 1
+        assert sum(counts) == 300
 
     def test_two_operators(self, desk, redis_server):
         """Two who replay the same letters at the same time move each exactly once."""

@@ -326,3 +326,13 @@ def test_no_id(user, desk, command):
     tgtrack.AddEvent(user_id=ME, event_type="sale").delay()
     assert command("erase", "--user", user) == 1
     assert desk.client.llen(STEP) == 1
+
+
+def test_places(desk):
+    """It says what it looks through: each account, the lists of dead letters and of notices, the results last."""
+    desk.announce(QUEUE)
+    places = []
+    erase(desk.client, ME, ("tgtrack",), begin=places.append)
+    assert places == [
+        QUEUE, keys.dead("tgtrack"), keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack"), "results",
+    ]  # fmt: skip

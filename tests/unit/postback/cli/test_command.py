@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import socket
 import subprocess
@@ -10,16 +9,19 @@ import sys
 import time
 from types import SimpleNamespace
 
+import click
 import pytest
-from postback.cli.arguments import age, whole
-from postback.cli.connections import sites
 
 import postback
 from postback._send.event import Event
 from postback.cli import main
-from postback.cli.terminal import Console, cut, duration, short_duration, width
+from postback.cli.output import in_ascii
+from postback.cli.parameters import age
+from postback.cli.terminal import Terminal, bar, mark
+from postback.cli.wording import duration, short_duration
 from postback.errors import ConfigurationError
 from postback.operations.queues import providers
+from postback.operations.sites import sites
 from postback.wire.broker import Broker, broker_of, connect, parse_broker
 from tests.servers import free_port
 
@@ -46,27 +48,65 @@ def nowhere(monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help(command, capsys):
     """Every command has a help with an example."""
-    with pytest.raises(SystemExit) as left:
-        main([*command, "--help"])
-    assert left.value.code == 0
-    assert f"example:\n  postback {command[0]}" in capsys.readouterr().out
+    assert main([*command, "--help"]) == 0
+    assert f"example:\n    postback {command[0]}" in capsys.readouterr().out
+
+
+def test_the_list_of_commands(capsys):
+    """``postback --help`` names each command, and the exit codes."""
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {command[0]} " in out for command in COMMANDS)
+    assert "Exit codes: 0 done" in out
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "sentence"),
     [
-        [], ["nothing"], ["send"], ["dead"], ["dead", "list"], ["dead", "list", "nobody"], ["pause"], ["erase"],
-        ["dead", "drop", "tgtrack", "--older-than", "soon"], ["dead", "list", "tgtrack", "--limit", "0"],
-        ["status", "--watch", "0"], ["status", "--watch", "x"], ["check", "extra"],
+        ("", "missing command"),
+        ("nothing", "no such command 'nothing'; commands are send, status"),
+        ("statsu --json", "no such command 'statsu'; did you mean status?"),
+        ("--jsn", "no such option"),
+        ("dead", "missing command"),
+        ("dead lst", "no such command 'lst'; did you mean list?"),
+        ("send", "missing argument 'TASK'"),
+        ("send tgtrack.add_event", "missing argument 'JSON'"),
+        ("dead list", "missing argument 'PROVIDER'; choose from: "),
+        ("dead list nobody", "invalid value for 'PROVIDER': 'nobody' is not one of "),
+        ("dead list tgtrack --jsn", "--json"),
+        ("dead list tgtrack --id", "option '--id' requires an argument"),
+        ("dead list tgtrack --dry-run", "--dry-run"),
+        ("dead drop tgtrack --older-than soon", "invalid value for '--older-than': 'soon' is no age; write 45s"),
+        ("dead list tgtrack --limit 0", "invalid value for '--limit': 0 is not in the range"),
+        ("dead list tgtrack --limit 1.5", "invalid value for '--limit': '1.5' is not a valid integer"),
+        ("dead list tgtrack --limit -1", "invalid value for '--limit'"),
+        ("pause", "missing argument 'PROVIDER[.ACCOUNT]'"),
+        ("erase", "missing option '--user'"),
+        ("status --watch 0", "invalid value for '--watch': '0' is not a number of seconds from 0.1 to 3600"),
+        ("status --watch x", "invalid value for '--watch'"),
+        ("status --watch nan", "invalid value for '--watch'"),
+        ("status --json=yes", "--json"),
+        ("check extra", "unexpected extra argument (extra)"),
+        ("sandbox --port x", "invalid value for '--port'"),
     ],
-    ids=" ".join,
-)  # fmt: skip
-def test_wrong_usage(arguments, capsys):
-    """Wrong usage exits 2."""
-    with pytest.raises(SystemExit) as left:
-        main(arguments)
-    assert left.value.code == 2
-    assert capsys.readouterr().out == ""
+)
+def test_wrong_usage(arguments, sentence, capsys):
+    """Wrong usage exits 2, with one sentence that names what was wrong and says where to read more."""
+    assert main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("postback: ")
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+    assert "--help`" in err
+
+
+def test_control_characters_in_a_word(capsys):
+    """What somebody typed or pasted cannot steer the terminal."""
+    assert main(["\x1b[2J\nfake"]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,7 +142,7 @@ def test_check_without_redis(capsys):
 
 def test_a_silent_redis(monkeypatch, capsys):
     """A server that accepts and never answers is given up after a bounded time."""
-    monkeypatch.setattr("postback.cli.connections.REPLY_S", 0.2)
+    monkeypatch.setattr("postback.operations.sites.REPLY_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("POSTBACK_BROKER_URL", f"redis://127.0.0.1:{server.getsockname()[1]}/0")
         assert main(["status"]) == 2
@@ -164,14 +204,53 @@ def test_stdin_is_verbatim(monkeypatch, capsys):
     assert capsys.readouterr().out == "id-1\n"
 
 
-def test_light():
-    """Neither the sandbox nor anything of the workers is loaded by the command."""
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["send", "tgtrack.add_event", "{}"], {"rich", "postback.sandbox", "requests", "flower", "config", "limits"}),
+        (["status"], {"postback.sandbox", "requests", "flower", "config", "limits"}),
+        (["sandbox", "--help"], {"rich", "requests", "flower", "config", "limits"}),
+    ],
+    ids=["send", "status", "sandbox"],
+)
+def test_light(arguments, absent, nowhere):
+    """A command loads what it needs itself: `send` no Rich, only `sandbox` the sandbox, none what the workers need."""
     script = (
-        "import sys, postback.cli\n"
-        "found = {'postback.sandbox', 'requests', 'rich', 'flower', 'config', 'limits'} & set(sys.modules)\n"
-        "sys.exit(str(found) if found else 0)"
+        "import sys\nfrom postback.cli import main\n"
+        f"main({arguments!r}, {{'POSTBACK_BROKER_URL': {nowhere!r}}})\n"
+        f"loaded = {absent!r} & set(sys.modules)\nsys.exit(str(loaded) if loaded else 0)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_may_be_handed_over(monkeypatch, capsys):
+    """A program that runs the command says where Redis is without touching the environment."""
+    monkeypatch.setenv("POSTBACK_BROKER_URL", "redis://elsewhere.invalid/0")
+    assert main(["status"], {"POSTBACK_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}) == 2
+    assert "127.0.0.1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--help", "check"])
+def test_a_reader_that_has_enough(words, nowhere):
+    """`postback … | head -0`: the pipe is broken, and that is no error."""
+    script = (
+        "import os, signal, subprocess, sys\nfrom postback.cli import main\n"
+        "reader, writer = os.pipe()\nos.close(reader)\nos.dup2(writer, 1)\n"
+        f"sys.exit(main({words.split()!r}, {{'POSTBACK_BROKER_URL': {nowhere!r}}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c(monkeypatch):
+    """Ctrl-C ends a command with 130, as a shell expects it."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("postback.cli.erase.sites", interrupted)
+    assert main(["erase", "--user", "1"]) == 130
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("90m", 5400), ("12h", 43_200), ("1d12h", 129_600)])
@@ -183,15 +262,8 @@ def test_age(text, seconds):
 @pytest.mark.parametrize("text", ["", "5", "d", "-1d", "1.5h", "1y", "1 d", "٣d"])
 def test_no_age(text):
     """Anything else is refused."""
-    with pytest.raises(argparse.ArgumentTypeError):
+    with pytest.raises(click.BadParameter):
         age(text)
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "x", "1.0", ""])
-def test_no_whole_number(text):
-    """A count begins at 1."""
-    with pytest.raises(argparse.ArgumentTypeError):
-        whole(text)
 
 
 @pytest.mark.parametrize(
@@ -204,40 +276,68 @@ def test_durations(seconds, long, short):
     assert (duration(seconds), short_duration(seconds)) == (long, short)
 
 
-class TestColour:
-    class Terminal(io.StringIO):
-        """Says that it is one."""
+class TestTerminal:
+    @pytest.fixture
+    def written(self, monkeypatch):
+        """Writes a line with a mark and a bar, and returns the bytes that reach standard output."""
 
-        encoding = "utf-8"
+        def write(*, tty, encoding="utf-8", **environ):
+            monkeypatch.setenv("TERM", "xterm")
+            for name, value in environ.items():
+                monkeypatch.setenv(name, value)
+            raw = io.BytesIO()
+            stream = io.TextIOWrapper(raw, encoding=encoding)
+            stream.isatty = lambda: tty
+            monkeypatch.setattr("sys.stdout", stream)
+            in_ascii(stream)
+            terminal = Terminal()
+            terminal.say(mark(True), ("[red]ё…\x1b[2J\x07[/red]\n", "bold red"))
+            terminal.print(bar(0.5, 4, "green"))
+            return raw.getvalue().decode(encoding)
 
-        def isatty(self):
-            return True
+        return write
 
-    def test_terminal(self, monkeypatch):
-        """A terminal gets colour, which takes no width."""
-        monkeypatch.setenv("TERM", "xterm")
-        painted = Console(self.Terminal()).paint("text", "red", "bold")
-        assert painted == "\x1b[31;1mtext\x1b[0m"
-        assert width(painted) == 4
+    def test_terminal(self, written):
+        """A terminal gets colour; foreign text is no markup, and its control characters are gone."""
+        first, second = written(tty=True).splitlines()
+        assert first == "\x1b[32m✓\x1b[0m\x1b[1;31m[red]ё… [2J [/red] \x1b[0m"
+        assert second.startswith("\x1b[32m━━")
 
-    @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-    def test_not_wanted(self, name, value, monkeypatch):
-        """NO_COLOR and a dumb terminal get none."""
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv(name, value)
-        assert Console(self.Terminal()).paint("text", "red") == "text"
+    @pytest.mark.parametrize(
+        ("tty", "environ"),
+        [
+            (True, {"NO_COLOR": "1"}),
+            (True, {"TERM": "dumb"}),
+            (False, {}),
+            (False, {"FORCE_COLOR": "1", "NO_COLOR": "1"}),
+        ],
+    )
+    def test_no_colour(self, tty, environ, written):
+        """NO_COLOR, a dumb terminal and a pipe get none."""
+        assert written(tty=tty, **environ).splitlines() == ["✓[red]ё… [2J [/red] ", "━━"]
 
-    def test_pipe(self):
-        """A pipe gets none."""
-        assert Console(io.StringIO()).paint("text", "red") == "text"
+    def test_forced(self, written):
+        """FORCE_COLOR colours a pipe, too; nothing else of a terminal is written into it."""
+        assert written(tty=False, FORCE_COLOR="1").startswith("\x1b[32m✓\x1b[0m\x1b[1;31m[red]")
 
-    def test_ascii(self):
-        """A terminal without UTF-8 gets ASCII."""
-        raw = io.BytesIO()
-        console = Console(io.TextIOWrapper(raw, encoding="ascii"))
-        console.line(console.bar(0.5, 4) + console.mark(True) + cut("long text", 5))
-        console.stream.flush()
-        assert raw.getvalue() == b"##..oklong...\n"
+    @pytest.mark.parametrize(("encoding", "letter"), [("ascii", "?"), ("koi8-r", "ё")])
+    def test_not_utf8(self, encoding, letter, written):
+        """A terminal without UTF-8 gets a sign of its own for each of ours, and a question mark for what it cannot show."""
+        assert written(tty=False, encoding=encoding).splitlines() == [f"+[red]{letter}~ [2J [/red] ", "--"]
+
+    @pytest.mark.parametrize(("columns", "width"), [("200", 100), ("60", 60), (None, 100)])
+    def test_width(self, columns, width, monkeypatch):
+        """At most 100 columns; a narrow terminal is obeyed, and a pipe always has 100."""
+        stream = io.StringIO()
+        stream.isatty = lambda: columns is not None
+        monkeypatch.setattr("sys.stdout", stream)
+        monkeypatch.setenv("COLUMNS", columns or "60")
+        terminal = Terminal()
+        terminal.say("word " * 50)
+        if columns is None:
+            assert (terminal.width, len(stream.getvalue().splitlines())) == (width, 1)
+        else:
+            assert max(len(line.rstrip()) for line in stream.getvalue().splitlines()) in range(width - 5, width + 1)
 
 
 class TestBrokers:

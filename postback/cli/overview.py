@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import product
 from typing import Final
@@ -16,13 +15,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from postback.cli.terminal import assemble, bar, plain
-from postback.cli.wording import counted, duration, listed, megabytes, short_duration, short_limit, short_number
+from postback.cli.wording import counted, duration, listed, megabytes, short_duration, short_number
 from postback.operations.alarms import of_account
-from postback.operations.quota import Usage
+from postback.operations.quota import Usage, Window
 from postback.operations.server import RedisStatus
 from postback.operations.status import AccountStatus, Snapshot
 from postback.operations.totals import Totals, foremost, totals
-from postback.wire.windows import Window
 
 #: Longest account name shown whole.
 NAME: Final = 22
@@ -36,13 +34,6 @@ NAMED: Final = 3
 QUOTED: Final = 200
 
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-@dataclass(frozen=True)
-class _Column:
-    heading: str
-    least: int
-    cell: Callable[[AccountStatus], Text]
 
 
 def overview(seen: Snapshot, console: Console, *, every: bool = False) -> Group:
@@ -106,69 +97,62 @@ def _memory(one: RedisStatus) -> tuple[RenderableType, str]:
 
 
 def _fitting(accounts: Sequence[AccountStatus], console: Console) -> Table:
-    """The richest table that fits: fewer windows and shorter bars first, then fewer columns."""
-    bars = (4, 3, 2, 0) if len(accounts) <= MOST_SHOWN else (0,)
-    layouts = [(windows, cells, 0) for windows, cells in product(range(WINDOWS, 0, -1), bars)]
-    layouts += [(1, 0, dropped) for dropped in range(1, len(_OPTIONAL) + 1)]
-    layouts += [(0, 0, len(_OPTIONAL))]
+    """The richest table that fits: with fewer quota windows and shorter bars, at last with a few columns only."""
     boundless = console.options.update(width=sys.maxsize)
-    for layout in layouts:
+    bars = (4, 3, 2, 0) if len(accounts) <= MOST_SHOWN else (0,)
+    for windows, cells in [*product(range(WINDOWS, 0, -1), bars), (0, 0)]:
         # The foremost ones have the longest numbers; Rich shortens what is longer still.
-        if console.measure(_table(accounts[:MOST_SHOWN], *layout), options=boundless).maximum <= console.width:
+        first = _table(accounts[:MOST_SHOWN], windows, cells)
+        if console.measure(first, options=boundless).maximum <= console.width:
             break
-    return _table(accounts, *layout)
+    return _table(accounts, windows, cells)
 
 
-def _table(accounts: Sequence[AccountStatus], windows: int, cells: int, dropped: int) -> Table:
-    gone = _OPTIONAL[:dropped]
-    before, after = ([one for one in side if one.heading not in gone] for side in (_COUNTS, _TIMES))
+def _table(accounts: Sequence[AccountStatus], windows: int, cells: int) -> Table:
+    """One line an account; without a window there is no room for more than what waits and what died."""
+    counts, times = (
+        (("QUEUED", "DELAYED", "WIRE", "DEAD"), ("DRAINS", "LAST OK")) if windows else (("QUEUED", "DEAD"), ())
+    )
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, header_style="dim", border_style="dim")
     table.add_column("", min_width=1, no_wrap=True)
     table.add_column("ACCOUNT", max_width=NAME, no_wrap=True)
-    for column in before:
-        table.add_column(column.heading, justify="right", min_width=column.least, no_wrap=True)
-    for number in range(windows):
-        table.add_column("" if number else " QUOTA LEFT", no_wrap=True)
-    for column in after:
-        table.add_column(column.heading, justify="right", min_width=column.least, no_wrap=True)
+    for heading in counts:
+        table.add_column(heading, justify="right", min_width=len(heading), no_wrap=True)
+    for heading in (" QUOTA LEFT", "", "")[:windows]:
+        table.add_column(heading, no_wrap=True)
+    for heading in times:
+        table.add_column(heading, justify="right", min_width=len(heading), no_wrap=True)
     for account in accounts:
-        chosen = [_window(usage, cells) for usage in _fullest(account.usage, windows)]
+        quota = [_window(usage, cells) for usage in _fullest(account.usage, windows)]
+        numbers: dict[str, RenderableType] = {
+            "QUEUED": _count(account.queued),
+            "DELAYED": _count(account.delayed),
+            "WIRE": _count(account.in_flight),
+            "DEAD": Text(_count(account.dead), "red" if account.dead else ""),
+            "DRAINS": _drains(account),
+            "LAST OK": _last_ok(account),
+        }
         table.add_row(
             _state(account),
             plain(account.queue, "bold"),
-            *(column.cell(account) for column in before),
-            *chosen,
-            *[""] * (windows - len(chosen)),
-            *(column.cell(account) for column in after),
+            *(numbers[heading] for heading in counts),
+            *quota,
+            *[""] * (windows - len(quota)),
+            *(numbers[heading] for heading in times),
         )
     return table
 
 
-def _dead(account: AccountStatus) -> Text:
-    return Text(_count(account.dead), "red" if account.dead else "")
-
-
-def _drains(account: AccountStatus) -> Text:
+def _drains(account: AccountStatus) -> str:
     eta_s = account.eta_s()
     if not (account.queued + account.delayed) or not account.served:
-        return Text("-")
-    return Text("paused" if eta_s is None else short_duration(eta_s))
+        return "-"
+    return "paused" if eta_s is None else short_duration(eta_s)
 
 
-def _last_ok(account: AccountStatus) -> Text:
+def _last_ok(account: AccountStatus) -> str:
     last = account.last_success_ms
-    return Text("-" if last is None else short_duration(max(0.0, account.log.now_ms - last) / 1000))
-
-
-_COUNTS: Final = (
-    _Column("QUEUED", 6, lambda account: Text(_count(account.queued))),
-    _Column("DELAYED", 7, lambda account: Text(_count(account.delayed))),
-    _Column("WIRE", 4, lambda account: Text(_count(account.in_flight))),
-    _Column("DEAD", 4, _dead),
-)
-_TIMES: Final = (_Column("DRAINS", 6, _drains), _Column("LAST OK", 7, _last_ok))
-#: Columns that a narrow terminal can do without, in this order.
-_OPTIONAL: Final = ("LAST OK", "WIRE", "DELAYED", "DRAINS")
+    return "-" if last is None else short_duration(max(0.0, account.log.now_ms - last) / 1000)
 
 
 def _count(number: int) -> str:
@@ -191,7 +175,7 @@ def _fullest(usages: Sequence[Usage], most: int) -> list[Usage]:
 def _window(usage: Usage, cells: int) -> RenderableType:
     share = usage.remaining / usage.window.limit
     color = "red" if not usage.remaining else "yellow" if share < 0.25 else "green"
-    limit = f"/{short_limit(usage.window.limit)} {unit(usage.window)}"
+    limit = f"/{short_number(usage.window.limit)} {unit(usage.window)}"
     text = Text.assemble(" " * (not cells), (short_number(usage.remaining), "" if usage.remaining else color), limit)
     if not cells:
         return text

@@ -1,0 +1,49 @@
+"""Groups of commands that import what is asked for, and name the nearest command when there is no such one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+
+class Commands(click.Group):
+    """A group of commands.
+
+    Args:
+        places: Commands to import when they are asked for -> module and name there; so `send` does not load the sandbox.
+    """
+
+    def __init__(self, *args: Any, places: Mapping[str, tuple[str, str]] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._places = places or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of the help."""
+        return [*self._places, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them; None if there is no such command."""
+        if cmd_name not in self._places:
+            return super().get_command(ctx, cmd_name)
+        module, name = self._places[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the words name.
+
+        Raises:
+            click.UsageError: There is none; the sentence names the nearest.
+        """
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(names)}"
+            ctx.fail(f"no such command {args[0][:80]!r}; {hint}")
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,195 @@
+"""The command at a real terminal: its width, its colours, what moves on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from postback.wire import keys
+from tests.integration.postback.operations.conftest import Desk
+
+ROOT = Path(__file__).parents[4]
+QUEUE = "tgtrack.main"
+COMMAND = "import sys; from postback.cli import main; sys.exit(main())"
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def _control() -> None:
+    """In the child: the terminal's Ctrl-C goes to it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+class Session:
+    """A command at a terminal of its own."""
+
+    def __init__(self, words: str, columns: int, environ: dict[str, str]) -> None:
+        self._keyboard, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *words.split()], cwd=ROOT, env=environ, start_new_session=True,
+            stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=_control,
+        )  # fmt: skip
+        os.close(terminal)
+        self.text = ""
+
+    def read(self, until: str | None = None) -> str:
+        """All that is written, or as much as is needed to see a text; with its escapes."""
+        while until is None or until not in self.text:
+            try:
+                piece = os.read(self._keyboard, 65_536)
+            except OSError:  # the command has ended, and with it the terminal's other side
+                break
+            self.text += piece.decode()
+        return self.text
+
+    def type(self, text: str) -> None:
+        os.write(self._keyboard, text.encode())
+
+    @property
+    def lines(self) -> list[str]:
+        """What is to be seen, line by line."""
+        return [line.rstrip() for line in ESCAPES.sub("", self.read()).splitlines()]
+
+    def end(self) -> int:
+        self.read()
+        return self.process.wait()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._keyboard)
+
+
+@pytest.fixture
+def at(desk: Desk) -> Iterator[Callable[..., Session]]:
+    """Starts a command at a terminal of so many columns: ``at(80, "status")``."""
+    sessions = []
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+
+    def start(columns: int, words: str, **environ: str) -> Session:
+        own = {"PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **environ}
+        sessions.append(Session(words, columns, {**kept, **own}))
+        return sessions[-1]
+
+    yield start
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
+def busy(desk: Desk) -> Desk:
+    """An account with events, dead letters and refused credentials."""
+    desk.announce(QUEUE)
+    desk.sales(3)
+    desk.client.lpush(keys.priority_list(QUEUE, 3), *[b"x"] * 1234)
+    paused = {"paused": -1, "reason": "credentials", "detail": "401 [bold]Invalid[/bold] \x1b[2J token " + "x" * 120}
+    desk.client.hset(keys.meta(QUEUE), mapping=paused)
+    return desk
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+@pytest.mark.parametrize("words", ["status", "dead list tgtrack", "dead replay tgtrack --dry-run", "status --check"])
+def test_it_fits(columns: int, words: str, busy: Desk, at: Callable[..., Session]) -> None:
+    """However narrow the terminal is, no line is wider; and never wider than 100 columns."""
+    session = at(columns, words)
+    assert max(map(len, session.lines)) <= min(columns, 100)
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_the_table_is_readable(columns: int, busy: Desk, at: Callable[..., Session]) -> None:
+    """The name, what waits and what to do are there whole; a wide terminal has bars and three windows."""
+    lines = at(columns, "status").lines
+    (row,) = [line for line in lines if line.startswith("✗ tgtrack.main")]
+    assert row.split()[2] == "1,234"
+    assert "postback resume tgtrack.main" in " ".join(" ".join(lines).split())
+    assert ("5000/5k d" in row and "━━" in row) is (columns == 100)
+
+
+def test_foreign_words_at_a_terminal(busy: Desk, at: Callable[..., Session]) -> None:
+    """A provider's words are no markup and do not steer the terminal."""
+    text = at(100, "status").read()
+    assert "[bold]Invalid[/bold]" in text
+    assert "\x1b[2J" not in text
+    assert "\x1b[1;31m✗\x1b[0m" in text
+
+
+def test_an_id_stays_whole(busy: Desk, at: Callable[..., Session]) -> None:
+    """At 80 columns an id can be copied from the list of dead letters, and the letter's age is shown."""
+    lines = at(80, "dead list tgtrack").lines
+    (first, *_) = [line for line in lines if line.startswith("rejected-main-000000")]
+    assert "ago" in first
+
+
+def test_without_colour(busy: Desk, at: Callable[..., Session]) -> None:
+    """NO_COLOR: no colour and no other style either."""
+    assert "\x1b" not in at(80, "status", NO_COLOR="1").read()
+
+
+def test_without_unicode(busy: Desk, at: Callable[..., Session]) -> None:
+    """A terminal without UTF-8 gets ASCII signs, and columns stay in their places."""
+    session = at(100, "status", PYTHONIOENCODING="ascii", NO_COLOR="1")
+    assert session.read().isascii()
+    (row,) = [line for line in session.lines if line.startswith("!|tgtrack.main|")]
+    assert "?" not in row
+
+
+def test_progress(busy: Desk, at: Callable[..., Session]) -> None:
+    """A replay shows how far it is, takes the bar away again, and gives the cursor back."""
+    session = at(80, "dead replay tgtrack")
+    assert session.end() == 0
+    assert "3/3" in session.text
+    assert session.text.rindex("\x1b[?25h") > session.text.rindex("\x1b[?25l")
+    assert "3 dead letters replayed" in session.text[session.text.rindex("\x1b[?25h") :]
+
+
+@pytest.mark.parametrize(("answer", "left", "code"), [("y\n", 0, 0), ("\n", 3, 1), ("\x03", 3, 130), ("\x04", 3, 130)])
+def test_drop_asks(answer: str, left: int, code: int, busy: Desk, at: Callable[..., Session]) -> None:
+    """Dropping everything asks first; Return, Ctrl-C and Ctrl-D are no yes."""
+    session = at(80, "dead drop tgtrack")
+    session.read("[y/N]")
+    session.type(answer)
+    assert session.end() == code
+    assert busy.client.llen("tgtrack.dead") == left
+
+
+def test_watch(desk: Desk, at: Callable[..., Session]) -> None:
+    """``--watch`` shows what changes, in place, until Ctrl-C; the exit code is that of the last look."""
+    desk.announce(QUEUE)
+    session = at(80, "status --watch 0.1")
+    session.read(QUEUE)
+    desk.client.lpush(keys.priority_list(QUEUE, 3), *[b"x"] * 4321)
+    assert "4,321" in session.read("4,321")
+    assert re.search(r"\x1b\[\d*A", session.text)
+    session.process.send_signal(signal.SIGINT)
+    assert session.end() == 0
+    assert "Traceback" not in session.text
+
+
+def test_watch_check(busy: Desk, at: Callable[..., Session]) -> None:
+    """With ``--check`` it ends with 1 if something needed a person when it was looked at last."""
+    session = at(80, "status --watch 0.1 --check")
+    session.read("tgtrack.dead")
+    session.text = ""  # the second look: the first one has ended
+    session.read("tgtrack.dead")
+    session.process.send_signal(signal.SIGINT)
+    assert session.end() == 1
+
+
+def test_watch_goes_on_without_redis(desk: Desk, at: Callable[..., Session]) -> None:
+    """A Redis that is away is said in a sentence, and looked for again."""
+    session = at(80, "status --watch 0.1", POSTBACK_BROKER_URL="redis://127.0.0.1:1/0")
+    session.read("cannot be")
+    session.process.send_signal(signal.SIGINT)
+    assert session.end() == 0
+    assert "Traceback" not in session.text
