@@ -113,7 +113,7 @@ def test_the_table_is_readable(columns: int, busy: Desk, at: Callable[..., Sessi
     (row,) = [line for line in lines if line.startswith("✗ tgtrack.main")]
     assert row.split()[2] == "1,234"
     assert "postback resume tgtrack.main" in " ".join(" ".join(lines).split())
-    assert ("5000/5k d" in row and "━━" in row) is (columns == 100)
+    assert ("5000/5000 d" in row and "━━" in row) is (columns == 100)
 
 
 def test_foreign_words_at_a_terminal(busy: Desk, at: Callable[..., Session]) -> None:
@@ -128,7 +128,7 @@ def test_an_id_stays_whole(busy: Desk, at: Callable[..., Session]) -> None:
     """At 80 columns an id can be copied from the list of dead letters, and the letter's age is shown."""
     lines = at(80, "dead list tgtrack").lines
     (first, *_) = [line for line in lines if line.startswith("rejected-main-000000")]
-    assert "ago" in first
+    assert first.endswith(" ago")
 
 
 def test_without_colour(busy: Desk, at: Callable[..., Session]) -> None:
