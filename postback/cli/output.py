@@ -10,19 +10,7 @@ from typing import Final, TextIO
 import click
 
 #: Our signs -> what stands for them where the encoding has none; one character each, so that columns stay.
-_SIGNS: Final = {
-    "✓": "+",
-    "✗": "!",
-    "●": "*",
-    "‖": "=",
-    "…": "~",
-    "·": "-",
-    "×": "x",
-    "█": "#",
-    "━": "-",
-    "╸": " ",
-    "╺": " ",
-}
+_SIGNS: Final = dict(zip("✓✗●‖…·×", "+!*=~-x", strict=True))
 
 
 def clean(text: str) -> str:
