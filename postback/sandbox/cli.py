@@ -27,7 +27,7 @@ KEEP_BODIES: Final = 10_000
 @click.command(
     "sandbox",
     context_settings={"show_default": True},
-    epilog="\b\nexample:\npostback sandbox --port 8900 --latency-ms 20-300",
+    epilog="\b\nexample:\n  postback sandbox --port 8900 --latency-ms 20-300",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=int, default=8900, help="Port to listen on, 0 for a free one.")
