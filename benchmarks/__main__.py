@@ -23,8 +23,7 @@ from benchmarks.arena import Void
 from benchmarks.lines import posting, waiting
 from benchmarks.provider import Provider
 from benchmarks.table import Line, Sample, rows
-from tests.servers import RedisServer
-from tests.stack import ROOT
+from workers.devkit import ROOT, RedisServer
 
 LINES: Final = {line.name: line for line in (*posting.LINES, *waiting.LINES)}
 #: Times that a round is repeated if it was void.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,8 +18,7 @@ import redis
 from benchmarks.contestants import Contestant
 from benchmarks.processes import Running
 from benchmarks.provider import Provider
-from tests.servers import RedisServer, free_port
-from tests.stack import ROOT, until
+from workers.devkit import ROOT, RedisServer, accounts_file, environment, free_port, until
 
 #: The share of events that warms a worker up, and the share at the end that is not measured either.
 WARM: Final = 0.2
@@ -77,25 +76,24 @@ class Arena:
             stack.enter_context(self.provider)
             self._stack = stack.pop_all()
         self.client: redis.Redis = self.redis.client()
-        (self._folder / "accounts.toml").write_text("".join(self._account(number) for number in range(self.accounts)))
+        (self._folder / "accounts.toml").write_text(accounts_file(self._accounts()))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _account(self, number: int) -> str:
+    def _accounts(self) -> dict[str, dict[str, Any]]:
         settings = {"base_url": self.provider.url, "limits": FREE, **self.settings}
-        lines = [f"{key} = {value if isinstance(value, int) else repr(value)}" for key, value in settings.items()]
-        tgtrack = [f"[tgtrack.a{number}]", f'api_key = "KEY{number}"', *lines]
-        mytracker = [f"[mytracker.a{number}]", f"id_app = {666 + number}", f'token = "TOKEN{number}"', *lines]
-        return "\n".join([*tgtrack, *mytracker, "", ""])
+        accounts: dict[str, dict[str, Any]] = {}
+        for number in range(self.accounts):
+            accounts[f"tgtrack.a{number}"] = {"api_key": f"KEY{number}", **settings}
+            accounts[f"mytracker.a{number}"] = {"id_app": 666 + number, "token": f"TOKEN{number}", **settings}
+        return accounts
 
     def env(self, contestant: Contestant, events: int = 0) -> dict[str, str]:
         """A contestant's environment."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTBACK_", "BENCH_"))}
         at_once = {} if self.at_once is None else {"POSTBACK_CONCURRENCY": str(self.at_once)}
-        return {
-            **kept,
+        variables = {
             **at_once,
             "POSTBACK_BROKER_URL": self.redis.url,
             "POSTBACK_ACCOUNTS": str(self._folder / "accounts.toml"),
@@ -107,6 +105,7 @@ class Arena:
             "BENCH_EVENTS": str(events),
             **contestant.env,
         }
+        return environment(**variables)
 
     def clear(self) -> None:
         """Empty Redis, forget what has arrived."""
@@ -141,7 +140,7 @@ class Arena:
         """Flower listens."""
         port = free_port()
         env = {**self.env(Contestant("Flower", "ours", 0)), "FLOWER_PORT": str(port)}
-        with Running([Contestant("Flower", "ours", 0).python(), "-m", "workers.flower"], env) as flower:
+        with Running([sys.executable, "-m", "workers.flower"], env) as flower:
             until(lambda: flower.check() and self._listeners(), 30, "Flower")
             yield
 

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.stack import ROOT
+from workers.devkit import ROOT
 
 #: Environments of the rivals; some of them exclude each other's versions.
 ENVIRONMENTS: Final = ROOT / ".bench"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,47 +10,35 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from tests.stack import ROOT, until
+from workers.devkit import Process, until
 
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-class Running:
-    """A command with all that it starts, in a session of its own; it ends with the ``with`` block."""
+class Running(Process):
+    """A command with all that it starts; it ends with the ``with`` block."""
 
     def __init__(self, command: list[str], env: dict[str, str], core: int | None = None) -> None:
         """Start it; on one core only if ``core`` says which."""
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
+        self._folder = tempfile.TemporaryDirectory(prefix="postback-running-")
         pinned = ["taskset", "-c", str(core)] if core is not None else []
-        self._process = subprocess.Popen(
-            pinned + command,
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        super().__init__(pinned + command, Path(self._folder.name, "log"), name=" ".join(command), env=env)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.stop(15)
         until(self._reaped, 10, "the end of a worker's children")
-        self._log.close()
+        self._folder.cleanup()
 
     def kill(self) -> None:
         """SIGKILL to all of them."""
         for pid in self._pids():
             os.kill(pid, signal.SIGKILL)
-        self._process.wait()
+        self.process.wait()
 
     def check(self) -> bool:
         """True while it runs, and after it ended well.
@@ -57,9 +46,8 @@ class Running:
         Raises:
             RuntimeError: It ended with an error; the message has the end of its output.
         """
-        if self._process.poll():
-            self._log.seek(0)
-            raise RuntimeError(f"{self._process.args} ended: {self._log.read().decode(errors='replace')[-2000:]}")
+        if self.process.poll():
+            raise RuntimeError(self.end())
         return True
 
     def cpu_s(self) -> float:
@@ -71,7 +59,7 @@ class Running:
         return sum(int(_stat(pid)[21]) for pid in self._pids()) * PAGE_BYTES / 1e6
 
     def _pids(self) -> list[int]:
-        session = str(self._process.pid)
+        session = str(self.process.pid)
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
         return [pid for pid in pids if (fields := _stat(pid)) and fields[3] == session and fields[0] != "Z"]
 

@@ -1,7 +1,6 @@
 """What happens when things go wrong, in numbers: ``python -m benchmarks.promises``.
 
-Each line is one promise that the first edition broke. The file uses nothing but the harness of the tests, so a copy of it shows the same
-numbers in a checkout of an earlier edition.
+Each line is one promise that the first edition broke. The file uses nothing but the devkit.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from celery import Celery
 import postback
 from postback import tganalytics, tgtrack
 from postback.wire import keys
-from tests.stack import Stack, Worker
+from workers.devkit import Stack
 
 FAST: Final = "100000/second"
 QUEUE: Final = "tgtrack.main"
@@ -110,9 +109,9 @@ def full_redis() -> str:
         postback.send_many([sale(str(number)) for number in range(3000)])
         client = s.client()
         client.config_set("maxmemory", client.info("memory")["used_memory"] - 100_000)
-        worker = Worker(s, "tgtrack", s.env())
+        worker = s.launch_worker("tgtrack")
         s.workers.append(worker)
-        taken = wait(lambda: s.sandbox.stats()["events"] >= 3000 or worker.process.poll() is not None, 30)
+        taken = wait(lambda: s.sandbox.stats()["events"] >= 3000 or not worker.alive, 30)
         status = worker.process.poll()
         ended = "lives" if status is None else f"ended with {status}"
         twice = s.sandbox.stats()["events"] - len({event["user_id"] for event in s.sandbox.events("tgtrack")})
@@ -205,7 +204,7 @@ def refused_key() -> str:
         s.sandbox.revoke("tgtrack", "refused-key-1")
         for number in range(5):
             sale(str(number)).delay()
-        s.start_workers("tgtrack", 2)
+        s.start_workers("tgtrack", count=2)
         wait(lambda: "is paused" in s.logs(), 18)
         return str(len(re.findall(r"(?:WARNING|ERROR|CRITICAL).*tgtrack\.main", s.logs())))
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from tests.servers import free_port
-from tests.stack import ROOT, until
+from workers.devkit import Process, fetch, free_port, until
 
 #: nginx's module that can read a body and wait before it answers. Debian: libnginx-mod-http-echo.
 ECHO: Final = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
@@ -81,14 +80,13 @@ class Provider:
         self._log.touch()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        with (self._folder / "errors").open("wb") as errors:
-            self._process = subprocess.Popen(self._command(port), cwd=ROOT, stdout=errors, stderr=errors)
-        until(lambda: _answers(port), 10, "the provider")
+        self._process = Process(self._command(port), self._folder / "errors")
+        until(lambda: fetch(self.url)[0], 10, "the provider")
+        self.reset()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
+        self._process.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _command(self, port: int) -> list[str]:
@@ -119,10 +117,3 @@ class Provider:
             at_s = float(end_s) - float(taken_s)
             self.arrivals += [Arrival(int(number), at_s) for number in NUMBERS.findall(body)]
         return len(self.arrivals)
-
-
-def _answers(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

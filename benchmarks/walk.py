@@ -64,8 +64,7 @@ def main() -> None:
     """Follow one event and print its way."""
     sys.path.insert(0, str(ROOT))
     from postback.sandbox import Sandbox
-    from tests.servers import RedisServer
-    from tests.stack import until
+    from workers.devkit import RedisServer, until
 
     with RedisServer() as server, Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
         accounts, dump = Path(folder, "accounts.toml"), Path(folder, "crossed")

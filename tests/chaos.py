@@ -21,7 +21,8 @@ import redis
 import postback
 from postback import tgtrack
 from postback.wire import keys
-from tests.stack import Stack, Worker, until
+from workers.devkit import Stack, until
+from workers.devkit.stack import READY
 
 #: Faults that the provider plays, one now and then. Those that record the event and lose the answer may double it, and must say so.
 FAULTS: Final = (
@@ -116,7 +117,7 @@ class Chaos:
 
     def start(self) -> None:
         """Start the workers."""
-        self.stack.start_workers("tgtrack", self.count)
+        self.stack.start_workers("tgtrack", count=self.count)
 
     def send(self, account: str, count: int) -> None:
         """Enqueue; what the producer is not told to be in does not count."""
@@ -148,21 +149,19 @@ class Chaos:
     def kill_worker(self) -> None:
         """SIGKILL one and start another."""
         self.tally.at_risk += self.in_flight()
-        alive = [worker for worker in self.stack.workers if worker.process.poll() is None]
+        alive = [worker for worker in self.stack.workers if worker.alive]
         if alive:
             self.random.choice(alive).kill()
             self.tally.kills["worker SIGKILL"] += 1
-        self.stack.workers.append(Worker(self.stack, "tgtrack", self.stack.env()))
+        self.stack.launch_worker("tgtrack")
 
     def stop_worker(self) -> None:
         """SIGTERM one and start another."""
-        alive = [
-            worker for worker in self.stack.workers if worker.process.poll() is None and " ready." in worker.text()
-        ]
+        alive = [worker for worker in self.stack.workers if worker.alive and READY in worker.text()]
         if alive:
-            self.random.choice(alive).process.terminate()
+            self.random.choice(alive).terminate()
             self.tally.kills["worker SIGTERM"] += 1
-        self.stack.workers.append(Worker(self.stack, "tgtrack", self.stack.env()))
+        self.stack.launch_worker("tgtrack")
 
     def kill_redis(self) -> None:
         """SIGKILL Redis once what was acknowledged is on disk; start it again."""
@@ -176,9 +175,7 @@ class Chaos:
     def cut_connections(self) -> None:
         """CLIENT KILL all normal and pub/sub connections."""
         with contextlib.suppress(redis.RedisError):
-            client = self.stack.client()
-            for kind in ("normal", "pubsub"):
-                client.client_kill_filter(_type=kind, skipme=True)
+            self.stack.redis.cut_connections()
             self.tally.kills["all connections cut"] += 1
 
     def flush_scripts(self) -> None:
@@ -227,7 +224,7 @@ class Chaos:
         """No more trouble: wait until nothing waits any more, and read the ledgers."""
         self.stack.sandbox.clear_faults()
         self.empty_redis()
-        if not any(worker.process.poll() is None for worker in self.stack.workers):
+        if not any(worker.alive for worker in self.stack.workers):
             self.stack.start_workers("tgtrack")
         until(
             lambda: sum(self.stack.waiting(queue) for queue in ACCOUNTS) == 0,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 
 @pytest.fixture(scope="session")

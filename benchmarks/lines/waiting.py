@@ -16,7 +16,7 @@ from benchmarks.contestants import ARQ, CELERY, DRAMATIQ, HUEY, POSTBACK, TASKIQ
 from benchmarks.rivals import event
 from benchmarks.table import ENQUEUED, MEMORY, RATE, Goal, Line, Quantity, Sample
 from postback import tgtrack
-from tests.stack import until
+from workers.devkit import until
 
 IDLE_CPU: Final = Quantity("% of a core", False)
 IDLE_COMMANDS: Final = Quantity("Redis commands/s", False)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +13,8 @@ from celery import Celery
 
 from postback.sandbox.ledger import Record
 from postback.wire import keys
-from tests.stack import ROOT, Stack, Worker, until
+from workers.devkit import Process, Stack, until
+from workers.devkit.stack import READY
 
 
 @dataclass(frozen=True)
@@ -136,24 +135,21 @@ class RawClient:
         self._redis.lpush(queue, json.dumps(message))
 
 
-class _OneForAll(Worker):
-    """``celery -A workers.app worker``: a single process that serves the accounts of all providers."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.provider = "all"
-        self.log = stack.folder / "all.log"
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-n", "all@%h"],
-                cwd=ROOT,
-                env=stack.env(),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-
-def start_all_providers(stack: Stack) -> Worker:
-    """Start one worker for all accounts and return when it is ready."""
-    worker = _OneForAll(stack)
+def start_all_providers(stack: Stack) -> Process:
+    """``celery -A workers.app worker``: a single process that serves all accounts; returns when it is ready."""
+    worker = stack.launch("all", "-m", "celery", "-A", "workers.app", "worker", "-n", "all@%h")
     stack.workers.append(worker)
-    return worker.wait_ready()
+    return worker.wait_for(READY)
+
+
+def values_in(stack: Stack) -> str:
+    """All that a stack's Redis holds, but for the times in quota logs."""
+    client = stack.client()
+    readers: dict[str, Callable[[str], Any]] = {
+        "list": lambda name: client.lrange(name, 0, -1),
+        "hash": client.hgetall,
+        "set": client.smembers,
+        "zset": lambda name: client.zrange(name, 0, -1),
+        "string": lambda name: "" if name.endswith((".ring", ".log")) else client.get(name),
+    }
+    return "\n".join(f"{name} {readers[str(client.type(name))](name)}" for name in client.scan_iter())

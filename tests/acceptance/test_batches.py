@@ -16,7 +16,7 @@ from postback.sandbox.ledger import Record
 from postback.wire import keys
 from postback.wire.broker import connect
 from tests.acceptance.evidence import RawClient, dead_letters, event_of, items, queued, settled, times_sent
-from tests.stack import Stack, until
+from workers.devkit import Stack, until
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,7 @@ def stack() -> Iterator[Stack]:
             stack.account(queue, token=token(queue), **settings)
         stack.configure_producer()
         names = ("linked", "not-linked", "not-bad", "bad", "late", "revoked", "not-revoked", "again")
-        stack.start_workers("mytracker", 3, POSTBACK_LINK_QUEUES=",".join(f"side-{name}" for name in names))
+        stack.start_workers("mytracker", count=3, POSTBACK_LINK_QUEUES=",".join(f"side-{name}" for name in names))
         stack.start_workers("tganalytics")
         yield stack
 

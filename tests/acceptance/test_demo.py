@@ -5,22 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stack import ROOT, until
-from workers.demo import board, scenario
-from workers.demo.board import Board
-from workers.demo.readings import Reading
-from workers.demo.stage import Stage
+from workers.demo import scenario
+from workers.devkit import Process, environment, fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -28,32 +22,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LONGEST_S = 120.0
 
 
-class Demo:
+class Demo(Process):
     """A demo run as a process of its own, with a temporary folder of its own by which its processes are known."""
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder = folder / "tmp"
         self.folder.mkdir()
-        self.output = folder / "output"
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("POSTBACK_", "FLOWER_", "KEEP"))
-        }
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.demo"],
-                cwd=ROOT,
-                env={**kept, "TMPDIR": str(self.folder), **env},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def text(self) -> str:
-        return self.output.read_text(errors="replace")
-
-    def wait_for(self, words: str) -> None:
-        until(lambda: words in self.text() or self.process.poll() is not None, LONGEST_S, words)
-        assert words in self.text(), self.text()
+        env = {"TMPDIR": str(self.folder), "KEEP": "", **env}
+        super().__init__([sys.executable, "-m", "workers.demo"], folder / "output", env=environment(**env))
 
     def children(self) -> dict[int, str]:
         """Its processes that live: pid -> command line."""
@@ -83,9 +59,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
     yield start
     for demo in demos:
-        if demo.process.poll() is None:
-            demo.process.kill()
-            demo.process.wait()
+        demo.kill()
         for pid in demo.children():
             os.kill(pid, signal.SIGKILL)
 
@@ -122,7 +96,7 @@ def test_impatience(start: Any) -> None:
     """More Ctrl-C while it ends do not make it leave anything."""
     demo = start()
     demo.wait_for("Delivering")
-    while demo.process.poll() is None:
+    while demo.alive:
         demo.process.send_signal(signal.SIGINT)
         time.sleep(0.05)
     demo.assert_nothing_left()
@@ -145,94 +119,8 @@ def test_keep(start: Any) -> None:
     demo.wait_for("Ctrl-C stops it")
     found = re.search(r"Flower +(http://\S+)", demo.text())
     assert found
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{found[1]}/broker", timeout=10) as page:
-        assert "tgtrack.dead" in page.read().decode()
+    assert "tgtrack.dead" in fetch(f"{found[1]}/broker")[1]
     assert re.search(r"export POSTBACK_BROKER_URL=redis://127\.0\.0\.1:\d+/0", demo.text())
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(30) == 0
     demo.assert_nothing_left()
-
-
-class Ledger(Stage):
-    """A sandbox that has recorded what it is told; no process."""
-
-    def __init__(self, *records: dict[str, Any]) -> None:
-        self.records = records
-
-    def sandbox(self, path: str, body: Any = None) -> Any:
-        return {"records": self.records}
-
-
-def as_it_must_be() -> Board:
-    readings = {
-        cast.queue: Reading(
-            cast.delivered,
-            cast.waiting,
-            0,
-            ("rejected 422",) * cast.dead,
-            None,
-            "",
-            cast.requests[0],
-            1,
-            cast.recorded,
-            0,
-        )
-        for cast in scenario.CAST
-    }
-    readings["tgtrack.shop"] = replace(readings["tgtrack.shop"], until=time.time() + 3500, reason="quota")
-    readings["tgtrack.old"] = replace(readings["tgtrack.old"], reason="credentials")
-    return Board(readings)
-
-
-def test_no_faults() -> None:
-    """Nothing is found where nothing is wrong."""
-    assert board.faults(as_it_must_be(), Ledger(), {"x": {}}, 0.0) == []
-
-
-@pytest.mark.parametrize(
-    ("queue", "change"),
-    [
-        ("tgtrack.main", {"delivered": 14}),
-        ("tgtrack.main", {"dead": ()}),
-        ("tgtrack.main", {"dead": ("invalid",)}),
-        ("tgtrack.shop", {"too_many": 1}),
-        ("tgtrack.shop", {"until": time.time() + 1}),
-        ("tgtrack.shop", {"requests": 21}),
-        ("tgtrack.old", {"reason": "outage"}),
-        ("mytracker.game", {"recorded": 246}),
-        ("tganalytics.docs", {"requests": 60}),
-        ("tonai.main", {"waiting": 1}),
-        ("tonapi.main", {"in_flight": 1}),
-    ],
-)
-def test_faults(queue: str, change: dict[str, Any]) -> None:
-    """Any number that is not as it must be fails the demo and names the account."""
-    wrong = as_it_must_be()
-    wrong.accounts[queue] = replace(wrong.accounts[queue], **change)
-    found = board.faults(wrong, Ledger(), {}, 0.0)
-    assert found
-    assert all(fault.startswith(queue) for fault in found)
-
-
-def test_missing_result() -> None:
-    """A look-up without an answer fails the demo."""
-    assert board.faults(as_it_must_be(), Ledger(), {"tonapi.GetEvent": None}, 0.0) == ["tonapi.GetEvent: no result"]
-
-
-def test_recorded_twice() -> None:
-    """An event that a provider has twice fails the demo."""
-    record = {"provider": "tonai", "key": "1", "at": "2026-01-01T00:00:00+00:00", "events": [{"a": 1}]}
-    assert board.faults(as_it_must_be(), Ledger(record, record), {}, 0.0) == ["1 events were recorded twice"]
-
-
-def test_too_early() -> None:
-    """An event that came before its countdown fails the demo."""
-    record = {
-        "provider": "tgtrack",
-        "key": "1",
-        "at": "2026-01-01T00:00:00+00:00",
-        "events": [{"event_type": "reminder"}],
-    }
-    due_at = 1767225600.0 + 3
-    assert board.faults(as_it_must_be(), Ledger(record), {}, due_at) == ["the event with a countdown came 3.0 s early"]

@@ -16,7 +16,7 @@ import postback
 from postback import tgtrack
 from postback.wire import keys, schedule
 from tests.chaos import Chaos
-from tests.stack import Stack, Worker, until
+from workers.devkit import Stack, until
 
 FAST = "100000/second"
 
@@ -114,7 +114,7 @@ def test_countdowns_outlive_their_workers() -> None:
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST)
         stack.configure_producer()
-        workers = stack.start_workers("tgtrack", 2)
+        workers = stack.start_workers("tgtrack", count=2)
         begun = time.time()
         for user in range(20):
             sale(user).apply_async(countdown=25)
@@ -141,7 +141,7 @@ def test_an_outage_costs_no_attempts_and_keeps_the_order() -> None:
         # Attempts are few, so that one used up in the outage would show; pauses 0.2 s doubling to 1 s stand for 4 s doubling to 5 min.
         stack.account("tgtrack.main", limits=FAST, backoff_s=0.05, backoff_max_s=1, max_attempts=6)
         stack.configure_producer()
-        stack.start_workers("tgtrack", 1, POSTBACK_CONCURRENCY="1")
+        stack.start_workers("tgtrack", POSTBACK_CONCURRENCY="1")
         stack.sandbox.pause_listening()
         postback.send_many([sale(user) for user in range(300)])
         client = stack.client()
@@ -232,8 +232,7 @@ def test_workers_survive_what_redis_goes_through() -> None:
             postback.send_many([sale(f"{step}-{user}") for user in range(50)])
             drained(stack, 30)
             if step == 0:
-                for kind in ("normal", "pubsub"):
-                    stack.client().client_kill_filter(_type=kind, skipme=True)
+                stack.redis.cut_connections()
                 stack.client().script_flush()
             elif step == 1:
                 stack.redis.restart()
@@ -253,7 +252,7 @@ def test_a_message_that_kills_its_workers_is_a_dead_letter() -> None:
         result = sale("poison").delay()
         dead_workers: set[str] = set()
         for _ in range(3):
-            worker = Worker(stack, "tgtrack", stack.env())
+            worker = stack.launch_worker("tgtrack")
             stack.workers.append(worker)
             (grant,) = until(lambda: set(client.zrange(flight, 0, -1)) - dead_workers, 40, "it is taken")
             worker.kill()

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 
 from postback.sandbox import Sandbox
-from tests.postgres import PostgresServer
-from tests.servers import free_port
-from tests.stack import Stack, until
-from tests.wheel import ROOT, build_wheel, clean_environ, make_environment, run
+from tests.shared.postgres import PostgresServer
+from tests.shared.wheel import ROOT, build_wheel, clean_environ, make_environment, run
+from workers.devkit import Stack, free_port, until
 
 #: Seconds that anything here may take before it counts as never.
 PATIENCE_S = 60.0

@@ -1,9 +1,7 @@
-"""An upgrade from the first edition: what it has left in Redis (``tests/pinned``) is carried to its end by the code of today."""
+"""An upgrade from the first edition: what it has left in Redis (``tests/acceptance/first_edition``) is carried to its end by the code of today."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,8 +11,8 @@ from postback import tonai
 from postback.operations import resume, snapshot
 from postback.wire import keys
 from tests.acceptance.evidence import dead_letters, settled
-from tests.pinned import restore
-from tests.stack import ROOT, Stack, until
+from tests.acceptance.first_edition import restore
+from workers.devkit import Stack, until
 
 ACCOUNTS = {
     "tgtrack.main": {},
@@ -57,8 +55,7 @@ def test_everything_is_carried_to_its_end(upgraded: Stack) -> None:
     restore(upgraded.redis.client())
     # A larger limit at the upgrade: the quota log grows with what it knows.
     upgraded.account("tgtrack.quota", api_key="quota-key-1", limits="100000/second")
-    for provider in ("tgtrack", "mytracker", "tganalytics", "tonai"):
-        upgraded.start_workers(provider)
+    upgraded.start_workers("tgtrack", "mytracker", "tganalytics", "tonai")
     for queue in [queue for queue in ACCOUNTS if not queue.startswith("tonai")]:
         settled(upgraded, queue, 60)
     arrived: Counter[str] = Counter(event["user_id"] for event in upgraded.sandbox.events("tgtrack"))
@@ -84,9 +81,7 @@ def test_a_replay_of_an_old_dead_letter(upgraded: Stack) -> None:
     """`postback dead list` and `replay` read what the first edition buried."""
     restore(upgraded.redis.client())
     upgraded.start_workers("tgtrack")
-    run = "import sys; from postback.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", run, "dead", "replay", "tgtrack"]
-    until(lambda: subprocess.run(command, cwd=ROOT, env=upgraded.env(), capture_output=True).returncode == 0, 20)
+    until(lambda: upgraded.postback("dead", "replay", "tgtrack").returncode == 0, 20)
     until(lambda: any(event["user_id"] == "dead" for event in upgraded.sandbox.events("tgtrack")), 20, "it arrives")
     assert upgraded.client().llen(keys.dead("tgtrack")) == 0
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import signal
 import ssl
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,86 +19,13 @@ import postback
 from postback import mytracker, tgtrack
 from postback.wire import keys
 from postback.wire.broker import parse_broker
-from tests.servers import free_port
-from tests.stack import ROOT, SECRETS, Stack, until
+from tests.acceptance.flower import AUTH, SOON_S, Flower
+from workers.devkit import ROOT, SECRETS, Stack, environment, until
 from workers.flower import tls_options
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-AUTH = "jane:flower-Secret-5b1f6"
 REDIS_PASSWORD = "redis-Secret-6c2a7"
-#: Longer than Flower's own refresh of the queues, with room for a busy machine.
-SOON_S = 40.0
-
-
-class Flower:
-    """``python -m workers.flower`` as a process."""
-
-    def __init__(self, stack: Stack, **env: str) -> None:
-        self.port = free_port()
-        self.log = stack.folder / f"flower-{self.port}.log"
-        settings = {"FLOWER_PORT": str(self.port), "FLOWER_BASIC_AUTH": AUTH, "FLOWER_ADDRESS": "127.0.0.1", **env}
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.flower"],
-                cwd=ROOT,
-                env=stack.env(**settings),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def get(self, path: str, auth: str = AUTH) -> tuple[int, str]:
-        """Status and text of a page; status 0 if nobody answers."""
-        return self._ask(path, auth, None)
-
-    def post(self, path: str, auth: str = AUTH) -> tuple[int, str]:
-        """Status and text of an answer to a POST without arguments; status 0 if nobody answers."""
-        return self._ask(path, auth, b"{}")
-
-    def _ask(self, path: str, auth: str, body: bytes | None) -> tuple[int, str]:
-        headers = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def depths(self) -> dict[str, int]:
-        """Queue -> messages, as the API has it."""
-        status, text = self.get("/api/queues/length")
-        if status != 200:
-            return {}
-        return {queue["name"]: queue["messages"] for queue in json.loads(text)["active_queues"]}
-
-    def shows(self, depths: Mapping[str, int]) -> None:
-        """Wait until the API and the Broker page show exactly these queues with these depths."""
-        until(lambda: self.depths() == depths, SOON_S, f"{depths} in {self.depths()}")
-        status, page = self.get("/broker")
-        assert status == 200
-        for name, depth in depths.items():
-            assert f"<td>{name}</td>" in page
-            assert f'<td class="broker-secondary-column">{depth}</td>' in page
-
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        """Task id -> what Flower knows of it."""
-        tasks: dict[str, dict[str, Any]] = json.loads(self.get("/api/tasks")[1] or "{}")
-        return tasks
-
-    def workers(self) -> list[str]:
-        return list(json.loads(self.get("/api/workers")[1] or "{}"))
-
-    def stop(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +51,7 @@ def flower(stack: Stack, url: str) -> Iterator[Flower]:
     """Flower started before any worker, as ``docker compose up`` may do it; then the workers, then events."""
     flower = Flower(stack, POSTBACK_BROKER_URL=url)
     until(lambda: flower.get("/broker")[0] == 200, 60, "Flower")
-    for provider in ("tgtrack", "mytracker"):
-        stack.start_workers(provider, POSTBACK_BROKER_URL=url)
+    stack.start_workers("tgtrack", "mytracker", POSTBACK_BROKER_URL=url)
     postback.configure(broker_url=url, accounts={"tgtrack": ["main", "shop"], "mytracker": ["game"]})
     stack.sandbox.refuse("tgtrack", "event_type", "no-such-step")
     for _ in range(3):
@@ -208,7 +128,7 @@ def test_no_secret_and_no_person_on_any_page(flower: Flower, stack: Stack) -> No
     paths += [f"/task/{task_id}" for task_id in flower.tasks()]
     texts = {path: flower.get(path) for path in paths}
     assert {path: status for path, (status, _) in texts.items() if status != 200} == {}
-    everything = "".join(text for _, text in texts.values()) + flower.log.read_text()
+    everything = "".join(text for _, text in texts.values()) + flower.process.text()
     tables: list[dict[str, Any]] = [dict(table) for table in SECRETS.values()]  # type: ignore[call-overload]
     hidden = [
         str(value) for table in tables for value in table.values() if isinstance(value, str) and "Secret" in value
@@ -238,11 +158,10 @@ def test_before_any_worker() -> None:
 
 def run(env: dict[str, str], *arguments: str) -> tuple[int, str]:
     """Flower's exit status and what it says, for settings with which it must not start."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTBACK_", "FLOWER_"))}
     done = subprocess.run(
         [sys.executable, "-m", "workers.flower", *arguments],
         cwd=ROOT,
-        env={**kept, **env},
+        env=environment(**env),
         capture_output=True,
         text=True,
         timeout=60,
@@ -283,7 +202,7 @@ def test_empty_variables(stack: Stack, tmp_path: Path) -> None:
     flower = Flower(stack, FLOWER_ADDRESS="", FLOWER_BASIC_AUTH="", FLOWER_MAX_TASKS="", FLOWER_URL_PREFIX="")
     try:
         until(lambda: flower.get("/workers", "")[0] == 200, 60, "Flower")
-        assert "no password, this machine only" in flower.log.read_text()
+        assert "no password, this machine only" in flower.process.text()
     finally:
         assert flower.stop() == 0
 
@@ -347,7 +266,7 @@ def test_read_only_stops_no_worker(read_only: Flower, flower: Flower, stack: Sta
         assert read_only.post(f"/api/worker/shutdown/{name}")[0] == 403
     result = tgtrack.AddEvent(user_id="5", event_type="after-the-shutdown", account="main").delay()
     until(lambda: flower.tasks().get(result.id, {}).get("state") == "SUCCESS", SOON_S, "an event after it")
-    assert [worker.process.poll() for worker in stack.workers] == [None] * len(stack.workers)
+    assert all(worker.alive for worker in stack.workers)
 
 
 @pytest.mark.parametrize("path", ["/workers", "/broker", "/tasks", "/api/tasks", "/api/workers"])

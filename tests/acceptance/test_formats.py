@@ -7,7 +7,7 @@ import pytest
 from postback import tgtrack
 from postback.wire import formats, keys
 from tests.acceptance.evidence import RawClient, dead_letters
-from tests.stack import Stack, Worker
+from workers.devkit import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -19,7 +19,7 @@ def test_a_worker_that_is_too_old_does_not_start() -> None:
         stack.configure_producer()
         stack.client().zadd(keys.FORMAT, {formats.KEY_FORMAT_MEMBER: formats.KEY_FORMAT + 1})
         tgtrack.AddEvent(user_id="17", event_type="sale").delay()
-        worker = Worker(stack, "tgtrack", stack.env())
+        worker = stack.launch_worker("tgtrack")
         stack.workers.append(worker)
         assert worker.process.wait(30) == 1
         (line,) = [line for line in worker.text().splitlines() if "CRITICAL" in line]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -19,7 +17,7 @@ from postback import NotEnqueued, PartlyEnqueued, mytracker, tgtrack
 from postback.operations import snapshot
 from postback.wire import keys
 from tests.acceptance.evidence import dead_letters, queued, settled
-from tests.stack import ROOT, Stack, Worker, until
+from workers.devkit import Process, Stack, until
 
 FAST: Final = "100000/second"
 SINGLES: Final = 1500
@@ -49,14 +47,7 @@ def fill(stack: Stack) -> None:
 
 def command(stack: Stack, *arguments: str) -> str:
     """What ``postback …`` prints, as a process."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from postback.cli import main; sys.exit(main())", *arguments],
-        cwd=ROOT,
-        env=stack.env(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = stack.postback(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -89,8 +80,7 @@ def test_a_backlog_drains(stack: Stack, worker: str) -> None:
     """3,000 events, some refused and some failing, a link, a look-up: all gone while Redis is full, each recorded once, none lost."""
     if worker == "live":
         pause(stack, "tgtrack.main", "mytracker.game")
-        stack.start_workers("tgtrack")
-        stack.start_workers("mytracker")
+        stack.start_workers("tgtrack", "mytracker")
     postback.send_many([sale(user) for user in range(SINGLES)])
     postback.send_many([click(user) for user in range(BATCHED)])
     sale("with a link").apply_async(link=sale("linked", account="linked").si())
@@ -104,8 +94,7 @@ def test_a_backlog_drains(stack: Stack, worker: str) -> None:
         for queue in ("tgtrack.main", "mytracker.game"):
             command(stack, "resume", queue)
     else:
-        stack.start_workers("tgtrack")
-        stack.start_workers("mytracker")
+        stack.start_workers("tgtrack", "mytracker")
     with pytest.raises(NotEnqueued):
         sale("refused").delay()
     for queue in ("tgtrack.main", "tgtrack.linked", "mytracker.game"):
@@ -121,7 +110,7 @@ def test_a_backlog_drains(stack: Stack, worker: str) -> None:
     assert [letter.reason for letter in dead_letters(stack, "mytracker.game")] == ["rejected"]
     assert look_up.get(timeout=10)["user_id"] == "77"
     assert "Traceback" not in stack.logs()
-    assert [one.process.poll() for one in stack.workers] == [None, None]
+    assert all(worker.alive for worker in stack.workers)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         stack.client().set("still", "full")
 
@@ -132,8 +121,7 @@ def test_a_link_is_published_once(stack: Stack) -> None:
         sale(user).apply_async(link=sale(f"after {user}", account="linked").si())
         click(user).apply_async(link=sale(f"behind {user}", account="linked").si())
     fill(stack)
-    stack.start_workers("mytracker")
-    stack.start_workers("tgtrack")
+    stack.start_workers("mytracker", "tgtrack")
     for queue in ("tgtrack.main", "mytracker.game"):
         settled(stack, queue)
     stack.sandbox.wait_for(lambda s: s.stats()["events"] == 40, timeout_s=20)
@@ -331,17 +319,16 @@ def test_what_an_outcome_adds(stack: Stack, kind: str) -> None:
 # How a worker ends
 
 
-def ended(stack: Stack, worker: Worker) -> int:
+def ended(worker: Process) -> int:
     """The exit status of a worker that ends by itself."""
-    stack.workers.append(worker)
     return worker.process.wait(30)
 
 
 def test_a_worker_that_dies_says_so(stack: Stack) -> None:
     """What Redis refuses for good at the start ends the worker with 1 and one line that says why, without a traceback."""
     stack.client().set("_kombu.binding.celery.pidbox", "somebody else's")
-    worker = Worker(stack, "tgtrack", stack.env())
-    assert ended(stack, worker) == 1
+    worker = stack.launch_worker("tgtrack")
+    assert ended(worker) == 1
     (line,) = [line for line in worker.text().splitlines() if "CRITICAL" in line]
     assert "WRONGTYPE" in line
     assert "Traceback" not in worker.text()
@@ -350,16 +337,16 @@ def test_a_worker_that_dies_says_so(stack: Stack) -> None:
 def test_json_logs_say_so_too(stack: Stack) -> None:
     """With JSON logs the last line is one object with the reason."""
     stack.client().set("_kombu.binding.celery.pidbox", "somebody else's")
-    worker = Worker(stack, "tgtrack", stack.env(POSTBACK_LOG_FORMAT="json"))
-    assert ended(stack, worker) == 1
+    worker = stack.launch_worker("tgtrack", POSTBACK_LOG_FORMAT="json")
+    assert ended(worker) == 1
     last = [json.loads(line) for line in worker.text().splitlines() if '"critical"' in line]
     assert [("WRONGTYPE" in line["message"], "traceback" in line) for line in last] == [(True, False)]
 
 
 def test_wrong_settings_end_with_two(stack: Stack) -> None:
     """A setting that cannot be used is no crash: one sentence, exit status 2."""
-    worker = Worker(stack, "tgtrack", stack.env(POSTBACK_CONCURRENCY="none"))
-    assert ended(stack, worker) == 2
+    worker = stack.launch_worker("tgtrack", POSTBACK_CONCURRENCY="none")
+    assert ended(worker) == 2
     assert "POSTBACK_CONCURRENCY" in worker.text()
 
 

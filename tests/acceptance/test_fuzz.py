@@ -30,9 +30,8 @@ from tasks.followers import follow_up
 from tasks.outcomes import Outcome, Verdict
 from tasks.request import Answer
 from tests.integration.workers.governor.crew import AnswersAtOnce, Worker
-from tests.servers import RedisServer
-from tests.stack import Stack, until
 from tests.unit.tasks.fakes import EVENTS, Server
+from workers.devkit import RedisServer, Stack, until
 from workers.rounds.rounds import Rounds
 
 QUEUE = "tgtrack.main"

@@ -13,8 +13,8 @@ import pytest
 
 from postback import operations
 from postback.wire import keys
-from tests import hostile
-from tests.stack import Stack, until
+from tests.shared import hostile
+from workers.devkit import Stack, until
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import pytest
 import postback
 from postback import tgtrack
 from postback.wire import keys
-from tests.stack import ROOT, Stack, Worker, until
+from workers.devkit import ROOT, Process, Stack, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -52,9 +52,9 @@ class Shop(Stack):
         (self.folder / "hookshop.py").write_text(SHOP)
         self.account("tgtrack.main", limits="1000/second", backoff_s=0.05)
 
-    def tell(self, hook: str = "hookshop:on_dead", count: int = 1) -> list[Worker]:
+    def tell(self, hook: str = "hookshop:on_dead", count: int = 1) -> list[Process]:
         """Start workers with a hook."""
-        return self.start_workers("tgtrack", count, POSTBACK_ON_DEAD=hook, PYTHONPATH=str(self.folder))
+        return self.start_workers("tgtrack", count=count, POSTBACK_ON_DEAD=hook, PYTHONPATH=str(self.folder))
 
     def push(self, *ids: str) -> None:
         """Push notices, as a script does that buries messages."""
@@ -222,14 +222,7 @@ def test_status_shows_the_backlog(shop: Shop) -> None:
     until(lambda: shop.calls("begun"), 20, "the call")
 
     def status(*arguments: str) -> str:
-        command = [
-            sys.executable,
-            "-c",
-            "import sys; from postback.cli import main; sys.exit(main())",
-            "status",
-            *arguments,
-        ]
-        return subprocess.run(command, cwd=ROOT, env=shop.env(), capture_output=True, text=True, timeout=60).stdout
+        return shop.postback("status", *arguments).stdout
 
     assert json.loads(status("--json"))["dead_notices"]["tgtrack"] == 3
     assert "tgtrack.dead: POSTBACK_ON_DEAD is still to be told of 3 dead letters" in status()

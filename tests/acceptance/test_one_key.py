@@ -15,7 +15,7 @@ from postback import tgtrack, tonapi
 from postback.operations import snapshot
 from postback.wire import keys
 from tests.acceptance.test_quota import possible_with
-from tests.stack import SECRETS, Stack, until
+from workers.devkit import SECRETS, Stack, until
 
 WINDOWS = ((3, 1.0), (25, 10.0))
 LIMITS = "3/second; 25 per 10 seconds"
@@ -55,7 +55,7 @@ def test_one_key_in_many_accounts(count: int, tmp_path: Path) -> None:
         stack.configure_producer()
         send(names, 120 // count + 10)
         for half in halves:
-            stack.start_workers("tgtrack", 2, POSTBACK_ACCOUNTS=str(half))
+            stack.start_workers("tgtrack", count=2, POSTBACK_ACCOUNTS=str(half))
         sent, users = watched(stack)
         most = possible_with(WINDOWS, WATCHED_S)
         print(f"{sent} requests in {WATCHED_S:g} s, {most} possible; 429s: {stack.sandbox.stats()['429']}; {users}")
@@ -76,7 +76,7 @@ def test_kills_and_changes_under_load() -> None:
             stack.account(f"tgtrack.{name}", limits=limits, lease_s=8, timeout_s=2, **SECRETS["tgtrack"])
         stack.configure_producer()
         send(names, 120)
-        workers = stack.start_workers("tgtrack", 3)
+        workers = stack.start_workers("tgtrack", count=3)
         changes = itertools.cycle(
             (
                 {"limits": "3/second; 20 per 10 seconds"},
@@ -108,7 +108,7 @@ def test_a_refused_token_of_a_shared_plan() -> None:
         for number in range(20):
             for name in ("good", "bad"):
                 tonapi.GetEvent(event_id=f"{number:064x}", account=name).delay()
-        stack.start_workers("tonapi", 2)
+        stack.start_workers("tonapi", count=2)
         client = stack.client()
         until(lambda: paused(stack, "tonapi.bad") == "credentials", 30, "the pause")
         until(lambda: not client.llen(keys.priority_list("tonapi.good", 0)), 30, "the good one is through")

@@ -8,12 +8,10 @@ import json
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery
 
 import postback
@@ -21,8 +19,9 @@ from config.accounts import build_account
 from postback import mytracker, tgtrack
 from postback.wire import keys
 from postback.wire.broker import connect
-from tests.servers import free_port
-from tests.stack import ROOT, SECRETS, Stack, Worker, until
+from tests.acceptance.evidence import values_in
+from workers.devkit import ROOT, SECRETS, Stack, fetch, free_port, until
+from workers.devkit.stack import READY
 from workers.governor import Governor, Server
 from workers.writes import Client
 
@@ -48,14 +47,7 @@ class Watched(Stack):
 
     def command(self, *arguments: str) -> tuple[int, str]:
         """``postback …`` as a process."""
-        done = subprocess.run(
-            [sys.executable, "-c", "import sys; from postback.cli import main; sys.exit(main())", *arguments],
-            cwd=ROOT,
-            env=self.env(POSTBACK_BROKER_URL=self.url, COLUMNS="100"),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = self.postback(*arguments, POSTBACK_BROKER_URL=self.url, COLUMNS="100")
         return done.returncode, done.stdout + done.stderr
 
     def row(self, task_id: str, kind: str) -> dict[str, Any] | None:
@@ -66,15 +58,7 @@ class Watched(Stack):
         return lambda: self.waiting(queue) == 0
 
     def page(self, port: int, path: str = "/metrics") -> str:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return str(answer.read().decode())
-
-    def without(self, queue: str) -> None:
-        """Take an account out of the accounts file."""
-        del self._accounts[queue]
-        other = next(iter(self._accounts))
-        self.account(other, **self._accounts[other])
+        return fetch(f"http://127.0.0.1:{port}{path}")[1]
 
 
 @pytest.fixture(scope="module")
@@ -87,29 +71,21 @@ def stack() -> Iterator[Watched]:
         stack.account("mytracker.game", linger_s=0.2)
         stack.client().execute_command("ACL", "SETUSER", "ops", "on", f">{REDIS_PASSWORD}", "~*", "&*", "+@all")
         env = {"POSTBACK_BROKER_URL": stack.url, "POSTBACK_LOG_LEVEL": "DEBUG", "POSTBACK_METRICS_PORT": "0"}
-        started = [
-            Worker(stack, "tgtrack", stack.env(**env)),
-            Worker(stack, "mytracker", stack.env(**env, POSTBACK_LOG_FORMAT="json")),
-        ]
+        stack.launch_worker("tgtrack", **env)
+        stack.launch_worker("mytracker", **env, POSTBACK_LOG_FORMAT="json")
         stack.exporter_port = free_port()
-        exporter_env = stack.env(**{**env, "POSTBACK_EXPORTER_PORT": str(stack.exporter_port)})
-        log = (stack.folder / "exporter.log").open("wb")
-        exporter = subprocess.Popen(
-            [sys.executable, "-m", "workers.metrics"], cwd=ROOT, env=exporter_env, stdout=log, stderr=log
-        )
+        env |= {"POSTBACK_EXPORTER_PORT": str(stack.exporter_port)}
+        exporter = stack.launch("exporter", "-m", "workers.metrics", **env)
         stack.rows, stop = [], threading.Event()
         listener = threading.Thread(target=_listen, args=(stack, stop), daemon=True)
         listener.start()
-        stack.workers += started
-        for worker in started:
-            worker.wait_ready()
+        for worker in stack.workers:
+            worker.wait_for(READY)
         stack.configure_producer()
         yield stack
         stop.set()
         listener.join(20)
-        exporter.terminate()
-        assert exporter.wait(20) == 0
-        log.close()
+        assert exporter.stop() == 0
 
 
 def _listen(stack: Watched, stop: threading.Event) -> None:
@@ -274,7 +250,7 @@ def test_row_of_a_crashed_event(fresh: Watched) -> None:
     row = failed(fresh, "killer-1")
     assert (row["name"], row["exception"][:21]) == ("tgtrack.add_event", "DeadLettered('crashed")
     until(lambda: "dead tgtrack.add_event killer-1 tgtrack.late: crashed" in fresh.logs(), 10, "its line")
-    fresh.without("tgtrack.late")
+    fresh.remove_account("tgtrack.late")
 
 
 # Status and pauses
@@ -373,7 +349,7 @@ def test_new_account_without_restart(fresh: Watched) -> None:
     fresh.configure_producer()
     sale(account="fair").delay()
     until(lambda: len(fresh.sandbox.events("tgtrack")) == 1, 20, "its event")
-    fresh.without("tgtrack.fair")
+    fresh.remove_account("tgtrack.fair")
     until(lambda: not fresh.client().hexists(keys.ACCOUNTS, "tgtrack.fair"), 20, "its withdrawal")
     sale(account="fair").delay()
     sale().delay()
@@ -385,7 +361,7 @@ def test_new_account_without_restart(fresh: Watched) -> None:
     assert fresh.command("status", "--check")[0] == 1
     fresh.account("tgtrack.fair", limits="1000/second")
     until(fresh.waits("tgtrack.fair"), 20, "the account is back")
-    fresh.without("tgtrack.fair")
+    fresh.remove_account("tgtrack.fair")
 
 
 def test_new_limits_without_restart(fresh: Watched) -> None:
@@ -399,7 +375,7 @@ def test_new_limits_without_restart(fresh: Watched) -> None:
     assert len(fresh.sandbox.events("tgtrack")) == 4
     announced = json.loads(fresh.client().hget(keys.ACCOUNTS, "tgtrack.tight") or "{}")
     assert [window[2] for window in announced["windows"]] == ["1000/second", "5000/hour"]
-    fresh.without("tgtrack.tight")
+    fresh.remove_account("tgtrack.tight")
 
 
 def test_new_key_without_restart(fresh: Watched) -> None:
@@ -454,16 +430,15 @@ def test_after_a_lost_connection(fresh: Watched) -> None:
     """When Redis has cut every connection, a removed account stays removed, and a new one is served."""
     fresh.account("tgtrack.old", limits="1000/second")
     until(lambda: fresh.client().hexists(keys.ACCOUNTS, "tgtrack.old"), 20, "its announcement")
-    fresh.without("tgtrack.old")
+    fresh.remove_account("tgtrack.old")
     until(lambda: not fresh.client().hexists(keys.ACCOUNTS, "tgtrack.old"), 20, "its withdrawal")
-    for kind in ("normal", "pubsub"):
-        fresh.client().client_kill_filter(_type=kind, skipme=True)
+    fresh.redis.cut_connections()
     fresh.account("tgtrack.young", limits="1000/second")
     postback.configure(broker_url=fresh.redis.url, accounts={"tgtrack": ["main", "old", "young"]})
     postback.send_many([sale(account="old"), sale(account="young"), sale()])
     until(lambda: len(fresh.sandbox.events("tgtrack")) == 2, 30, "the events of the other accounts")
     assert fresh.waiting("tgtrack.old") == 1
-    fresh.without("tgtrack.young")
+    fresh.remove_account("tgtrack.young")
     fresh.client().delete("tgtrack.old", keys.priority_list("tgtrack.old", 3))
     fresh.configure_producer()
 
@@ -542,8 +517,7 @@ def test_no_secret_and_no_person(fresh: Watched) -> None:
     mytracker.Login(custom_user_id=PERSON).delay()
     for queue in ("tgtrack.main", "mytracker.game"):
         until(fresh.waits(queue), 20, queue)
-    client = fresh.client()
-    values = "".join(f"{name} {_value(client, name)}" for name in client.scan_iter())
+    values = values_in(fresh)
     pages = "".join(fresh.page(port) for port in (fresh.exporter_port, *targets(fresh)))
     pages += "".join(
         fresh.command(*words.split())[1] for words in ("status", "status --json", "dead list tgtrack --json")
@@ -574,16 +548,3 @@ def test_no_secret_and_no_person(fresh: Watched) -> None:
 def _around(text: str, word: str) -> str:
     at = text.index(word)
     return text[max(0, at - 200) : at + 100]
-
-
-def _value(client: redis.Redis, name: str) -> Any:
-    kind = client.type(name)
-    if kind == "list":
-        return client.lrange(name, 0, -1)
-    if kind == "hash":
-        return client.hgetall(name)
-    if kind == "set":
-        return client.smembers(name)
-    if kind == "zset":
-        return client.zrange(name, 0, -1)
-    return client.get(name) if not name.endswith((".ring", ".log")) else ""

@@ -15,7 +15,7 @@ from postback.operations import replay, resume
 from postback.operations.letters import Filter
 from postback.wire import keys
 from tests.acceptance.evidence import RawClient, dead_letters
-from tests.stack import Stack, until
+from workers.devkit import Stack, until
 
 FAST = "100000/second"
 DAY_MS = 86_400_000
@@ -151,7 +151,7 @@ def test_a_pause_is_one_warning(cause: str) -> None:
             stack.client().hset(keys.meta("tgtrack.main"), mapping=paused)
         for user in range(5):
             sale(user).delay()
-        stack.start_workers("tgtrack", 2)
+        stack.start_workers("tgtrack", count=2)
 
         def warnings() -> list[str]:
             return sorted(line for line in stack.logs().splitlines() if re.search(r"WARNING.*tgtrack\.main", line))

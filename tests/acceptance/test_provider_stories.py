@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,7 +24,7 @@ from tests.acceptance.evidence import (
     start_all_providers,
     times_sent,
 )
-from tests.stack import Stack, until
+from workers.devkit import Stack, until
 
 pytestmark = pytest.mark.slow
 
@@ -99,12 +97,6 @@ def wait_until_paused(stack: Stack, queue: str, reason: str, timeout_s: float = 
     return until(paused, timeout_s, f"{queue} paused: {reason}")
 
 
-def command(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    """The operator's ``postback``."""
-    line = [sys.executable, "-c", "import sys; from postback.cli import main; sys.exit(main())", *words]
-    return subprocess.run(line, env=stack.env(), capture_output=True, text=True, timeout=60)
-
-
 # Credentials
 
 
@@ -114,7 +106,7 @@ def test_a_revoked_key_leaves_its_events_queued(stack: Stack) -> None:
     stack.sandbox.revoke("tgtrack", key(queue))
     postback.send_many(tgtrack.AddEvent(user_id=str(n), event_type="sale", account="revoked") for n in range(30))
     wait_until_paused(stack, queue, "credentials")
-    told = command(stack, "status", "--json")
+    told = stack.postback("status", "--json")
     assert told.returncode == 0, told.stderr
     (account,) = [
         a for a in json.loads(told.stdout)["accounts"] if (a["provider"], a["account"]) == ("tgtrack", "revoked")
@@ -122,11 +114,11 @@ def test_a_revoked_key_leaves_its_events_queued(stack: Stack) -> None:
     assert (account["queued"], account["delayed"], account["in_flight"], account["dead"]) == (30, 0, 0, 0)
     assert (account["paused"]["reason"], account["paused"]["until"]) == ("credentials", None)
     assert "401" in account["paused"]["detail"]
-    assert command(stack, "status", "--check").returncode == 1
-    assert "credentials" in command(stack, "status").stdout
+    assert stack.postback("status", "--check").returncode == 1
+    assert "credentials" in stack.postback("status").stdout
     assert [record.code for record in requests_of(stack, queue)] == [401]
     stack.sandbox.restore("tgtrack", key(queue))
-    resumed = command(stack, "resume", queue)
+    resumed = stack.postback("resume", queue)
     assert resumed.returncode == 0, resumed.stderr
     records = wait_for_requests(stack, queue, 31, timeout_s=40)
     settled(stack, queue)
@@ -446,7 +438,7 @@ def test_erase_reaches_wallets_and_answers(stack: Stack) -> None:
     asked = {user: tgtrack.GetUserInfo(user_id=user, account="_persons").delay() for user in ("7005001", "7005002")}
     assert {user: result.get(timeout=20)["user_id"] for user, result in asked.items()} == {user: user for user in asked}
     for person, words in ((wallet, "2 events erased, and 0 results"), ("7005001", "0 events erased, and 1 result\n")):
-        erased = command(stack, "erase", "--user", person)
+        erased = stack.postback("erase", "--user", person)
         assert erased.returncode == 0, erased.stderr
         assert words in erased.stdout
         assert person not in erased.stdout

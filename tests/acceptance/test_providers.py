@@ -16,7 +16,7 @@ import postback
 from postback import mytracker, operations, tganalytics, tgtrack, tonai, tonapi
 from postback.wire.broker import connect
 from tests.acceptance.evidence import dead_letters, settled, start_all_providers
-from tests.stack import Stack, until
+from workers.devkit import Stack, until
 
 pytestmark = pytest.mark.slow
 

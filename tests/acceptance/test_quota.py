@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import postback
 from postback import tgtrack
-from tests.stack import Stack, until
+from workers.devkit import Stack, until
 
 LIMITS = "3/second; 20 per 10 seconds; 45 per 30 seconds"
 #: How long the run is watched, seconds.
@@ -32,7 +32,7 @@ def test_four_workers_never_earn_a_429() -> None:
         stack.account("tgtrack.main", limits=LIMITS)
         stack.configure_producer()
         postback.send_many([tgtrack.AddEvent(user_id=str(user), event_type="sale") for user in range(300)])
-        stack.start_workers("tgtrack", 4)
+        stack.start_workers("tgtrack", count=4)
         stack.sandbox.wait_for(lambda s: s.stats()["requests"] >= 1, timeout_s=30)
         first = stack.sandbox.ledger("tgtrack")[0].mono
         until(lambda: time.monotonic() > first + WATCHED_S, WATCHED_S + 10, "the end of the run", every_s=0.2)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +15,8 @@ from postback.operations import pause
 from postback.wire import keys
 from postback.wire.broker import connect
 from tests.integration.workers.governor.bench import message
-from tests.stack import ROOT, Stack, Worker, until
+from workers.devkit import Stack, until
+from workers.devkit.stack import READY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -86,8 +85,7 @@ def test_redis_restarts(stack: Stack) -> None:
 
 def status(stack: Stack, command: str) -> tuple[int, str]:
     """Of the command `postback`: its exit code, and what it says."""
-    run = [sys.executable, "-c", "import sys; from postback.cli import main; sys.exit(main())", *command.split()]
-    done = subprocess.run(run, cwd=ROOT, env=stack.env(), capture_output=True, text=True, check=False)
+    done = stack.postback(*command.split())
     return done.returncode, done.stdout
 
 
@@ -132,7 +130,7 @@ def test_two_accounts_files(stack: Stack) -> None:
         sections = stack.accounts_path.read_text().split("[")
         files[name].write_text("[" + next(part for part in sections if part.startswith(f"tgtrack.{name}]")))
     for path in files.values():
-        stack.workers.append(Worker(stack, "tgtrack", stack.env(POSTBACK_ACCOUNTS=str(path))).wait_ready())
+        stack.launch_worker("tgtrack", POSTBACK_ACCOUNTS=str(path)).wait_for(READY)
     for number in range(20):
         sale(str(number), account=("main", "shop")[number % 2]).delay()
     assert delivered(stack, 20, 10) < 2.0
@@ -177,7 +175,7 @@ def test_a_thousand_busy_accounts(stack: Stack) -> None:
     stack.configure_producer()
     for turn in range(3):
         postback.send_many([sale(str(number * 10 + turn), account=f"busy{number}") for number in range(accounts)])
-    stack.start_workers("tgtrack", 2)
+    stack.start_workers("tgtrack", count=2)
     delivered(stack, 3 * accounts, 60)
     first: dict[int, int] = {}
     for place, user in enumerate(arrived(stack)):

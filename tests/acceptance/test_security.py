@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,9 +21,8 @@ import postback
 from config.providers import PROVIDERS
 from postback import mytracker, tgtrack, tonai, tonapi
 from postback.wire import keys
-from tests.acceptance.test_flower import Flower
-from tests.servers import RedisServer, free_port
-from tests.stack import ROOT, Stack, Worker, until
+from tests.acceptance.flower import Flower
+from workers.devkit import ROOT, Process, RedisServer, Stack, fetch, free_port, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -75,12 +73,9 @@ class Guarded(Stack):
 
     def command(self, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``postback …`` as a process."""
-        return subprocess.run(
-            [sys.executable, "-c", "import sys; from postback.cli import main; sys.exit(main())", *arguments],
-            cwd=ROOT, env=self.env(POSTBACK_BROKER_URL=self.url(user)), capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        return self.postback(*arguments, POSTBACK_BROKER_URL=self.url(user))
 
-    def start(self, provider: str, **extra: str) -> Worker:
+    def start(self, provider: str, **extra: str) -> Process:
         (worker,) = self.start_workers(provider, POSTBACK_BROKER_URL=self.url(f"worker-{provider}"), **extra)
         return worker
 
@@ -198,8 +193,7 @@ def test_results_after_a_cut(clean: Guarded) -> None:
     result = tgtrack.GetUserInfo(user_id="1", account="main").delay()
     with pytest.raises(CeleryTimeoutError):
         result.get(timeout=0.2)
-    for kind in ("normal", "pubsub"):
-        clean.client().client_kill_filter(_type=kind, skipme=True)
+    clean.redis.cut_connections()
     clean.command("operator", "resume", MAIN)
     assert result.get(timeout=30)["user_id"] == "1"
 
@@ -236,8 +230,7 @@ def test_failures_and_dead_letters(clean: Guarded) -> None:
     clean.sandbox.fault("status", provider="tgtrack", status=503, count=3)
     postback.send_many([sale(str(number)) for number in range(10, 20)])
     until(lambda: clean.client().llen("tgtrack.dead") == 1 and clean.waiting(MAIN) == 0, 30, "their ends")
-    for kind in ("normal", "pubsub"):
-        clean.client().client_kill_filter(_type=kind, skipme=True)
+    clean.redis.cut_connections()
     sale().delay()
     delivered(clean, 10)
 
@@ -260,7 +253,7 @@ def test_a_worker_starts_and_stops(clean: Guarded) -> None:
 
 def test_deaf_workers(clean: Guarded) -> None:
     """With ``POSTBACK_REMOTE_CONTROL=0`` a worker hears no command and needs no channel of commands; it delivers."""
-    for worker in [worker for worker in clean.workers if worker.provider == "tonai"]:
+    for worker in [worker for worker in clean.workers if worker.name == "tonai" and worker.alive]:
         assert worker.stop() == 0
     give(
         clean.redis.port,
@@ -272,7 +265,7 @@ def test_deaf_workers(clean: Guarded) -> None:
     postback.configure(broker_url=clean.redis.url)
     tonai.Conversion(telegram_user_id="99").delay()
     delivered(clean, 1, "tonai")
-    assert deaf.process.poll() is None
+    assert deaf.alive
     assert deaf.stop() == 0
     give(clean.redis.port, ["ACL SETUSER worker-tonai &/0.celery.pidbox"])
     clean.start("tonai")
@@ -306,28 +299,11 @@ def test_every_command(clean: Guarded) -> None:
 def test_metrics(clean: Guarded) -> None:
     """The exporter, `status` and `dead list` work as a user that changes nothing."""
     port = free_port()
-    env = clean.env(POSTBACK_BROKER_URL=clean.url("metrics"), POSTBACK_EXPORTER_PORT=str(port))
-    exporter = subprocess.Popen(
-        [sys.executable, "-m", "workers.metrics"],
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def page() -> str:
-        try:
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            return ""
-
-    try:
-        until(lambda: 'postback_events{account="main",provider="tgtrack",state="queued"}' in page(), 20, "the metrics")
-    finally:
-        exporter.terminate()
-        exporter.wait(20)
+    env = {"POSTBACK_BROKER_URL": clean.url("metrics"), "POSTBACK_EXPORTER_PORT": str(port)}
+    exporter = clean.launch("exporter", "-m", "workers.metrics", **env)
+    shown = 'postback_events{account="main",provider="tgtrack",state="queued"}'
+    until(lambda: shown in fetch(f"http://127.0.0.1:{port}/metrics")[1], 20, "the metrics")
+    assert exporter.stop() == 0
     for words in ("status", "status --json", "status --check", "dead list tgtrack"):
         assert clean.command("metrics", *words.split()).returncode == 0
 
@@ -356,7 +332,7 @@ def test_flower(clean: Guarded) -> None:
         assert {path: flower.get(path)[0] for path in paths} == dict.fromkeys(paths, 200)
     finally:
         assert flower.stop() == 0
-    assert "NOPERM" not in flower.log.read_text()
+    assert "NOPERM" not in flower.process.text()
 
 
 # What a user cannot do
@@ -453,7 +429,7 @@ def test_the_guide_says_what_remote_control_can_do(stack: Guarded) -> None:
     assert name
     with pytest.raises(Exception, match=r"(?i)permission"):
         Celery("shop", broker=stack.url("shop"), set_as_current=False).control.shutdown(destination=[name[0]])
-    assert worker.process.poll() is None
+    assert worker.alive
     Celery("flower", broker=stack.url("flower"), set_as_current=False).control.shutdown(destination=[name[0]])
     assert worker.process.wait(30) == 0
 

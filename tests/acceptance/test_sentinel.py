@@ -15,8 +15,7 @@ import redis
 import postback
 from postback import tgtrack
 from postback.wire import keys
-from tests.servers import RedisServer, find_binary, free_port
-from tests.stack import Stack, until
+from workers.devkit import RedisServer, Stack, find_binary, free_port, until
 
 MASTER = "postback-test"
 
@@ -57,7 +56,7 @@ def test_a_failover_loses_nothing_that_was_replicated() -> None:
         until(lambda: replicas_seen(port), 30, "the Sentinel sees the replica", every_s=0.2)
         stack.account("tgtrack.main", limits="100000/second")
         url = f"sentinel://127.0.0.1:{port}"
-        (worker,) = stack.start_workers("tgtrack", 1, POSTBACK_BROKER_URL=url, POSTBACK_SENTINEL_MASTER=MASTER)
+        (worker,) = stack.start_workers("tgtrack", POSTBACK_BROKER_URL=url, POSTBACK_SENTINEL_MASTER=MASTER)
         postback.configure(broker_url=f"{url}?master_name={MASTER}", accounts={"tgtrack": ["main"]})
         postback.send_many([tgtrack.AddEvent(user_id=str(user), event_type="sale") for user in range(50)])
         stack.sandbox.wait_for(lambda s: s.stats()["events"] == 50, timeout_s=30)

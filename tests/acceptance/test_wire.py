@@ -15,7 +15,7 @@ from celery import Celery
 import postback
 from postback import tgtrack
 from postback.wire import keys
-from tests.stack import Stack, until
+from workers.devkit import Stack, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack import ROOT
+from workers.devkit import ROOT
 
 SUITE = "t/unit/transport/test_redis.py"
 

@@ -11,7 +11,7 @@ from tests.house.references import RULES, Project, Text, broken
 
 PROJECT = Project(Path())
 #: Data, and this file, which makes up what is broken.
-SKIPPED = ("tests/pinned/first_edition.json", "tests/house/test_references.py")
+SKIPPED = ("tests/acceptance/first_edition/first_edition.json", "tests/house/test_references.py")
 
 #: Kind, the file that it stands in, a broken reference of the kind, and a like one that is right.
 EXAMPLES = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.servers import RedisServer
-from tests.wheel import build_wheel, make_environment, run
+from tests.shared.wheel import build_wheel, make_environment, run
+from workers.devkit import RedisServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,8 @@ from typing import Any, Final
 from celery.exceptions import CeleryError
 from rich.console import Console
 
-import postback
 from workers.demo import board
-from workers.demo.scenario import ANSWER_S, PROVIDERS, Sent, accounts_file, prepare, send
+from workers.demo.scenario import ANSWER_S, PROVIDERS, Sent, prepare, send
 from workers.demo.stage import Failed, Stage, Stopped
 
 #: Characters of a result that are shown.
@@ -52,12 +51,11 @@ def _run(stage: Stage, console: Console) -> int:
     )
     _timed(say, "Redis", stage.start_redis)
     _timed(say, "Sandbox", stage.start_sandbox)
-    stage.write_accounts(accounts_file(stage.sandbox_url))
-    prepare(stage)
+    prepare(stage.stack)
     _timed(say, "Workers", lambda: stage.start_rest(PROVIDERS))
 
     say("\nSending")
-    postback.configure(broker_url=stage.redis.url, accounts=stage.accounts_path)
+    stage.stack.configure_producer()
     sent = send(lambda text: say(f"  {text}"))
     say("\nDelivering")
     seen = board.watch(stage, console)
@@ -65,7 +63,8 @@ def _run(stage: Stage, console: Console) -> int:
     board.show(seen, console)
     for name, result in results.items():
         say(f"{name} -> {_short(result)}")
-    faults = board.faults(seen, stage, results, sent.due_at) + board.check_flower(stage)
+    ledger = stage.stack.sandbox.ledger(recorded=True)
+    faults = board.faults(seen, ledger, results, sent.due_at) + board.check_flower(stage)
     took = f"{time.monotonic() - begun:.0f} s"
     if faults:
         console.print(f"\nNot as it must be, after {took}:", style="bold red")
@@ -106,14 +105,14 @@ def _short(result: Any) -> str:
 
 def _stay(stage: Stage, console: Console) -> None:
     """Leave everything up until a signal comes."""
-    exports = "\n".join(f"  export {name}={value}" for name, value in stage.settings().items())
+    exports = "\n".join(f"  export {name}={value}" for name, value in stage.stack.settings().items())
     console.print(
         f"""
 Everything stays up. It has no password, so it listens on this machine only.
 
   Flower    {stage.flower_url}
-  Sandbox   {stage.sandbox_url}/_sandbox/
-  Logs      {stage.folder}
+  Sandbox   {stage.stack.sandbox.url}/_sandbox/
+  Logs      {stage.stack.folder}
 
 Try, in another terminal:
 

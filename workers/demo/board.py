@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from postback.sandbox.ledger import Record
 from postback.wire import keys
 from workers.demo.readings import Reading, read_all
 from workers.demo.scenario import CAST, PROVIDERS, Cast
@@ -56,12 +57,9 @@ class Board:
 
 def look(stage: Stage) -> Board:
     """Read everything now."""
-    stats = stage.sandbox("stats")
-    client = stage.client()
-    try:
+    stats = stage.stack.sandbox.stats()
+    with stage.stack.redis.client() as client:
         readings = read_all(client, stats)
-    finally:
-        client.close()
     return Board(readings, int(stats["429"]))
 
 
@@ -185,8 +183,15 @@ def _why(cast: Cast, now: Reading) -> Iterator[str]:
     yield from (f"dead: {reason}" for reason in now.dead)
 
 
-def faults(board: Board, stage: Stage, results: dict[str, Any], due_at: float) -> list[str]:
-    """Whatever did not happen as it must have; empty if all is well."""
+def faults(board: Board, ledger: Sequence[Record], results: dict[str, Any], due_at: float) -> list[str]:
+    """Whatever did not happen as it must have; empty if all is well.
+
+    Args:
+        board: The numbers at the end.
+        ledger: Requests that recorded something.
+        results: The answers of the look-ups.
+        due_at: When the event with a countdown was due, seconds of the epoch.
+    """
     found = []
     for cast in CAST:
         now = board.accounts[cast.queue]
@@ -212,26 +217,22 @@ def faults(board: Board, stage: Stage, results: dict[str, Any], due_at: float) -
     if not all(reason.startswith("rejected") for reason in board.accounts["tgtrack.main"].dead):
         found.append("tgtrack.main: its dead letter has another reason than rejected")
     found += [f"{name}: no result" for name, result in results.items() if not isinstance(result, dict)]
-    return found + _ledger_faults(stage, due_at)
+    return found + _ledger_faults(ledger, due_at)
 
 
-def _ledger_faults(stage: Stage, due_at: float) -> list[str]:
+def _ledger_faults(ledger: Sequence[Record], due_at: float) -> list[str]:
     """Events that the providers have twice, and the one that came too early."""
     found = []
-    records = stage.sandbox("ledger?recorded=true")["records"]
     bodies = Counter(
-        json.dumps([record["provider"], record["key"], event], sort_keys=True)
-        for record in records
-        for event in record["events"]
+        json.dumps([record.provider, record.key, event], sort_keys=True) for record in ledger for event in record.events
     )
     twice = sum(count - 1 for count in bodies.values())
     if twice:
         found.append(f"{twice} events were recorded twice")
-    for record in records:
-        if any(event.get("event_type") == "reminder" for event in record["events"]):
-            early_s = due_at - datetime.fromisoformat(record["at"]).timestamp()
-            if early_s > 0.05:
-                found.append(f"the event with a countdown came {early_s:.1f} s early")
+    for record in ledger:
+        early_s = due_at - record.at
+        if early_s > 0.05 and any(event.get("event_type") == "reminder" for event in record.events):
+            found.append(f"the event with a countdown came {early_s:.1f} s early")
     return found
 
 
@@ -244,7 +245,7 @@ def check_flower(stage: Stage) -> list[str]:
     names = [cast.queue for cast in CAST] + [keys.dead(provider) for provider in PROVIDERS]
 
     def missing() -> list[str]:
-        page = stage.page(f"{stage.flower_url}/broker")
+        page = stage.flower_page("/broker")
         return [name for name in names if f">{name}<" not in page]
 
     deadline = time.monotonic() + PATIENCE_S / 3

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import postback
 from postback import mytracker, tganalytics, tgtrack, tonai, tonapi
 from postback.sandbox.exchange import fingerprint
-from workers.demo.stage import Stage
+from workers.devkit import Stack
 
 #: The step that the sandbox is told to refuse.
 REFUSED_STEP: Final = "no-such-step"
@@ -28,8 +28,8 @@ class Cast:
     """One account of the demo: how it is set up and what must have come of its events in the end."""
 
     queue: str
-    #: Lines of the accounts file, without ``base_url``; ``{key}`` is the generated credential.
-    lines: str
+    #: The key of its table that holds the generated credential.
+    credential: str
     sent: int
     delivered: int
     waiting: int = 0
@@ -39,6 +39,8 @@ class Cast:
     requests: tuple[int, int] = (0, 0)
     #: Events that the provider records; the rest of the delivered ones are look-ups.
     recorded: int = 0
+    #: Other keys of its table.
+    settings: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     key: str = field(default_factory=lambda: f"demo-{secrets.token_hex(12)}")
 
@@ -52,58 +54,42 @@ class Cast:
         """How the sandbox names its key."""
         return fingerprint(self.key)
 
-    @property
-    def table(self) -> str:
-        """Its table in the accounts file."""
-        return f"[{self.queue}]\n{self.lines.format(key=self.key)}\nbase_url = {{url}}\n"
-
 
 #: Everybody, in the order in which they are shown.
 CAST: Final = (
-    Cast("tgtrack.main", 'api_key = "{key}"', sent=16, delivered=15, dead=1, recorded=14, requests=(16, 16)),
+    Cast("tgtrack.main", "api_key", sent=16, delivered=15, dead=1, recorded=14, requests=(16, 16)),
     Cast(
         "tgtrack.shop",
-        'api_key = "{key}"\nlimits = "3/second; 20 per hour"',
+        "api_key",
         sent=30,
         delivered=20,
         waiting=10,
         recorded=20,
         requests=(20, 20),
+        settings={"limits": "3/second; 20 per hour"},
         note="its 20 per hour are spent",
     ),
+    Cast("tgtrack.old", "api_key", sent=5, delivered=0, waiting=5, requests=(1, 1), note="its key is revoked"),
+    Cast("mytracker.game", "token", sent=245, delivered=245, recorded=245, requests=(13, 17)),
+    Cast("tganalytics.docs", "token", sent=60, delivered=60, recorded=60, requests=(3, 5)),
     Cast(
-        "tgtrack.old", 'api_key = "{key}"', sent=5, delivered=0, waiting=5, requests=(1, 1), note="its key is revoked"
+        "tonai.main", "api_key", sent=5, delivered=4, dropped=1, recorded=4, requests=(4, 4), note="1 duplicate dropped"
     ),
-    Cast("mytracker.game", 'id_app = 666\ntoken = "{key}"', sent=245, delivered=245, recorded=245, requests=(13, 17)),
-    Cast("tganalytics.docs", 'token = "{key}"\napp_name = "docs"', sent=60, delivered=60, recorded=60, requests=(3, 5)),
-    Cast(
-        "tonai.main",
-        'api_key = "{key}"',
-        sent=5,
-        delivered=4,
-        dropped=1,
-        recorded=4,
-        requests=(4, 4),
-        note="1 duplicate dropped",
-    ),
-    Cast("tonapi.main", 'token = "{key}"\npoll_s = 1', sent=1, delivered=1, requests=(3, 3)),
+    Cast("tonapi.main", "token", sent=1, delivered=1, requests=(3, 3), settings={"poll_s": 1}),
 )
 #: Providers in that order.
 PROVIDERS: Final = tuple(dict.fromkeys(cast.provider for cast in CAST))
 
 
-def accounts_file(sandbox_url: str) -> str:
-    """The accounts file of the demo."""
-    return "\n".join(cast.table.replace("{url}", f'"{sandbox_url}"') for cast in CAST)
-
-
-def prepare(stage: Stage) -> None:
-    """Tell the sandbox whom to limit, whom to refuse, and how the payment goes."""
-    by_queue = {cast.queue: cast.key for cast in CAST}
-    stage.sandbox("limits", {"provider": "tgtrack", "key": by_queue["tgtrack.shop"], "limits": "3/second; 20 per hour"})
-    stage.sandbox("revoke", {"provider": "tgtrack", "key": by_queue["tgtrack.old"]})
-    stage.sandbox("refuse", {"provider": "tgtrack", "field": "event_type", "value": REFUSED_STEP})
-    stage.sandbox("tonapi", {"event_id": PAYMENT, "answers": ["not_found", "in_progress", "final"]})
+def prepare(stack: Stack) -> None:
+    """Write the accounts file; tell the sandbox whom to limit, whom to refuse, and how the payment goes."""
+    for cast in CAST:
+        stack.account(cast.queue, **{cast.credential: cast.key, **cast.settings})
+    shop, old = (next(cast for cast in CAST if cast.queue == f"tgtrack.{name}") for name in ("shop", "old"))
+    stack.sandbox.set_limits("tgtrack", shop.settings["limits"], key=shop.key)
+    stack.sandbox.revoke("tgtrack", old.key)
+    stack.sandbox.refuse("tgtrack", "event_type", REFUSED_STEP)
+    stack.sandbox.tonapi_script(PAYMENT, ["not_found", "in_progress", "final"])
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tasks.followers import RULED, follow_up
 from tasks.outcomes import DeadLettered
 from tasks.request import Answer, NotSent
 from tasks.rulings import PUT_BACK, Again, Back, Dead, Delivered, Duplicate, Halved, Poll, Ruling
-from tests.hostile import LINK
+from tests.shared.hostile import LINK
 from tests.unit.tasks.fakes import EVENTS as VALID
 from tests.unit.tasks.fakes import OK, Server, account, grant_of, message
 

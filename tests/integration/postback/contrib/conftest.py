@@ -18,8 +18,8 @@ from django.db import connections
 
 import postback
 from postback._send.ways import ways
-from tests.postgres import PostgresServer
-from tests.servers import RedisServer
+from tests.shared.postgres import PostgresServer
+from workers.devkit import RedisServer
 
 #: Known before the server starts: Django's settings cannot be changed afterwards.
 FOLDER = Path(tempfile.gettempdir(), f"postback-django-{os.getpid()}")

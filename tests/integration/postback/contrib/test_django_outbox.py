@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -24,7 +22,7 @@ from postback._send import one
 from postback.wire import keys
 from tests.integration.postback.contrib.queues import hashed, messages
 from tests.integration.postback.contrib.transactions import rolled_back
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 EVENT = tgtrack.AddEvent(user_id="987654321", event_type="sale", amount=10)
 
@@ -388,12 +386,8 @@ def test_a_lost_reply(alias: str, broker: redis.Redis, rows: Any, redis_server: 
     postback.configure(broker_url=redis_server.url, send_timeout_s=0.4)
     EVENT.delay()  # the link is open
     result = EVENT.delay_via_outbox(using=alias)
-    process = int(broker.info("server")["process_id"])
-    os.kill(process, signal.SIGSTOP)
-    try:
+    with redis_server.frozen():
         assert "may be in the queue or not" in relay(alias).drain().away
-    finally:
-        os.kill(process, signal.SIGCONT)
     assert rows.get().state == "pending"
     assert relay(alias).drain().sent == 1
     copies = [message for message in messages(broker) if message.id == result.id]

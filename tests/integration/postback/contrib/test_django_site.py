@@ -21,7 +21,7 @@ from postback.testing import collect
 from postback.wire import keys
 from tests.integration.postback.contrib.queues import messages
 from tests.integration.postback.contrib.transactions import rolled_back
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 EVENT = tgtrack.AddEvent(user_id="987654321", event_type="sale")
 

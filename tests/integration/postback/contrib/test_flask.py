@@ -17,7 +17,7 @@ from postback import ConfigurationError, tgtrack
 from postback.contrib.flask import Postback
 from postback.testing import collect
 from tests.integration.postback.contrib.queues import messages
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 EVENT = tgtrack.AddEvent(user_id="987654321", event_type="sale")
 

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from tests.integration.postback.contrib.queues import messages
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 ROOT = Path(__file__).parents[4]
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests import postgres
+from tests.shared import postgres
 
 
 def test_no_server_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

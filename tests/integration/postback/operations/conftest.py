@@ -17,7 +17,7 @@ from postback.cli import main
 from postback.wire import keys
 from postback.wire.time import iso
 from tests.integration.workers.governor.crew import own_client
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 from workers.governor import Governor, Server
 from workers.writes import Client
 

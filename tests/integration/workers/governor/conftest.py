@@ -10,7 +10,7 @@ import redis
 
 from tests.integration.workers.governor.bench import Bench
 from tests.integration.workers.governor.crew import Memory, Worker
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from tasks.grants import Grant, Half, Health, Settlement
 from tasks.request import HttpRequest
 from tasks.rulings import Delivered, Ruling
 from tests.integration.workers.governor.bench import Bench, id_of
-from tests.servers import RedisServer
 from tests.unit.tasks.fakes import Server as Provider
+from workers.devkit import RedisServer
 from workers.governor import Governor, Server, Taken
 from workers.governor.identities import Identity
 from workers.http.wire import Done, Exchange
@@ -117,7 +117,8 @@ class Worker:
         """Redis is killed and comes back with all that it had."""
         if self.server.appendonly:
             wait_until_written(self.server)
-        self.server.restart(kill=True)
+        self.server.kill()
+        self.server.start()
 
     def open(self) -> None:
         """As after a healthy answer."""

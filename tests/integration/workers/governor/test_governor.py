@@ -18,7 +18,7 @@ from postback.wire import keys
 from tasks.rulings import PUT_BACK, Again, Dead
 from tests.integration.workers.governor.bench import message
 from tests.integration.workers.governor.crew import LETTER, Given, Worker, answer
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 from workers.governor import Look, State, Taken
 from workers.governor.settle import REMEMBERED_S, encoded
 

@@ -33,10 +33,10 @@ from postback.wire import keys, schedule
 from tasks import task
 from tasks.followers import follow_up
 from tasks.request import Answer
-from tests import hostile
 from tests.integration.workers.governor.crew import AnswersAtOnce, own_client
-from tests.servers import RedisServer
+from tests.shared import hostile
 from tests.unit.tasks.fakes import EVENTS, Server
+from workers.devkit import RedisServer
 from workers.governor import Server as RedisOf
 from workers.observe.outcomes import log_outcomes
 from workers.observe.rows import Rows

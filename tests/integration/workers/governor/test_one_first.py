@@ -7,7 +7,7 @@ import pytest
 from tasks.rulings import Again
 from tests.integration.workers.governor.bench import Bench, message
 from tests.integration.workers.governor.crew import Worker, answer
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 from workers.governor.scripts import State
 
 

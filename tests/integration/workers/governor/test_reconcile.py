@@ -12,7 +12,7 @@ from postback.wire import keys
 from tasks.rulings import PUT_BACK, Again, Dead, Duplicate, Poll
 from tests.integration.workers.governor.bench import message
 from tests.integration.workers.governor.crew import LETTER, Memory, Worker, answer, wait_until_written
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 from workers.governor import Look
 
 SETTLEMENTS = {

@@ -24,7 +24,7 @@ from postback.wire import keys, schedule
 from postback.wire.scripts import named
 from tests.integration.workers.governor.bench import QUEUE, Bench, ClockedScript, again, back, message, poll
 from tests.integration.workers.governor.crew import own_client
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 from workers.governor.scripts import State, TakenGrant
 from workers.rounds.watcher import Sweep
 

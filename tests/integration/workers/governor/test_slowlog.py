@@ -16,7 +16,7 @@ from postback.wire import keys
 from tasks.rulings import Again, Dead
 from tests.integration.workers.governor.bench import message
 from tests.integration.workers.governor.crew import LETTER, Worker, answer
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 #: Longest time of one call, microseconds.
 MOST_US: Final = 10_000

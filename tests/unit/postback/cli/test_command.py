@@ -23,7 +23,7 @@ from postback.errors import ConfigurationError
 from postback.operations.queues import providers
 from postback.operations.sites import sites
 from postback.wire.broker import Broker, broker_of, connect, parse_broker
-from tests.servers import free_port
+from workers.devkit import free_port
 
 SECRET = "s3cret-pa55"
 COMMANDS = [

@@ -21,8 +21,8 @@ from urllib3 import HTTPConnectionPool, PoolManager
 
 from config.accounts import Account
 from tasks.request import Answer, HttpRequest, NotSent, Unanswered
-from tests.servers import free_port
 from tests.unit.tasks.fakes import account
+from workers.devkit import free_port
 from workers.http import requests as http
 from workers.http.curl import CurlWire
 from workers.http.names import Lookup, addresses_of

@@ -19,7 +19,7 @@ import redis
 from config.settings import load_settings
 from postback.errors import ConfigurationError
 from postback.wire import keys
-from tests.stack import until
+from workers.devkit import until
 from workers.upkeep.notices import Notices, load_hook
 
 NEW, FAILED = keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")

