@@ -165,7 +165,9 @@ def revocation() -> str:
         (worker,) = s.start_workers("tgtrack")
         s.client().hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "operator"})
         revoked = sale("1").delay()
-        Celery("operator", broker=s.redis.url, set_as_current=False).control.revoke(revoked.id, reply=True, timeout=5)
+        Celery("operator", broker=s.redis.url, set_as_current=False).control.revoke(
+            revoked.id, reply=True, timeout=5, limit=1
+        )
         worker.kill()
         s.client().hdel(keys.meta(QUEUE), "paused", "reason")
         s.start_workers("tgtrack")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,13 @@ def settled(stack: Stack, queue: str, timeout_s: float = 30.0) -> None:
     )
 
 
+def end_leases(stack: Stack, queue: str) -> None:
+    """Let the leases of a killed worker's requests end now, and not only when their time is over."""
+    client, flight = stack.client(), keys.flight(queue)
+    for grant in client.zrange(flight, 0, -1):
+        client.zadd(flight, {grant: 1}, xx=True)
+
+
 def items(record: Record) -> list[bytes]:
     """The single events of a request's body, the very bytes of each."""
     assert record.body is not None
@@ -100,6 +107,17 @@ def items(record: Record) -> list[bytes]:
 def times_sent(records: Iterable[Record], field: str) -> Counter[Any]:
     """How often each value of ``field`` was in a request."""
     return Counter(json.loads(item)[field] for record in records for item in items(record))
+
+
+def possible_with(windows: Sequence[tuple[int, float]], watched_s: float) -> int:
+    """Requests that a policy that does not know the phases could send at most, with no latency at all."""
+    sent: list[float] = []
+    while True:
+        waits = [sent[-limit] + window_s for limit, window_s in windows if len(sent) >= limit]
+        at = max([0.0, *waits])
+        if at >= watched_s:
+            return len(sent)
+        sent.append(at)
 
 
 class RawClient:

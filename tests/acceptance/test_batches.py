@@ -15,7 +15,7 @@ from postback import mytracker, operations, tganalytics
 from postback.sandbox.ledger import Record
 from postback.wire import keys
 from postback.wire.broker import connect
-from tests.acceptance.evidence import RawClient, dead_letters, event_of, items, queued, settled, times_sent
+from tests.acceptance.evidence import RawClient, dead_letters, end_leases, event_of, items, queued, settled, times_sent
 from workers.devkit import Stack, until
 
 pytestmark = pytest.mark.slow
@@ -442,7 +442,8 @@ def test_options_of_single_events_hold_in_a_batch(stack: Stack) -> None:
     app.control.revoke(ids["revoked"])
     until(
         lambda: all(
-            ids["revoked"] in found for found in [*(app.control.inspect(timeout=2).revoked() or {}).values()] or [[]]
+            ids["revoked"] in found
+            for found in [*(app.control.inspect(timeout=2, limit=4).revoked() or {}).values()] or [[]]
         ),
         20,
         "the revocation known to the workers",
@@ -525,6 +526,7 @@ def test_a_worker_killed_in_the_middle_of_an_isolation(recorded_first: bool) -> 
         before = stack.sandbox.ledger()
         hanging = set(times_sent(before[2:], "customUserId"))
         assert [len(items(record)) for record in before[:2]] == [20, 10]
+        end_leases(stack, "mytracker.main")
         assert stack.waiting("mytracker.main") + stack.client().llen(keys.groups("mytracker.main")) > 0
         stack.start_workers("mytracker")
         (letter,) = dead_letters(stack, "mytracker.main", 1, timeout_s=40)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +13,8 @@ import pytest
 
 from postback.sandbox import Sandbox
 from tests.shared.postgres import PostgresServer
-from tests.shared.wheel import ROOT, build_wheel, clean_environ, make_environment, run
-from workers.devkit import Stack, free_port, until
+from tests.shared.wheel import build_wheel, clean_environ, make_environment, run
+from workers.devkit import ROOT, Process, Stack, fetch, free_port, until
 
 #: Seconds that anything here may take before it counts as never.
 PATIENCE_S = 60.0
@@ -56,47 +53,34 @@ class Site:
         self.env = env
         self.port = free_port()
         self.log = folder / f"{name}.log"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Process] = []
 
     def run(self, *arguments: str) -> str:
         """What ``python ARGUMENTS`` prints."""
         return run(str(self.python), *arguments, cwd=self.folder, **self.env)
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str) -> Process:
         """Start ``python ARGUMENTS``."""
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [str(self.python), *arguments], cwd=self.folder, env=clean_environ(**self.env, PYTHONUNBUFFERED="1"),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        self._processes.append(process)
-        return process
+        env = clean_environ(**self.env, PYTHONUNBUFFERED="1")
+        self._processes.append(Process([self.python, *arguments], self.log, env=env, cwd=self.folder))
+        return self._processes[-1]
 
     def serve(self, *arguments: str) -> None:
         """Start the web server and wait until it answers."""
         process = self.start(*arguments)
 
         def answers() -> bool:
-            assert process.poll() is None, self.text()
-            try:
-                return self.post("/", b"")[0] > 0
-            except urllib.error.URLError:
-                return False
+            assert process.alive, self.text()
+            return self.post("/", b"")[0] > 0
 
         until(answers, PATIENCE_S, "the site's first answer")
 
     def post(self, path: str, body: bytes | dict[str, Any], **headers: str) -> tuple[int, str]:
-        """The status and text of an answer."""
+        """The status and text of an answer; status 0 if nobody answers."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json", **named}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refused:
-            return refused.code, refused.read().decode()
+        named = {"Content-Type": "application/json"}
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return fetch(f"http://127.0.0.1:{self.port}{path}", data, named, PATIENCE_S)
 
     def text(self) -> str:
         """What its processes wrote."""
@@ -104,15 +88,13 @@ class Site:
 
     def stop(self) -> None:
         for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            process.kill()
 
 
 class Shop(Site):
     """The Django shop with its site running."""
 
-    def relay(self) -> subprocess.Popen[bytes]:
+    def relay(self) -> Process:
         """Start a relay."""
         return self.start("manage.py", "postback_relay", "--batch", "500", "--poll-s", "0.1")
 
@@ -121,7 +103,6 @@ class Shop(Site):
         server, *relays = self._processes
         for relay in relays:
             relay.kill()
-            relay.wait()
         self._processes = [server]
 
     def buy(self, amount: int = 1500) -> int:
@@ -248,7 +229,7 @@ def test_fifty_commits_while_redis_is_away(shop: Shop, stack: Stack) -> None:
     stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 50, PATIENCE_S)
     settled(stack)
     assert set(orders(stack.sandbox).values()) == {1}
-    assert relay.poll() is None
+    assert relay.alive
     assert shop.text().count("the outbox waits and tries again") <= 1
 
 
@@ -258,7 +239,6 @@ def test_a_relay_killed_midway(shop: Shop, stack: Stack) -> None:
     relay = shop.relay()
     stack.sandbox.wait_for(lambda sandbox: sandbox.events("tgtrack"), PATIENCE_S)
     relay.kill()
-    relay.wait()
     assert shop.rows()["pending"] > 0
     shop.relay()
     stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 2000, PATIENCE_S)

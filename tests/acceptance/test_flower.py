@@ -6,7 +6,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,9 +88,12 @@ def test_after_add_consumer(flower: Flower, url: str) -> None:
     added: Any = control.add_consumer("tgtrack.side", destination=[worker], reply=True, timeout=10)
     assert "ok" in added[0][worker]
     try:
+        # Asked, it need not wait for its own next look.
+        flower.get("/api/workers?refresh=1")
         flower.shows({**DEPTHS, "tgtrack.side": 0})
     finally:
         control.cancel_consumer("tgtrack.side", destination=[worker], reply=True, timeout=10)
+    flower.get("/api/workers?refresh=1")
     flower.shows(DEPTHS)
 
 
@@ -197,9 +199,10 @@ def test_port_taken(stack: Stack, flower: Flower) -> None:
     assert "Traceback" not in said
 
 
-def test_empty_variables(stack: Stack, tmp_path: Path) -> None:
+def test_empty_variables(stack: Stack, url: str) -> None:
     """Variables that are set but empty count as not set, and without a password it serves this machine only."""
-    flower = Flower(stack, FLOWER_ADDRESS="", FLOWER_BASIC_AUTH="", FLOWER_MAX_TASKS="", FLOWER_URL_PREFIX="")
+    empty = dict.fromkeys(("FLOWER_ADDRESS", "FLOWER_BASIC_AUTH", "FLOWER_MAX_TASKS", "FLOWER_URL_PREFIX"), "")
+    flower = Flower(stack, POSTBACK_BROKER_URL=url, **empty)
     try:
         until(lambda: flower.get("/workers", "")[0] == 200, 60, "Flower")
         assert "no password, this machine only" in flower.process.text()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -141,6 +141,8 @@ def test_a_worker_alone_killed_in_the_middle(shop: Shop) -> None:
     until(lambda: shop.calls("begun"), 20, "the first call")
     worker.kill()
     assert shop.left() == 1
+    # The lock of the dead worker, made to end now.
+    shop.client().delete(keys.dead_notices_lock("tgtrack"))
     shop.tell()
     until(lambda: shop.left() == 0, 40, "the second call")
     assert shop.calls() == ["kills"]
@@ -265,27 +267,7 @@ def on_dead(letter):
 """
 
 
-@pytest.fixture
-def start(shop: Shop) -> Iterator[Callable[[], None]]:
-    """Starts the application's own Celery worker."""
-    (shop.folder / "shopcelery.py").write_text(CELERY_SHOP)
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def started() -> None:
-        with (shop.folder / "shop.txt").open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "shopcelery", "worker", "-P", "solo", "-Q", "shop-queue", "-E"],
-                cwd=shop.folder, env=shop.env(SHOP_BROKER=shop.redis.url), stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        processes.append(process)
-
-    yield started
-    for process in processes:
-        process.terminate()
-        process.wait(30)
-
-
-def test_a_celery_task(shop: Shop, start: Callable[[], None]) -> None:
+def test_a_celery_task(shop: Shop) -> None:
     """A task is called with the letter by the application's own worker, also for what died before that worker was there."""
     shop.tell("celery:shop.tasks.on_dead@shop-queue")
     shop.push("a", "b")
@@ -295,7 +277,9 @@ def test_a_celery_task(shop: Shop, start: Callable[[], None]) -> None:
     assert (message["content-type"], message["headers"]["task"]) == ("application/json", "shop.tasks.on_dead")
     assert PERSON not in message["headers"]["argsrepr"]
     assert "celery-task-meta" not in "".join(shop.client().keys())
-    start()
+    (shop.folder / "shopcelery.py").write_text(CELERY_SHOP)
+    celery = ("celery", "-A", "shopcelery", "worker", "-P", "solo", "-Q", "shop-queue", "-E")
+    shop.launch("shop", "-m", *celery, SHOP_BROKER=shop.redis.url, PYTHONPATH=str(shop.folder))
     until(lambda: len(shop.calls()) == 2, 60, "the calls")
     assert shop.calls() == ["a", "b"]
     told = shop.lines()[0][2]

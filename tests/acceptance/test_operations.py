@@ -394,36 +394,34 @@ def test_new_key_without_restart(fresh: Watched) -> None:
         fresh.sandbox.restore("tgtrack", OLD_KEY)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[tgtrack.main]\napi_key = 5", "[tgtrack.main] api_key"),
-        ('[tgtrack.main]\napi_key = "tgtrack-Secret-typo', "not valid TOML"),
-        ('[tgtrack.main]\napi_key = "env:NOBODY_SET_THIS"', "NOBODY_SET_THIS"),
-        (None, "no such accounts file"),
-    ],
-)
-def test_wrong_file(fresh: Watched, text: str | None, words: str) -> None:
-    """A wrong file is refused in one sentence, once; the accounts stay as they were."""
+WRONG_FILES = [
+    ("[tgtrack.main]\napi_key = 5", "[tgtrack.main] api_key"),
+    ('[tgtrack.main]\napi_key = "tgtrack-Secret-typo', "not valid TOML"),
+    ('[tgtrack.main]\napi_key = "env:NOBODY_SET_THIS"', "NOBODY_SET_THIS"),
+    (None, "no such accounts file"),
+]
+
+
+def test_wrong_files(fresh: Watched) -> None:
+    """Each wrong file is refused in one sentence, once; the accounts stay as they were, until the file is right again."""
     good = fresh.accounts_path.read_text()
     worker = fresh.workers[0]
 
-    def told() -> list[str]:
+    def refusals() -> list[str]:
         return [line for line in worker.text().splitlines() if "stay as they were" in line]
 
-    before = len(told())
-    if text is None:
-        fresh.accounts_path.unlink()
-    else:
-        fresh.accounts_path.write_text(text)
-    until(lambda: len(told()) > before, 20, "a sentence")
-    sale().delay()
-    until(lambda: len(fresh.sandbox.events("tgtrack")) == 1, 20, "a delivery")
-    assert [words in line for line in told()[before:]] == [True]
-    fresh.accounts_path.write_text(good)
+    for number, (text, _) in enumerate(WRONG_FILES, 1):
+        if text is None:
+            fresh.accounts_path.unlink()
+        else:
+            fresh.accounts_path.write_text(text)
+        until(lambda number=number: len(refusals()) >= number, 20, "a sentence")
+        sale().delay()
+        until(lambda number=number: len(fresh.sandbox.events("tgtrack")) == number, 20, "a delivery")
     changes = worker.text().count("the accounts file has changed: ")
+    fresh.accounts_path.write_text(good)
     until(lambda: worker.text().count("the accounts file has changed: ") > changes, 20, "the right file")
-    assert len(told()) == before + 1
+    assert [words in line for line, (_, words) in zip(refusals(), WRONG_FILES, strict=True)] == [True] * 4
 
 
 def test_after_a_lost_connection(fresh: Watched) -> None:

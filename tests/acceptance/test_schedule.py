@@ -150,6 +150,7 @@ def test_small_accounts_beside_a_large_one(stack: Stack) -> None:
         stack.account(f"tgtrack.small{number}", limits=FAST)
     stack.configure_producer()
     postback.send_many([sale(str(1000 + number)) for number in range(4000)])
+    # Less at once than by default: the wire is full while the small ones come.
     stack.start_workers("tgtrack", POSTBACK_CONCURRENCY="16")
     delivered(stack, 300, 20)
     before = len(arrived(stack))

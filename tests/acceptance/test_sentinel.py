@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import redis
 import postback
 from postback import tgtrack
 from postback.wire import keys
-from workers.devkit import RedisServer, Stack, find_binary, free_port, until
+from workers.devkit import Process, RedisServer, Stack, find_binary, free_port, until
 
 MASTER = "postback-test"
 
@@ -32,12 +31,11 @@ def sentinel_of(primary: RedisServer) -> Iterator[int]:
             f"sentinel down-after-milliseconds {MASTER} 500\n"
             f"sentinel failover-timeout {MASTER} 3000\n"
         )
-        process = subprocess.Popen([find_binary(), str(path), "--sentinel"], stdout=subprocess.DEVNULL)
+        process = Process([find_binary(), path, "--sentinel"], Path(folder) / "log")
         try:
             yield port
         finally:
             process.kill()
-            process.wait()
 
 
 def replicas_seen(port: int) -> bool:
@@ -79,4 +77,4 @@ def test_a_failover_loses_nothing_that_was_replicated() -> None:
         counts.pop("lost", None)
         assert set(counts) == {str(user) for user in range(100)}
         assert set(counts.values()) == {1}
-        assert worker.process.poll() is None
+        assert worker.alive

@@ -19,8 +19,9 @@ from packaging.version import Version
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Where behaviour depends on Celery, kombu, redis-py, Flower, Click, Rich or the HTTP engines.
 TESTS: Final = (
-    "tests/unit/postback/cli", "tests/unit/postback/send", "tests/unit/postback/wire", "tests/unit/tasks", "tests/unit/workers",
-    "tests/integration/postback/operations", "tests/acceptance/test_delivery.py",
+    "tests/unit/postback/cli", "tests/unit/postback/send", "tests/unit/postback/wire", "tests/unit/tasks",
+    "tests/unit/workers", "tests/integration/postback/send", "tests/integration/postback/operations",
+    "tests/integration/workers/test_broker_page.py", "tests/acceptance/test_delivery.py",
 )  # fmt: skip
 
 

