@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.servers import RedisServer
+from workers.devkit import RedisServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -22,8 +22,8 @@ import postback
 from postback import mytracker, tganalytics, tgtrack, tonai
 from tasks.grants import REGISTRY, Settlement
 from tests.integration.workers.governor.crew import CREDENTIALS, Worker
-from tests.servers import RedisServer
 from workers import governor
+from workers.devkit import RedisServer
 
 SESSION = "10c574d9-6d2c-4e6d-a141-ce6da141ce6d"
 LETTER = (
