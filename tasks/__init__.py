@@ -1,1 +1,1 @@
-"""What is done for each provider: how a request is built, what an answer means, and the Celery tasks that do it."""
+"""What is done for each provider: builds requests, reads answers, defines the Celery tasks."""

@@ -1,7 +1,7 @@
-"""What a part of a message must be, so that Celery, kombu and we can read it.
+"""Rules for the parts of a message, so that Celery, kombu and we can read it.
 
-A rule returns the end of a sentence, or nothing. A part that is absent or null always passes: Celery writes most of
-them as null.
+A rule returns the end of a sentence, or an empty text. An absent or null part always passes:
+Celery writes null for most parts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from postback.wire.time import moment
 #: Longest id or name, longest other text, in characters.
 MAX_SHORT: Final = 255
 MAX_TEXT: Final = 10_000
-#: Largest number of anything, in Celery's headers: retries, seconds, places in a group.
+#: Largest number in Celery's headers: retries, seconds, places in a group.
 MAX_NUMBER: Final = 10**9
 
 #: The end of the sentence "its header `expires` …", or "".
@@ -23,7 +23,7 @@ Rule = Callable[[Any], str]
 
 
 def broken(rule: Rule, value: Any) -> str:
-    """What is wrong with a value; nothing if it is null."""
+    """What is wrong with a value; empty if nothing is, or if it is null."""
     return "" if value is None else rule(value)
 
 
@@ -35,7 +35,7 @@ def is_short(value: Any) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether it has no lone surrogates."""
+    """Whether UTF-8 can carry a text: it has no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -46,7 +46,7 @@ def is_utf8(text: str) -> bool:
 def is_nested(value: Any, most: int) -> bool:
     """Whether lists and objects are nested deeper than ``most`` levels.
 
-    It does not recurse, so any depth can be asked about.
+    It does not recurse, so the value may have any depth.
     """
     level = [value]
     for _ in range(most + 1):
@@ -80,12 +80,12 @@ def is_number(value: Any) -> str:
 
 
 def is_count(value: Any) -> str:
-    """How many of something."""
+    """A whole number."""
     return "" if value.__class__ is int and 0 <= value <= MAX_NUMBER else "must be a whole number, 0 or more"
 
 
 def is_priority(value: Any) -> str:
-    """0 is first."""
+    """A priority; 0 is the first."""
     return (
         "" if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255 else "must be from 0 to 255"
     )
@@ -122,6 +122,6 @@ def is_known_format(value: Any) -> str:
 
 
 def nothing_but(*allowed: str) -> Rule:
-    """One of these, or null."""
+    """A rule: one of these texts, or null."""
     words = f"must be {' or '.join(map(repr, allowed))}" if allowed else "must be null"
     return lambda value: "" if isinstance(value, str) and value in allowed else words

@@ -1,28 +1,26 @@
-"""One grant, one request: checks the events, sends them, reads the answer and rules on every event.
+"""One grant, one request: checks the events, sends them, reads the answer, rules on every event.
 
-Nothing here touches Redis: the governor applies the rulings in one step.
+Nothing here touches Redis. The governor applies the rulings in one step.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from config.accounts import Account
 from postback._events.event import EVENTS
-from tasks.batches import fitting, halves_after
 from tasks.envelopes import Envelope
-from tasks.fitness import body_or_ruling
-from tasks.grants import Grant, Half, Health, Settlement
-from tasks.judge import judge
+from tasks.grants import Grant, Half, Health, Settlement, halves_after
+from tasks.judge import body_or_ruling, judge
 from tasks.outcomes import Outcome, Verdict, brief
 from tasks.provider import Provider
 from tasks.request import Answer, Asked, HttpRequest, NotSent, Sender, Unanswered
 from tasks.rulings import PUT_BACK, Halved, Ruling
 
-#: A request is not begun when less than its time limit and this many seconds are left of the lease.
+#: Seconds of the lease that must be left after a request's time limit. Else it is not begun.
 LEASE_RESERVE_S: Final = 1.0
 
 _HEALTH: Final[Mapping[Outcome, Health]] = {
@@ -39,7 +37,7 @@ _HEALTH: Final[Mapping[Outcome, Health]] = {
 
 @dataclass(slots=True)
 class Report:
-    """The outcome of a whole grant. What became of each event is the event's ruling."""
+    """The outcome of a whole grant. Each event has its own ruling."""
 
     grant: Grant
     settlement: Settlement
@@ -49,13 +47,13 @@ class Report:
 
     @property
     def rulings(self) -> list[Ruling]:
-        """What became of each of its events."""
+        """The rulings on its events."""
         return [envelope.ruling for envelope in self.grant.envelopes]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that is ready to be sent, with the events that it carries."""
+    """A request that can be sent, with the events that it carries."""
 
     request: HttpRequest
     asked: Asked
@@ -68,13 +66,13 @@ class Delivery:
 
     account: Account
     provider: Provider
-    #: Removes credentials from a text of the provider's.
+    #: Removes credentials from the provider's words.
     scrub: Callable[[str], str] = str
 
     def deliver(self, grant: Grant, sender: Sender) -> Report:
-        """Send what is fit to be sent, wait for the answer, and rule on every event.
+        """Send the events that may be sent, wait for the answer, and rule on every event.
 
-        Never raises for anything an event or a provider can do.
+        It never raises, whatever an event or a provider does.
         """
         prepared = self.prepare(grant)
         if isinstance(prepared, Settlement):
@@ -88,7 +86,7 @@ class Delivery:
         return self.conclude(grant, prepared, answer, time.monotonic() - started)
 
     def prepare(self, grant: Grant) -> Prepared | Settlement:
-        """The request; or the settlement of a grant of which nothing is to be sent."""
+        """The request; or the settlement, if no event of the grant is to be sent."""
         account, ready = self.account, []
         for position, envelope in enumerate(grant.envelopes):
             # SETTLE counts the first grant's time in the same way.
@@ -116,7 +114,7 @@ class Delivery:
     def conclude(
         self, grant: Grant, prepared: Prepared, answer: Answer | NotSent | Unanswered, elapsed_s: float
     ) -> Report:
-        """Rule on the events of a request that was sent, or that should have been."""
+        """Rule on the events of a request, now that its answer, or the lack of one, is known."""
         verdict, events = self._verdict(answer, prepared.asked), prepared.events
         health = _HEALTH[verdict.outcome]
         settlement = Settlement(health, verdict.words if health != "ok" else "", retry_after_s=verdict.retry_after_s)
@@ -144,5 +142,18 @@ class Delivery:
 
 
 def _together(grant: Grant, events: list[Envelope]) -> list[Half]:
-    """Where events go that are put back: a half of a refused batch stays together."""
+    """Keep a half of a refused batch together when its events are put back."""
     return [Half(events, grant.siblings)] if grant.group else []
+
+
+def fitting(bodies: Sequence[bytes], max_bytes: int) -> int:
+    """How many events from the front fit into a JSON array of ``max_bytes`` bytes; at least 1.
+
+    TAKE counts an upper bound. It cannot know how another Celery client's event is encoded.
+    """
+    total = 1
+    for count, body in enumerate(bodies):
+        total += len(body) + 1
+        if count and total > max_bytes:
+            return count
+    return len(bodies)

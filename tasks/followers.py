@@ -1,7 +1,8 @@
-"""What hangs on an event: its result, ``link``, ``link_error``, chain and chord.
+"""What follows an event: its result, ``link``, ``link_error``, chain and chord.
 
-An event is not a Celery message when it is delivered. One that something hangs on is therefore run through Celery's own
-tracer, with its own id and its ruling already made: whatever a Celery user expects happens, because Celery does it.
+An event is not a Celery message when it is delivered. So an event with followers runs through
+Celery's tracer, with its own id and its ruling already made. Celery then does what its users
+expect.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ RULED: Final = "postback_ruling"
 
 
 def follow_up(app: Celery, hostname: str, envelope: Envelope) -> bool:
-    """Publish what hangs on an event, and store its result or state where its caller looks for it.
+    """Publish what follows an event, and store its result or state for its caller.
 
     Args:
         app: The worker's app.
@@ -37,7 +38,7 @@ def follow_up(app: Celery, hostname: str, envelope: Envelope) -> bool:
     if not event_class.has_result and not (final and envelope.has_followers):
         return True
     if event_class.has_result and envelope.duplicate_of == envelope.id:
-        # A second copy of a look-up that has its result: a result of its own would replace that.
+        # This is a second copy of a look-up. Its result would replace the first one's.
         return True
     task: Task[Any, Any] = app.tasks[envelope.task]
     properties = envelope.document["properties"]
@@ -50,6 +51,6 @@ def follow_up(app: Celery, hostname: str, envelope: Envelope) -> bool:
         RULED: ruling,
     }
     traced = trace_task(task, envelope.id, (), {}, request, app=app)
-    # A dead letter is a FAILURE to Celery, as it should be, and what waits is a RETRY; anything else
-    # that failed is the publishing.
+    # A dead letter is a FAILURE in Celery, and a waiting event is a RETRY. With any other ruling
+    # an exception means that publishing failed.
     return traced.info is None or isinstance(ruling, Waiting | Dead)

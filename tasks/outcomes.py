@@ -1,4 +1,4 @@
-"""What an answer means. The class of an answer, not its HTTP status, drives what happens to the event."""
+"""What an answer means. Its class, not its HTTP status, decides what happens to the event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, Final
 #: Longest detail of a provider's words, in characters.
 MAX_BRIEF: Final = 160
 
-#: What looks like a person's data: addresses, names after an @, ids and phone numbers, wallets and device identifiers.
+#: What looks like a person's data: addresses, names after an @, ids and phone numbers, wallets
+#: and device identifiers.
 _PERSONAL: Final = re.compile(r"[^\s\"'<>]+@[^\s\"'<>]+|@\w+|\d{5,}|[\w:-]{32,}")
 _TAG: Final = re.compile(r"<[^<>]*>")
 
@@ -42,12 +43,12 @@ class Verdict:
 
     Attributes:
         outcome: Its class.
-        detail: What the provider says, where it says something. It may hold anything: ``Delivery`` masks secrets and
-            shortens it before a person sees it.
+        detail: The provider's words, if it says something. They may hold anything: ``Delivery``
+            masks secrets and shortens them before a person sees them.
         status: HTTP status or the provider's error code; None if there was no answer.
         retry_after_s: Seconds that a 429 asks to wait; None if it does not say.
         data: Result of a look-up.
-        most_attempts: Fewer attempts than the account's ``max_attempts`` make sense for this answer.
+        most_attempts: Attempts that this answer is worth, if fewer than ``max_attempts``.
     """
 
     outcome: Outcome
@@ -64,18 +65,18 @@ class Verdict:
 
 
 def brief(text: str) -> str:
-    """A provider's words for Flower and the log: one short line, no markup, nothing that looks like a person's data.
+    """A provider's words for Flower and the log: one short line, no markup, no personal data.
 
-    Secrets must be masked before: half of a key would not be found any more.
+    Secrets must be masked before. A key that was cut in half would not be recognised.
     """
-    told = _PERSONAL.sub("…", _TAG.sub(" ", text))
-    told = " ".join(told.split())
-    return told if len(told) <= MAX_BRIEF else f"{told[: MAX_BRIEF - 1]}…"
+    line = _PERSONAL.sub("…", _TAG.sub(" ", text))
+    line = " ".join(line.split())
+    return line if len(line) <= MAX_BRIEF else f"{line[: MAX_BRIEF - 1]}…"
 
 
 class DeadLettered(Exception):
-    """The event is now a dead letter. The first word is the reason code: ``rejected 400 Bad Request``."""
+    """The event is a dead letter. The text begins with the reason: ``rejected 400 Bad Request``."""
 
 
 class Delayed(Exception):
-    """The event waits and will be sent later; says why."""
+    """The event waits and will be sent later. The text says why."""

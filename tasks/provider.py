@@ -1,4 +1,4 @@
-"""What a provider's module must say: how an event is encoded, how a request is built, what an answer means."""
+"""What a provider's module defines: how to encode an event, build a request, read an answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from postback._events.event import EventData
 from tasks.outcomes import Outcome, Verdict
 from tasks.request import Answer, Asked, HttpRequest
 
-#: Characters of a provider's words that a verdict holds; ``Delivery`` masks and shortens them for people.
+#: Most characters of a provider's words in a verdict. ``Delivery`` masks and shortens them later.
 MAX_WORDS: Final = 1000
 
 
@@ -21,19 +21,19 @@ def array(bodies: Sequence[bytes]) -> bytes:
 
 
 def words(value: object) -> str:
-    """What an answer says in one of its fields, as a verdict's detail: the text, or nothing if it is none."""
+    """An answer's field as a verdict's detail: its text; empty if it is no text."""
     return " ".join(value[:MAX_WORDS].split()) if isinstance(value, str) else ""
 
 
 class Provider:
-    """Base of the providers; each overrides :meth:`request` and :meth:`classify`."""
+    """Base of all providers; each overrides :meth:`request` and :meth:`classify`."""
 
     name: ClassVar[str]
 
     def extra_bytes_for(self, account: Account) -> int:
-        """Bytes that :meth:`encode` adds to what the producer counted, at most.
+        """Most bytes that :meth:`encode` adds to the producer's count.
 
-        TAKE needs them for the byte cap of a batch.
+        TAKE needs the number for the byte cap of a batch.
         """
         return 0
 
@@ -42,7 +42,7 @@ class Provider:
         return event.encoded()
 
     def overdue(self, account: Account, method: str, age_s: float) -> str:
-        """Why an event of this age is not worth sending any more; empty if it is."""
+        """Why an event of this age is too old to be sent; empty if it is not."""
         return ""
 
     def request(self, account: Account, method: str, bodies: Sequence[bytes]) -> HttpRequest:
@@ -54,7 +54,7 @@ class Provider:
         raise NotImplementedError
 
     def classify(self, answer: Answer, asked: Asked) -> Verdict:
-        """What the answer means; an answer that is not understood is ambiguous, never a success."""
+        """The class of an answer. An answer that is not understood is ambiguous, never a success."""
         raise NotImplementedError
 
 
@@ -65,24 +65,24 @@ def by_status(
     outcomes: Mapping[int, Outcome] = MappingProxyType({}),
     most_attempts: int | None = None,
 ) -> Verdict:
-    """The class of an answer by its HTTP status alone, for what a provider's document leaves open.
+    """The class of an answer by its HTTP status alone, where a provider's document says nothing.
 
-    A success is never assumed.
+    It never assumes a success.
 
     Args:
         answer: The answer.
-        detail: The provider's words, if it has any; else the start of the body.
-        outcomes: Statuses whose class is another one at this provider.
-        most_attempts: Attempts that an ambiguous answer is worth; None for the account's own number.
+        detail: The provider's words; empty: the start of the body.
+        outcomes: Statuses that this provider uses differently.
+        most_attempts: Attempts that an ambiguous answer is worth; None: ``max_attempts``.
     """
     status = answer.status
     outcome = outcomes.get(status) or _outcome(status)
-    told = detail or answer.text(MAX_WORDS)
+    detail = detail or answer.text(MAX_WORDS)
     if outcome is Outcome.QUOTA:
-        return Verdict(outcome, told or "Too many requests", status, retry_after_s=answer.retry_after_s)
+        return Verdict(outcome, detail or "Too many requests", status, retry_after_s=answer.retry_after_s)
     if outcome is Outcome.AMBIGUOUS:
-        return Verdict(outcome, told or "unknown answer", status, most_attempts=most_attempts)
-    return Verdict(outcome, told, status)
+        return Verdict(outcome, detail or "unknown answer", status, most_attempts=most_attempts)
+    return Verdict(outcome, detail, status)
 
 
 def _outcome(status: int) -> Outcome:
@@ -92,7 +92,7 @@ def _outcome(status: int) -> Outcome:
         return Outcome.CREDENTIALS
     if 500 <= status <= 599:
         return Outcome.RETRY
-    # 408: the server gave up waiting for the request, which says nothing about the event.
+    # 408: the server stopped waiting for the request. That says nothing about the event.
     if 400 <= status <= 499 and status != 408:
         return Outcome.REJECTED
     return Outcome.AMBIGUOUS

@@ -12,13 +12,14 @@ from typing import Any, Final, NoReturn, Protocol
 from config.accounts import Account
 from tasks import json_text
 
-#: Longest wait that a ``Retry-After`` can ask for, in seconds: no quota window of a provider is longer than a week.
+#: Longest wait that a ``Retry-After`` can ask for, in seconds. No provider's quota window is
+#: longer than a week.
 MAX_RETRY_AFTER_S: Final = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What is to be sent. ``url`` and ``headers`` may hold a credential: neither is ever logged."""
+    """A request to send. ``url`` and ``headers`` may hold a credential: neither is ever logged."""
 
     method: str
     url: str = field(repr=False)
@@ -28,15 +29,15 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, read whole (up to a bound)."""
+    """An HTTP answer, read whole (up to a bound)."""
 
     status: int
-    #: Looked up by lower-case names.
+    #: By lower-case name.
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """The body as JSON, or None if it is none."""
+        """The body as JSON; None if it is not JSON."""
         try:
             return json_text.read(self.body, _standard)
         except (ValueError, RecursionError):
@@ -48,9 +49,10 @@ class Answer:
 
     @property
     def retry_after_s(self) -> float | None:
-        """``Retry-After`` in seconds, if it is a number above 0 (providers send no dates), at most a week.
+        """``Retry-After`` in seconds, at most a week; None if it is no number above 0.
 
-        Zero would ask the same question again at once, for ever; the account's own windows know better.
+        Providers send no dates. Zero would mean asking again at once, for ever: then the account's
+        own windows decide.
         """
         value = self.headers.get("retry-after", "").strip()
         if len(value) > 20 or re.fullmatch(r"[0-9]+(\.[0-9]*)?", value) is None:
@@ -59,7 +61,7 @@ class Answer:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """NaN and Infinity are not JSON, and a result that holds one could not be read by its caller."""
+    """Refuse NaN and Infinity: they are not JSON, and a caller could not read such a result."""
     raise ValueError(f"{name} is not JSON")
 
 
@@ -67,15 +69,15 @@ _standard: Final = partial(json.loads, parse_constant=_refuse_constant)
 
 
 class NotSent(Exception):
-    """The request did not leave: connection refused, name not found, TLS failed, time was up before a connection stood."""
+    """The request did not leave: connection refused, name not found, TLS failed, too late."""
 
 
 class Unanswered(Exception):
-    """The request may have arrived, but no whole answer came back: read time-out, reset, too large an answer."""
+    """The request may have arrived, but no whole answer came: time-out, reset, too large."""
 
 
 class Sender(Protocol):
-    """How requests go out; ``workers.http.requests`` has the real one."""
+    """Sends requests one by one; ``workers.http.requests`` has the real one."""
 
     def send(self, request: HttpRequest, account: Account) -> Answer:
         """Send a request and read its answer within the account's time limits.
@@ -88,7 +90,7 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an answer is an answer to."""
+    """The request that an answer belongs to."""
 
     account: Account
     #: ``add_event``, ``custom_event`` …

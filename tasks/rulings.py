@@ -1,9 +1,9 @@
 """What becomes of one event: one small frozen object, its ruling.
 
-SETTLE's argument, Flower's row, the log line and the metrics derive from it. Each has
+SETTLE's argument, Flower's row, the log line and the metrics derive from it. Each ruling has
 
-- ``kind``: ``delivered``, ``duplicate``, ``retry``, ``wait`` or ``dead``, as people read it;
-- ``text``: the same in a few words. The first word is a reason code.
+- ``kind``: ``delivered``, ``duplicate``, ``retry``, ``wait`` or ``dead``;
+- ``text``: the same in a few words for people. The first word is a reason code.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Delivered:
     """The provider has recorded it."""
 
     kind: ClassVar[Kind] = "delivered"
-    #: What a look-up found; None for everything else.
+    #: Result of a look-up; None for other events.
     result: Any = None
-    #: An earlier attempt may have been recorded too.
+    #: An earlier attempt may have been recorded, too.
     possible_duplicate: bool = False
 
     @property
@@ -46,20 +46,20 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """It failed and is tried again; that uses up an attempt."""
+    """It failed and is tried again. That uses up an attempt."""
 
     kind: ClassVar[Kind] = "retry"
     after_s: float
     text: str
     #: The attempt may have been recorded.
     ambiguous: bool = False
-    #: The answer is worth few attempts, which are counted apart.
+    #: The answer is worth few attempts; these are counted apart.
     few: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """It is looked at again later; that uses up no attempt."""
+    """It is looked up again later. That uses up no attempt."""
 
     kind: ClassVar[Kind] = "wait"
     after_s: float
@@ -68,19 +68,19 @@ class Poll:
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """It goes back to the front of its queue; that uses up no attempt."""
+    """It goes back to the front of its queue. That uses up no attempt."""
 
     kind: ClassVar[Kind] = "wait"
     text: str = "put back"
-    #: Seconds that the provider asked to wait, if it did.
+    #: Seconds that the provider asked to wait; None if it did not say.
     after_s: float | None = None
-    #: It was sent, and its worker filled in its time: the time must not move.
+    #: It was sent with a time that the worker filled in. The time must not move.
     keeps_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Halved:
-    """It was refused together with others and goes on in a half of the batch."""
+    """Its batch was refused: it goes on in a half of the batch."""
 
     kind: ClassVar[Kind] = "wait"
     after_s: ClassVar[None] = None
@@ -98,14 +98,14 @@ class Dead:
     letter: str
     #: An attempt may have been recorded.
     possible_duplicate: bool = False
-    #: What is buried in place of an entry that is no message: a message around it.
+    #: A message around an entry that is no message. It becomes the dead letter in its place.
     wrapped: str | None = None
 
 
-#: It is not at its end: it waits in Redis.
+#: The event waits in Redis.
 Waiting = Again | Poll | Back | Halved
 Ruling = Delivered | Duplicate | Waiting | Dead
 #: The most common ruling.
 DELIVERED = Delivered()
-#: Nobody has sent it.
+#: It was not sent.
 PUT_BACK = Back()

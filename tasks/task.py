@@ -1,7 +1,8 @@
-"""The Celery tasks: one per event class, all of one behaviour.
+"""The Celery tasks: one per event class, all with the same behaviour.
 
-A worker delivers events without running them as tasks. A task tells Celery what became of an event that something hangs
-on, in Celery's own words: a return value (SUCCESS), ``Retry`` (RETRY, the event waits in Redis and not in Celery), or
+A worker delivers events without running them as tasks. A task runs only for an event with
+followers (:mod:`tasks.followers`). It tells Celery the event's ruling in Celery's terms: a return
+value (SUCCESS), ``Retry`` (RETRY: the event waits in Redis, not in Celery), or
 :class:`~tasks.outcomes.DeadLettered` (FAILURE).
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from celery import Celery, Task
 from celery.exceptions import Retry
 
+from config.accounts import Account
 from postback._events.event import EVENTS
 from postback.errors import UnknownAccount
 from tasks.delivery import Delivery
@@ -22,33 +25,48 @@ from tasks.followers import RULED
 from tasks.grants import Grant
 from tasks.outcomes import DeadLettered, Delayed
 from tasks.providers import PROVIDERS
+from tasks.request import Sender
 from tasks.rulings import Dead, Delivered, Duplicate, Ruling
-from tasks.runtime import Runtime
+
+
+class Runtime(Protocol):
+    """The worker, as its tasks see it. ``workers.worker`` has the real one: imports go one way."""
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """The accounts that it serves, by queue."""
+
+    @property
+    def sender(self) -> Sender:
+        """Sends the events of tasks that are called by hand."""
+
+    def scrub(self, text: str, /) -> str:
+        """The text with every known credential masked."""
 
 
 class DeliveryTask(Task):  # type: ignore[type-arg]  # Celery 5.6 cannot be subscripted
     """An event, as Celery knows it."""
 
     abstract = True
-    # The worker validates: a message whose arguments are wrong must become a dead letter, not an
-    # exception of the client's.
+    # The worker validates: a message with wrong arguments must become a dead letter, not an
+    # exception at the client.
     typing: bool = False
     acks_late: bool = True
     # Attempts are counted by Postback, in the message.
     max_retries: int | None = None
     # Expected: one line in the log, no traceback.
     throws: tuple[type[Exception], ...] = (DeadLettered,)
-    #: The worker that it runs in.
+    #: The worker in which it runs.
     runtime: ClassVar[Runtime]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Say what became of an event; called by hand or eagerly (``task.apply()``), deliver it first.
+        """Return or raise an event's ruling. A call by hand (``task.apply()``) delivers it first.
 
         Raises:
             UnknownAccount: Called by hand, for an account that the accounts file does not have.
         """
         ruling: Ruling | None = getattr(self.request, RULED, None)
-        return _told(ruling or self._deliver(kwargs))
+        return _celery_result(ruling or self._deliver(kwargs))
 
     def _deliver(self, kwargs: dict[str, Any]) -> Ruling:
         provider, name = self.name.partition(".")[0], kwargs.get("account", "main")
@@ -62,8 +80,8 @@ class DeliveryTask(Task):  # type: ignore[type-arg]  # Celery 5.6 cannot be subs
         return event.ruling
 
 
-def _told(ruling: Ruling) -> Any:
-    """A ruling in Celery's words."""
+def _celery_result(ruling: Ruling) -> Any:
+    """A ruling in Celery's terms."""
     match ruling:
         case Dead():
             raise DeadLettered(ruling.text)
@@ -90,7 +108,7 @@ def register(app: Celery, runtime: Runtime) -> None:
             "__module__": __name__,
         }
         if event_class.has_result:
-            # Flower shows a result's first characters, and what a look-up finds may name a person:
-            # leave it none.
+            # Flower shows a result's first characters, and a look-up's result may name a person:
+            # it shows none.
             attributes["resultrepr_maxsize"] = 1
         app.register_task(type(event_class.__name__, (DeliveryTask,), attributes)())

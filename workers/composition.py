@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
+import logging
 import os
+import select
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,27 +22,29 @@ from postback.errors import ConfigurationError
 from postback.wire.broker import connect
 from tasks import task
 from tasks.followers import follow_up
-from tasks.signatures import Followers
+from tasks.links import LinkRules
 from workers import writes
 from workers.governor import Server
-from workers.http.engines import open_wire
+from workers.http.engine import Engine
 from workers.http.requests import RequestsSender
 from workers.observe import logs
-from workers.observe.endpoint import Endpoint
 from workers.observe.masking import Masker
 from workers.observe.measurements import Measurements
-from workers.observe.outcomes import log_outcomes
+from workers.observe.outcome_log import log_outcomes
 from workers.observe.rows import Rows
+from workers.observe.server import Endpoint
 from workers.remote_control import install_control
 from workers.rounds.rounds import Rounds
 from workers.rounds.step import delivery_step
 from workers.rounds.watcher import Watcher
 from workers.upkeep.accounts_file import AccountsFile
-from workers.upkeep.formats import format_step
 from workers.upkeep.heartbeat import Heartbeat
+from workers.upkeep.key_format import format_step
 from workers.upkeep.notices import Notices, load_hook, notices_step
-from workers.upkeep.watch import Watch, watch_step
+from workers.upkeep.periodic import PeriodicWork, periodic_step
 from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 #: Seconds to wait for Redis' reply to a script, and for a connection. Both block the event loop, so
 #: they are short.
@@ -79,8 +84,8 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     server = Server(
         partial(client, single=True), notices=hook is not None, observe=measurements.ran if measurements else None
     )
-    followers = Followers(settings.link_queues)
-    worker = Worker(server, accounts, RequestsSender(), scrub=masker.scrub, followers=followers)
+    link_rules = LinkRules(settings.link_queues)
+    worker = Worker(server, accounts, RequestsSender(), scrub=masker.scrub, link_rules=link_rules)
     rows = Rows()
     worker.observers += [log_outcomes, rows.observe]
     if measurements:
@@ -101,11 +106,11 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     install_control(worker, client())
     heartbeat = Heartbeat(worker, client(), provider)
     accounts_file = AccountsFile(worker, settings, environ, provider, masker, heartbeat)
-    watch = Watch(heartbeat, accounts_file, rows, client(), endpoint)
-    wire = open_wire(settings)
-    rounds = Rounds(worker, wire, settings.concurrency, lambda event: follow_up(app, worker.hostname, event))
+    watch = PeriodicWork(heartbeat, accounts_file, rows, client(), endpoint)
+    engine = open_engine(settings)
+    rounds = Rounds(worker, engine, settings.concurrency, lambda event: follow_up(app, worker.hostname, event))
     watcher = Watcher(worker, partial(client, single=True), rounds.wake)
-    formats, periodic = format_step(client()), watch_step(watch)
+    formats, periodic = format_step(client()), periodic_step(watch)
     app.steps["consumer"].update((formats, periodic, delivery_step(worker, rounds, watcher, after=(formats, periodic))))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
@@ -145,3 +150,27 @@ def _keep_logging(**_: Any) -> None:
 def node_name(provider: str) -> str:
     """A Celery node name that two copies on one host do not share."""
     return f"{provider}-{os.getpid()}@{socket.gethostname()}"
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine of a process: curl, or ``requests`` in threads without pycurl; else ``POSTBACK_HTTP``.
+
+    Raises:
+        ConfigurationError: pycurl is wanted and missing, or too few files may be open.
+    """
+    # The curl engine waits in epoll, which only Linux has.
+    has_curl = importlib.util.find_spec("pycurl") is not None and hasattr(select, "epoll")
+    if settings.http == "requests" or (settings.http is None and not has_curl):
+        from workers.http.threads import ThreadEngine
+
+        if settings.http is None:
+            logger.warning("pycurl (or epoll) is not here: requests are sent by threads, which is slower")
+        return ThreadEngine(settings.concurrency)
+    if not has_curl:
+        raise ConfigurationError("POSTBACK_HTTP=curl: pycurl is not installed, or this system has no epoll")
+    from workers.http.curl import CurlEngine
+
+    try:
+        return CurlEngine(settings.concurrency)
+    except OSError as error:
+        raise ConfigurationError(str(error)) from None

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from config.accounts import Account
 from tasks.delivery import Report
-from tasks.envelopes import FOLLOWERS
+from tasks.envelopes import DEFAULT_LINK_RULES
 from tasks.grants import Grants
+from tasks.links import LinkRules
 from tasks.request import Sender
-from tasks.signatures import Followers
 from workers.governor import Governor, Server
 
 
@@ -31,7 +31,7 @@ class Worker:
         sender: Sender,
         *,
         scrub: Callable[[str], str] = str,
-        followers: Followers = FOLLOWERS,
+        link_rules: LinkRules = DEFAULT_LINK_RULES,
     ) -> None:
         """Nothing is sent yet.
 
@@ -40,13 +40,13 @@ class Worker:
             accounts: Queue -> account.
             sender: Sends what is called by hand (``task.apply()``).
             scrub: Masks every known credential in a text.
-            followers: Checks what hangs on a message.
+            link_rules: Check a message's links.
         """
         self.accounts = accounts
         self.sender = sender
         self.observers: list[Callable[[Report], None]] = []
         self.scrub = scrub
-        self.governor = Governor(server, lambda: self.accounts, followers=followers)
+        self.governor = Governor(server, lambda: self.accounts, link_rules=link_rules)
         self.hostname = ""
 
     @property

@@ -1,4 +1,4 @@
-"""myTracker: one to twenty events of one method a request, a batch is taken whole or not at all.
+"""myTracker: one to twenty events of one method in a request; a batch passes whole or not at all.
 
 Source: myTracker, Import events, "Methods" and "Status codes".
 
@@ -17,7 +17,7 @@ any other 4xx                                          rejected
 any other 2xx or 3xx, a 200 with another body          ambiguous
 =====================================================  ==========================================
 
-The success text is ``ОK`` with a Cyrillic О: it is there or not, but it is never compared.
+The success text is ``ОK`` with a Cyrillic О. Its presence counts; the text is never compared.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class MyTracker(Provider):
     name: ClassVar[str] = "mytracker"
 
     def request(self, account: Account, method: str, bodies: Sequence[bytes]) -> HttpRequest:
-        """``POST /v1/<method>/?idApp=<id>`` for one event, ``POST /v1/<method>Batch/?idApp=<id>`` for more."""
+        """``POST /v1/<method>/?idApp=<id>``; for several events ``/v1/<method>Batch/``."""
         single = len(bodies) == 1
         path = f"/v1/{_METHODS[method]}{'' if single else 'Batch'}/?idApp={account.credentials['id_app'].reveal()}"
         # The token stands alone in the header, without a scheme.

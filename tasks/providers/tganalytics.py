@@ -1,10 +1,10 @@
-"""Telegram Analytics: one event or an array of them a request; five different answers share the status 400.
+"""Telegram Analytics: one event or an array in a request; five answers share the status 400.
 
 Source: tganalytics.xyz, "POST events", Responses.
 
-==============================================================  =====================================
+==============================================================  ==================================
 answer                                                          class
-==============================================================  =====================================
+==============================================================  ==================================
 201 and an object with a ``message`` that is none of the below  delivered
 400 ``Failed to record``                                        retry
 400 ``The token is not specified in the headers or …``          credentials
@@ -17,7 +17,7 @@ answer                                                          class
 any other 4xx                                                   rejected
 203 (a challenge), any other 2xx or 3xx, a 201 with another     ambiguous, :data:`MOST_ATTEMPTS`
 body
-==============================================================  =====================================
+==============================================================  ==================================
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ from tasks.outcomes import Outcome, Verdict
 from tasks.provider import Provider, array, by_status, words
 from tasks.request import Answer, Asked, HttpRequest
 
-#: Attempts of an event whose answers are not understood. A challenge does not go away by asking; decision: three show that.
+#: Attempts of an event whose answers are not understood. Asking again does not end a challenge.
+#: Decision: three attempts show that.
 MOST_ATTEMPTS: Final = 3
 
-#: What a 400 says -> its class; compared without case and the full stop. Any other 400 refuses the event.
+#: Message of a 400 -> its class; compared without case and full stop. Any other 400 refuses the
+#: event.
 _MESSAGES: Final[Mapping[str, Outcome]] = {
     "failed to record": Outcome.RETRY,
     "the token is not specified in the headers or is specified incorrectly": Outcome.CREDENTIALS,
@@ -57,8 +59,8 @@ class TGAnalytics(Provider):
     def encode(self, account: Account, event: EventData) -> bytes:
         """The event under the account's application name.
 
-        A name that the producer gave is sent as it is: whether it fits the token is for the provider to say, which
-        answers ``Invalid app_name`` and nothing else happens to the account's other events.
+        A name of the producer's is sent as it is. If it does not fit the token, the provider
+        answers ``Invalid app_name``, which concerns no other event of the account.
         """
         wire = event.wire()
         if isinstance(wire, dict) and "app_name" not in wire:
@@ -75,11 +77,11 @@ class TGAnalytics(Provider):
         """By HTTP status, a 400 by its message."""
         envelope = answer.json()
         message = envelope.get("message") if isinstance(envelope, dict) else None
-        told = _MESSAGES.get(message.strip().rstrip(".").casefold()) if isinstance(message, str) else None
-        if answer.status == 201 and isinstance(message, str) and told is None:
+        outcome = _MESSAGES.get(message.strip().rstrip(".").casefold()) if isinstance(message, str) else None
+        if answer.status == 201 and isinstance(message, str) and outcome is None:
             return Verdict(Outcome.DELIVERED, status=201)
-        if answer.status == 400 and told is not None:
-            return Verdict(told, words(message), 400)
-        # A report may be an object or an array of its own.
+        if answer.status == 400 and outcome is not None:
+            return Verdict(outcome, words(message), 400)
+        # A validation report may be an object or an array.
         report = message if message is None or isinstance(message, str) else json.dumps(message, ensure_ascii=False)
         return by_status(answer, words(report), most_attempts=MOST_ATTEMPTS)

@@ -1,4 +1,4 @@
-"""TGTrack: one event a request, the key in the URL's path, errors in the HTTP status or inside an HTTP 200.
+"""TGTrack: one event in a request, the key in the URL, errors in the HTTP status or in a 200.
 
 Source: TGTrack service API, «Запрос к API», «Ответ API», «Список ошибок».
 
@@ -8,7 +8,8 @@ answer                           class
 ``status: OK`` in a 2xx          delivered
 400 404 405 415 422              rejected
 401 402 403                      credentials
-409                              delivered if an earlier attempt may have been recorded, else rejected
+409                              delivered if an earlier attempt may have been recorded;
+                                 else rejected
 429                              quota
 500 503                          retry
 any other code; below 400 what   ambiguous
@@ -17,7 +18,7 @@ is neither ``OK`` nor an error
 ``get_user_info``
 ===============================  =============================================================
 
-A number is the envelope's ``error_code`` where there is one, else the HTTP status.
+A number is the envelope's ``error_code``; without one, the HTTP status.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from tasks.request import Answer, Asked, HttpRequest
 
 logger = logging.getLogger(__name__)
 
-#: Attempts of a look-up that is answered ``OK`` and nothing else: the next answer will hardly be another one. Decision.
+#: Attempts of a look-up that is answered ``OK`` without data. Decision: the next answer will
+#: hardly be different.
 MOST_ATTEMPTS: Final = 3
 
 _OUTCOMES: Final[dict[int, Outcome]] = {
@@ -52,11 +54,11 @@ class TGTrack(Provider):
     name: ClassVar[str] = "tgtrack"
 
     def __init__(self) -> None:
-        """Nothing is known of any account's mode yet."""
+        """No account is in sandbox mode, as far as is known."""
         self._sandboxed: set[str] = set()
 
     def overdue(self, account: Account, method: str, age_s: float) -> str:
-        """A goal does not count later than 21 days after the user's start, which was before the event."""
+        """A goal does not count later than 21 days after the user's start, which came first."""
         days = account.own(GOAL_DAYS)
         late = method == "send_reach_goal" and age_s > days * DAY_S
         return f"goals count for {days} days" if late else ""
@@ -69,7 +71,7 @@ class TGTrack(Provider):
         )
 
     def classify(self, answer: Answer, asked: Asked) -> Verdict:
-        """Body first, then the HTTP status: the document does not say whether one mirrors the other."""
+        """By the body, then by the HTTP status: the document does not say whether they agree."""
         envelope = answer.json()
         if isinstance(envelope, dict):
             self._note_mode(envelope, asked.account)
@@ -96,12 +98,12 @@ class TGTrack(Provider):
 
 
 def _described(envelope: dict[str, Any]) -> str:
-    told = (words(envelope.get("error_description")), words(envelope.get("error_details")))
-    return ": ".join(text for text in told if text)
+    texts = (words(envelope.get("error_description")), words(envelope.get("error_details")))
+    return ": ".join(text for text in texts if text)
 
 
 def _code(value: Any) -> int | None:
-    """The envelope's ``error_code``: an int by the document; a string of its digits cannot mean anything else."""
+    """The envelope's ``error_code``: an int in the document; a text of three digits is accepted."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 99_999 else None

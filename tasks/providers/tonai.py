@@ -1,4 +1,4 @@
-"""TON AI: one conversion a request; only its success is documented, and that takes both a status and a body.
+"""TON AI: one conversion in a request; only success is documented, by a status and a body.
 
 Source: TON AI, API for Reporting Conversion Events.
 
@@ -29,7 +29,7 @@ from tasks.request import Answer, Asked, HttpRequest
 #: Source: TON AI, Request Method.
 _PATH: Final = "/api/v2/openapi/exchange/event/report/conversion"
 
-#: Where this provider differs from :func:`~tasks.provider.by_status`: there is nothing to pay for.
+#: Statuses that differ from :func:`~tasks.provider.by_status`: there is nothing to pay for.
 _OUTCOMES: Final[Mapping[int, Outcome]] = {402: Outcome.REJECTED}
 
 

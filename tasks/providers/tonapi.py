@@ -1,7 +1,7 @@
-"""TonAPI: one look-up a request, asked again until the trace is final; the event is the task's result.
+"""TonAPI: one look-up in a request, repeated until the trace is final; the event is the result.
 
-Source: TonAPI, Get event. Not in the document but known from elsewhere: the texts of its 404s, and that bodies say
-``error`` or ``Error``.
+Source: TonAPI, Get event. The document does not have the texts of the 404s, nor that bodies say
+``error`` or ``Error``; these come from elsewhere.
 
 ========================================================  ===================================
 answer                                                    class
@@ -18,7 +18,8 @@ any other 404                                             ambiguous
 a 200 that is no event, any other 2xx or 3xx              ambiguous
 ========================================================  ===================================
 
-Unknown fields and actions are kept and never looked at: "It is advised not to build any logic on top of actions".
+Unknown fields and actions are kept and never read: "It is advised not to build any logic on top of
+actions".
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tasks.outcomes import Outcome, Verdict
 from tasks.provider import Provider, by_status, words
 from tasks.request import Answer, Asked, HttpRequest
 
-#: What a 404 says -> its class; the text has it somewhere, in any case.
+#: Part of a 404's text, in lower case, and its class.
 _NOT_FOUND: Final = (
     ("more than one transaction", Outcome.REJECTED),
     ("entity not found", Outcome.PENDING),
@@ -45,10 +46,10 @@ class TonAPI(Provider):
     name: ClassVar[str] = "tonapi"
 
     def request(self, account: Account, method: str, bodies: Sequence[bytes]) -> HttpRequest:
-        """``GET /v2/events/<64 lower-case hex digits>``; the event's class has normalised the id."""
+        """``GET /v2/events/<64 lower-case hex digits>``. The event's class has normalised the id."""
         event: dict[str, str] = json.loads(bodies[0])
         headers = {"Accept": "application/json"}
-        # The HTTP client refuses a header's value that begins with a space.
+        # The HTTP client refuses a header value that begins with a space.
         language = event.get("accept_language", "").strip()
         if language:
             headers["Accept-Language"] = language
@@ -64,12 +65,12 @@ class TonAPI(Provider):
             if body["in_progress"]:
                 return Verdict(Outcome.PENDING, "its trace is not finished yet", 200)
             return Verdict(Outcome.DELIVERED, status=200, data=body)
-        told = words(body.get("error")) or words(body.get("Error")) if isinstance(body, dict) else ""
+        detail = words(body.get("error")) or words(body.get("Error")) if isinstance(body, dict) else ""
         if answer.status == 404:
-            text = told.casefold()
+            text = detail.casefold()
             outcome = next((outcome for part, outcome in _NOT_FOUND if part in text), Outcome.AMBIGUOUS)
-            return Verdict(outcome, told or "unknown answer", 404)
-        return by_status(answer, told)
+            return Verdict(outcome, detail or "unknown answer", 404)
+        return by_status(answer, detail)
 
 
 def _is_event(body: Any) -> bool:

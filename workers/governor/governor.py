@@ -14,30 +14,30 @@ import redis
 
 from config.accounts import Account
 from postback.wire.scripts import named
-from tasks.envelopes import FOLLOWERS
+from tasks.envelopes import DEFAULT_LINK_RULES
 from tasks.grants import Grant, Grants
-from tasks.signatures import Followers
+from tasks.links import LinkRules
 from workers.governor.identities import Identities
 from workers.governor.recovery import Recovery
-from workers.governor.scripts import State
 from workers.governor.server import NO_WRITES, Call, Server
 from workers.governor.settle import Settler
-from workers.governor.take import Accounts, Taken, Taker
+from workers.governor.take import Accounts, State, Taken, Taker
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after its lease at which an unsettled grant is forgotten here. Redis has long re-queued it.
+#: Seconds after the end of its lease at which an unsettled grant is forgotten. Redis has long
+#: queued its events again.
 FORGET_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look at a provider's schedule.
+    """A read of a provider's schedule.
 
     Attributes:
-        provider: Whose it is.
-        passed: Places from the front that are passed by.
-        most: Most queues that it brings.
+        provider: The provider.
+        passed: Queues at the front that are skipped.
+        most: Most queues in the reply.
     """
 
     provider: str
@@ -46,12 +46,12 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a look has brought.
+class LookReply:
+    """The reply to a look.
 
     Attributes:
-        due: Queues that may be asked now, those that wait longest first.
-        wait_s: Seconds until the next one; None if there is none.
+        due: Queues that may be asked now; the one that waits longest is the first.
+        wait_s: Seconds until the next queue is due; None if there is none.
     """
 
     due: list[str]
@@ -59,30 +59,29 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Round:
-    """What a round trip brought.
+class RoundReply:
+    """The result of a round trip.
 
     Attributes:
-        taken: Queue -> what its TAKE brought.
+        taken: Queue -> result of its TAKE.
         refused: Queue -> why Redis refuses its TAKE.
-        seen: Each look, and what it has brought.
+        looks: Each look with its reply.
     """
 
     taken: dict[str, Taken] = field(default_factory=dict)
     refused: dict[str, redis.RedisError] = field(default_factory=dict)
-    seen: list[tuple[Look, Seen]] = field(default_factory=list)
+    looks: list[tuple[Look, LookReply]] = field(default_factory=list)
 
 
 class Governor:
     """One per process, used in one thread.
 
     Attributes:
-        grants: What it holds.
-        identities: Whose keys and quotas its accounts have.
+        grants: The grants that it holds.
+        identities: The keys and quotas of its accounts.
         server: Its Redis.
-        settler: Settles, and keeps what Redis has not got yet.
+        settler: Settles, and keeps the settlements that Redis does not have yet.
         replay: See :meth:`~workers.governor.settle.Settler.replay`.
-        recover_if_restarted: See :meth:`~workers.governor.recovery.Recovery.recover_if_restarted`.
     """
 
     def __init__(
@@ -90,25 +89,34 @@ class Governor:
         server: Server,
         accounts: Accounts,
         *,
-        followers: Followers = FOLLOWERS,
+        link_rules: LinkRules = DEFAULT_LINK_RULES,
         one_first: bool = True,
     ) -> None:
         """Nothing is sent yet.
 
         Args:
             server: Its Redis.
-            accounts: The accounts of this process by queue; asked anew each time, since the file may change.
-            followers: Checks what hangs on a message.
-            one_first: An account at rest sends one request alone until a healthy answer (ADR 11).
+            accounts: Returns the accounts of this process by queue. The file may change.
+            link_rules: Check a message's links.
+            one_first: An account at rest sends a single request until a healthy answer (ADR 11).
         """
         self.grants = grants = Grants()
         self.server = server
         self.identities = identities = Identities()
         self.settler = settler = Settler(server, accounts, grants, identities)
-        self._taker = Taker(server, accounts, grants, identities, followers, one_first=one_first)
+        self._taker = Taker(server, accounts, grants, identities, link_rules, one_first=one_first)
         self.replay = settler.replay
-        self.recover_if_restarted = Recovery(server, accounts, grants, settler, identities).recover_if_restarted
+        self._recovery = Recovery(server, accounts, grants, settler, identities)
         self._pid = os.getpid()
+
+    def recover_if_restarted(self) -> None:
+        """After a failed call: recover from a restart or a failover, before any new TAKE.
+
+        Raises:
+            redis.RedisError: Redis is still away.
+        """
+        if self.server.suspicious:
+            self._recovery.recover()
 
     def round(
         self,
@@ -118,62 +126,65 @@ class Governor:
         *,
         looks: Sequence[Look] = (),
         due: bool = False,
-    ) -> Round:
-        """Settle grants, take of accounts, and look at the schedule, in one round trip.
+    ) -> RoundReply:
+        """Settle grants, take for accounts, and look at the schedule, in one round trip.
 
-        Answers that Redis has not got are kept and repeated by :meth:`replay`.
+        Settlements that Redis did not get are kept. :meth:`replay` repeats them.
 
         Args:
             settled: Grants with their settlements and rulings.
-            wanted: Queues, and how many requests each may bring.
-            meanwhile: Called while Redis is at work.
-            looks: At the schedule, as it is after that.
-            due: Take only of queues that the schedule lets ask.
+            wanted: Queues, each with the most requests to take.
+            meanwhile: Called while Redis works.
+            looks: Looks at the schedule after all that.
+            due: Take only for queues that are due in the schedule.
 
         Raises:
-            redis.RedisError: Redis is away, or takes no writes. Each TAKE is repeated at the next one of its queue.
+            redis.RedisError: Redis is away or takes no writes. The next TAKE of a queue repeats
+                the lost one.
         """
         wanted = list(wanted)
-        if wanted and not self.identities.known:  # before the first TAKE of this process
+        if wanted and not self.identities.has_key:  # before the first TAKE of this process
             self.identities.learn(self.server.client)
-        answers = self.settler.release(settled)
-        wishes = [wish for queue, count in wanted if (wish := self._taker.wish(queue, count, due=due))]
-        calls = [answer.call for answer in answers]
-        calls += [wish.call for wish in wishes]
-        calls += [Call("look", one.provider, orjson.dumps({"passed": one.passed, "most": one.most})) for one in looks]
+        settle_calls = self.settler.release(settled)
+        take_calls = [call for queue, count in wanted if (call := self._taker.call(queue, count, due=due))]
+        calls = [settle.call for settle in settle_calls]
+        calls += [take.call for take in take_calls]
+        calls += [
+            Call("look", look.provider, orjson.dumps({"passed": look.passed, "most": look.most})) for look in looks
+        ]
         if not calls:
-            return Round()
+            return RoundReply()
         try:
             replies = iter(self.server.run_many(calls, meanwhile))
         except redis.RedisError as error:
             self.server.suspicious = True
-            for answer in answers:
-                self.settler.heard(answer, error)
-            for wish in wishes:
-                self._taker.missed(wish)
+            for settle in settle_calls:
+                self.settler.receive(settle, error)
+            for take in take_calls:
+                self._taker.lose(take)
             raise
-        done = Round()
-        for answer in answers:
-            self.settler.heard(answer, next(replies))
+        done = RoundReply()
+        for settle in settle_calls:
+            self.settler.receive(settle, next(replies))
         away: redis.RedisError | None = None
-        for wish in wishes:
+        for take in take_calls:
             reply = next(replies)
             if isinstance(reply, redis.RedisError):
-                self._taker.missed(wish)
+                self._taker.lose(take)
                 self.server.suspicious = True
                 if isinstance(reply, NO_WRITES):
                     away = reply
                 else:
-                    done.refused[wish.queue] = reply
+                    done.refused[take.queue] = reply
             else:
-                done.taken[wish.queue] = self._taker.heard(wish, reply)
+                done.taken[take.queue] = self._taker.receive(take, reply)
         for look in looks:
             reply = next(replies)
             if isinstance(reply, redis.RedisError):
                 self.server.suspicious = True
                 away = away or reply
             else:
-                done.seen.append((look, _seen(reply)))
+                done.looks.append((look, _look_reply(reply)))
         if away is not None and not done.taken:
             raise away
         self.server.succeeded()
@@ -191,7 +202,7 @@ class Governor:
         return done.taken.get(queue, Taken([], State.EMPTY))
 
     def settle(self, grant: Grant) -> None:
-        """Settle one grant. If Redis is away its answer is kept.
+        """Settle one grant. If Redis is away, the settlement is kept.
 
         Raises:
             ValueError: The grant has no settlement.
@@ -201,22 +212,22 @@ class Governor:
 
     @property
     def unsent(self) -> int:
-        """Settlements that Redis has not got yet."""
+        """Settlements that Redis does not have yet."""
         return self.settler.unsent
 
     def in_flight(self, queue: str | None = None) -> int:
-        """Grants held in this process."""
+        """The number of grants that this process holds, of one account or of all."""
         return len(self.grants) if queue is None else self.grants.of(queue)
 
     def is_current(self, grant: Grant, account: Account) -> bool:
-        """Whether the account still has the key for which the grant was taken."""
+        """Whether the account still has the key that the grant was taken for."""
         return self.identities.of_grant(grant, account).credential == self.identities.of(account).credential
 
     def forget_expired(self) -> int:
-        """Forget grants whose lease is over: whatever lost them, Redis has queued their events again.
+        """Forget grants whose lease is over. Redis has queued their events again.
 
         Returns:
-            How many.
+            The number of grants.
         """
         now = self.server.clock()
         expired = [grant for grant in self.grants if grant.lease_end + FORGET_S < now]
@@ -226,15 +237,15 @@ class Governor:
         return len(expired)
 
     def release_all(self) -> None:
-        """At the end of the process: put back what was taken and never sent."""
+        """At the end of the process: put back grants that were not sent."""
         if os.getpid() != self._pid:
             return
-        # Each goes to the very front: the latest first, so that they stand in order again.
+        # Each goes to the very front. The latest goes first, so that their order is kept.
         for grant in sorted(self.grants, key=lambda grant: grant.granted_us, reverse=True):
             if grant.settlement is None:
                 if grant.sent:
-                    # A hurried end (second SIGTERM): its answer is not known, so it comes back with its
-                    # lease, and flagged.
+                    # A hurried end (second SIGTERM): its answer is not known. Its events come back
+                    # flagged when the lease ends.
                     continue
                 grant.settlement = grant.put_back()
             self.settle(grant)
@@ -247,7 +258,7 @@ class Governor:
             )
 
 
-def _seen(reply: Any) -> Seen:
+def _look_reply(reply: Any) -> LookReply:
     values = named(reply)
     wait_ms = values.get("wait_ms")
-    return Seen([queue.decode() for queue in values["due"]], None if wait_ms is None else wait_ms / 1000)
+    return LookReply([queue.decode() for queue in values["due"]], None if wait_ms is None else wait_ms / 1000)

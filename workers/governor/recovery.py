@@ -1,4 +1,4 @@
-"""RECONCILE: a Redis that restarted or failed over is told what this process knows (invariant I5)."""
+"""RECONCILE: tells a Redis that restarted or failed over what it may have forgotten (invariant I5)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from postback.wire.scripts import named
 from tasks.grants import Grants
 from workers.governor.identities import Identities
 from workers.governor.server import Call, Server
-from workers.governor.settle import REMEMBERED_S, Known, Settler
+from workers.governor.settle import REMEMBERED_S, GrantRecord, Settler
 from workers.governor.take import Accounts, quota_settings
 
 logger = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Looks for another Redis than before. In TAKE's thread."""
+    """Recovers after a failed call. In the rounds' thread."""
 
     def __init__(
         self, server: Server, accounts: Accounts, grants: Grants, settler: Settler, identities: Identities
@@ -27,16 +27,14 @@ class Recovery:
         self._server, self._accounts, self._grants, self._settler = server, accounts, grants, settler
         self._identities = identities
 
-    def recover_if_restarted(self) -> None:
-        """After an error: if this is another Redis than before, tell it what this process knows, before any new TAKE.
+    def recover(self) -> None:
+        """After a failed call: if this is another Redis than before, tell it of this process's grants.
 
         Raises:
             redis.RedisError: Redis is still away.
         """
         server = self._server
-        if not server.suspicious:
-            return
-        # Cleared first: a thread whose settle fails meanwhile asks for another look.
+        # Cleared first: a call that fails meanwhile sets it again.
         server.suspicious = False
         try:
             run_id = str(server.client.info("server")["run_id"])
@@ -51,33 +49,33 @@ class Recovery:
         server.succeeded()
 
     def _reconcile(self) -> None:
-        """Tell it of everything that was settled in the seconds before it went away, or since, and of what is on its way."""
-        for answer in self._settler.settled_since(self._server.good_s - REMEMBERED_S):
-            if self._report(answer.known, settled=True):
-                self._settler.send(answer)
-        for answer in self._settler.unsettled():
-            self._report(answer.known, settled=True)
+        """Report the grants that were settled shortly before it went away or later, and those in flight."""
+        for call in self._settler.settled_since(self._server.good_s - REMEMBERED_S):
+            if self._report(call.record, settled=True):
+                self._settler.send(call)
+        for call in self._settler.unsettled():
+            self._report(call.record, settled=True)
         for grant in self._grants:
             account = self._accounts().get(grant.queue)
-            self._report(Known.of(grant, self._identities.of_grant(grant, account)), settled=False)
+            self._report(GrantRecord.of(grant, self._identities.of_grant(grant, account)), settled=False)
 
-    def _report(self, known: Known, *, settled: bool) -> bool:
-        """Returns whether the grant is in flight now, so that its answer can be applied."""
-        account = self._accounts().get(known.queue)
+    def _report(self, record: GrantRecord, *, settled: bool) -> bool:
+        """Report one grant. Returns whether it is in flight now, so that it can be settled."""
+        account = self._accounts().get(record.queue)
         if account is None:
             return False
         report = {
-            "grant": known.id,
-            "granted_us": known.granted_us,
+            "grant": record.id,
+            "granted_us": record.granted_us,
             "settled": settled,
-            "half": known.group,
-            "duplicates": known.duplicates,
+            "half": record.group,
+            "duplicates": record.duplicates,
             "account": {
                 "lease_ms": int(account.lease_s * 1000),
                 "dedup_ms": int(account.dedup_s * 1000),
-                "windows": quota_settings(known.identity)["windows"],
+                "windows": quota_settings(record.identity)["windows"],
             },
         }
         return "in_flight" in named(
-            self._server.run(Call("reconcile", known.queue, orjson.dumps(report), known.identity), *known.raws)
+            self._server.run(Call("reconcile", record.queue, orjson.dumps(report), record.identity), *record.raws)
         )

@@ -1,4 +1,4 @@
-"""What a process knows of its Redis: how to reach it, which server it is, and since when it may have forgotten something."""
+"""The Redis of a process: how to reach it, which server it is, and how to call its scripts."""
 
 from __future__ import annotations
 
@@ -10,24 +10,68 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
+from postback.wire import keys
 from postback.wire.scripts import Observer, Script
 from workers.governor.identities import Identity
-from workers.governor.scripts import account_keys, look_keys, provider_keys, provider_of, script_keys
 from workers.writes import Client
 
-#: Redis as a whole takes no writes now. Other refusals concern one account, and must not hold up the others.
+#: Redis takes no writes at all. Any other refusal concerns one account and must not stop the others.
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
-
 SCRIPTS: Final = ("take", "settle", "reconcile", "look")
-#: Those that work for several accounts in one call, and reply to each (ADR 32).
+#: Scripts that work for several accounts in one call, and reply for each (ADR 32).
 JOINED: Final = frozenset({"take", "settle"})
-#: Most work in one call, in messages that it moves: no call keeps Redis for long (ADR 22).
+#: Most work in one call, in messages that it moves: no call keeps Redis busy for long (ADR 22).
 MOST_WORK: Final = 64
+#: For a call that concerns no account.
+NO_IDENTITY: Final = Identity("", "", ())
 
 
-#: For a call that is about no account.
-NOBODY: Final = Identity("", "", ())
+def provider_of(queue: str) -> str:
+    """The provider of an account's queue."""
+    return queue.partition(".")[0]
+
+
+@cache
+def provider_keys(provider: str) -> tuple[str, ...]:
+    """The first KEYS of every account script, in the order of ``lua/include/keys.lua``."""
+    return (
+        keys.dead(provider),
+        keys.REVOKED,
+        keys.schedule(provider),
+        keys.timers(provider),
+        keys.buried(provider),
+        keys.dead_notices(provider),
+    )
+
+
+@cache
+def account_keys(queue: str, quota: str, credential: str) -> tuple[str, ...]:
+    """An account's KEYS, which follow the provider's.
+
+    Args:
+        queue: The account's.
+        quota: The name of its quota.
+        credential: The name of its credential.
+    """
+    provider = provider_of(queue)
+    return (
+        *keys.account(queue),
+        keys.idempotency(queue),
+        keys.idempotency_ends(queue),
+        keys.quota(provider, quota),
+        keys.credential(provider, credential),
+    )
+
+
+def look_keys(provider: str) -> tuple[str, ...]:
+    """KEYS of the script ``look``."""
+    return keys.schedule(provider), keys.timers(provider)
+
+
+def script_keys(queue: str, quota: str, credential: str) -> tuple[str, ...]:
+    """KEYS of a script that works for one account."""
+    return (*provider_keys(provider_of(queue)), *account_keys(queue, quota, credential))
 
 
 class Call(NamedTuple):
@@ -35,17 +79,17 @@ class Call(NamedTuple):
 
     Attributes:
         script: Its name.
-        place: An account's queue, or for ``look`` a provider.
+        place: An account's queue; for ``look`` a provider.
         argument: As the script takes it.
-        identity: Whose the account is; nobody's for ``look``.
-        settings: What a joined script is told of the account, as JSON; empty: nothing.
-        work: Messages that it moves, about.
+        identity: The account's; none for ``look``.
+        settings: The account's settings for a joined script, as JSON; empty: none.
+        work: About how many messages it moves.
     """
 
     script: str
     place: str
     argument: bytes
-    identity: Identity = NOBODY
+    identity: Identity = NO_IDENTITY
     settings: bytes = b""
     work: int = 1
 
@@ -62,10 +106,10 @@ class Server:
 
     Attributes:
         clock: Seconds that only move forward, as ``time.monotonic``.
-        suspicious: Something failed: it may be another server than before.
-        notices: A hook hears of dead letters.
-        run_id: Which server answered last; empty before the first.
-        good_s: When it last did what it was told (monotonic); kept as it is from the first failure until it is back.
+        suspicious: A call failed: this may be another server than before.
+        notices: A hook is called for dead letters.
+        run_id: The server that answered last; empty before the first answer.
+        good_s: Time of the last success (monotonic); it stands from a failure until Redis is back.
     """
 
     def __init__(
@@ -79,10 +123,10 @@ class Server:
         """Nothing is sent yet.
 
         Args:
-            connect: Makes a client with one connection of its own, for one thread: replies as bytes, retries off, short
-                time-outs.
-            notices: A hook hears of dead letters.
-            observe: Told of each run of a script. Any thread.
+            connect: Makes a client for one thread, with its own connection: replies as bytes,
+                retries off, short time-outs.
+            notices: A hook is called for dead letters.
+            observe: Called after each run of a script. Any thread.
             clock: Seconds that only move forward.
         """
         self._connect, self.notices, self._observe = connect, notices, observe
@@ -95,7 +139,7 @@ class Server:
 
     @property
     def client(self) -> Client:
-        """The current thread's client. A pool would look at its connection's socket before each command."""
+        """The current thread's client. A pool would check the socket before each command."""
         client: Client | None = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = self._connect()
@@ -122,9 +166,12 @@ class Server:
             return error
 
     def run_many(self, calls: Sequence[Call], meanwhile: Callable[[], None]) -> list[Any]:
-        """Run several scripts in one round trip; in place of a reply stands the error that Redis answered with.
+        """Run several scripts in one round trip.
 
-        ``meanwhile`` is called while Redis is at work.
+        ``meanwhile`` is called while Redis works.
+
+        Returns:
+            The reply to each call; or the error with which Redis answered it.
 
         Raises:
             redis.RedisError: Redis is away. Each script may or may not have run.
@@ -132,46 +179,49 @@ class Server:
         client = self.client
         begun = time.perf_counter()
         groups = joined(calls)
-        trip = client.round_trip([self._packed(client, together) for together in groups], meanwhile)
+        group_replies = client.round_trip([self._packed(client, group) for group in groups], meanwhile)
         replies: list[Any] = []
-        for together, reply in zip(groups, trip, strict=True):
+        for group, reply in zip(groups, group_replies, strict=True):
             if isinstance(reply, NO_WRITES):
-                replies += [reply] * len(together)
+                replies += [reply] * len(group)
             elif isinstance(reply, redis.RedisError):
-                # It has forgotten the script, or refuses the keys of one account.
-                replies += [self._alone(call) for call in together]
+                # It has forgotten the script, or it refuses the keys of one account.
+                replies += [self._alone(call) for call in group]
             else:
-                replies += reply if together[0].script in JOINED else [reply]
+                replies += reply if group[0].script in JOINED else [reply]
         if self._observe is not None:
-            # Each script's time is that of the trip.
+            # Each script's time is that of the whole trip.
             for script in {call.script for call in calls}:
                 self._observe(script, time.perf_counter() - begun)
         return replies
 
-    def _packed(self, client: Client, together: Sequence[Call]) -> bytes:
-        """Calls of one script as they are sent: an account's keys are the same each time, and are packed once."""
-        first = together[0]
+    def _packed(self, client: Client, group: Sequence[Call]) -> bytes:
+        """Calls of one script as bytes to send. The keys of an account are packed only once."""
+        first = group[0]
         if first.script in JOINED:
-            places = [
-                _sent(provider_keys, provider_of(first.place)),
-                *(_sent(account_keys, call.place, call.identity.quota, call.identity.credential) for call in together),
+            packed_keys = [
+                _packed_keys(provider_keys, provider_of(first.place)),
+                *(
+                    _packed_keys(account_keys, call.place, call.identity.quota, call.identity.credential)
+                    for call in group
+                ),
             ]
-            arguments = arguments_of(together)
+            arguments = arguments_of(group)
         else:
-            places, arguments = [_sent(look_keys, first.place)], [first.argument]
-        count = sum(number for number, _ in places)
-        words = (b"EVALSHA", self._scripts[first.script].sha(client).encode(), b"%d" % count)
+            packed_keys, arguments = [_packed_keys(look_keys, first.place)], [first.argument]
+        key_count = sum(number for number, _ in packed_keys)
+        words = (b"EVALSHA", self._scripts[first.script].sha(client).encode(), b"%d" % key_count)
         return b"".join(
             (
-                b"*%d\r\n" % (len(words) + count + len(arguments)),
+                b"*%d\r\n" % (len(words) + key_count + len(arguments)),
                 *map(_bulk, words),
-                *(packed for _, packed in places),
+                *(packed for _, packed in packed_keys),
                 *map(_bulk, arguments),
             )
         )
 
     def succeeded(self) -> None:
-        """It did what it was told."""
+        """A call succeeded."""
         if not self.suspicious:
             self.good_s = self.clock()
 
@@ -181,24 +231,24 @@ def _bulk(word: bytes) -> bytes:
 
 
 @cache
-def _sent(names: Callable[..., tuple[str, ...]], *of: str) -> tuple[int, bytes]:
-    """How many keys these are, and how they are sent."""
-    found = names(*of)
-    return len(found), b"".join(_bulk(key.encode()) for key in found)
+def _packed_keys(names: Callable[..., tuple[str, ...]], *of: str) -> tuple[int, bytes]:
+    """The number of these keys, and their bytes to send."""
+    key_names = names(*of)
+    return len(key_names), b"".join(_bulk(key.encode()) for key in key_names)
 
 
-def arguments_of(together: Sequence[Call]) -> list[bytes]:
-    """What a joined script is told: settings, which many accounts have in common, once."""
-    known: dict[bytes, int] = {b"": 0}
+def arguments_of(group: Sequence[Call]) -> list[bytes]:
+    """ARGV of a joined script. Settings that several accounts have in common are sent once."""
+    numbers: dict[bytes, int] = {b"": 0}
     arguments = [b""]
-    for call in together:
-        arguments += (b"%d" % known.setdefault(call.settings, len(known)), call.argument)
-    arguments[0] = b"[%b]" % b",".join(list(known)[1:])
+    for call in group:
+        arguments += (b"%d" % numbers.setdefault(call.settings, len(numbers)), call.argument)
+    arguments[0] = b"[%b]" % b",".join(list(numbers)[1:])
     return arguments
 
 
 def joined(calls: Iterable[Call]) -> list[list[Call]]:
-    """Calls that one script carries out together: those that follow each other, as far as it may work."""
+    """Groups of calls that one run of a script can do: neighbours, up to :data:`MOST_WORK`."""
     groups: list[list[Call]] = []
     script, provider, work = "", "", 0
     for call in calls:

@@ -1,4 +1,4 @@
-"""SETTLE: applies everything that one answer means, in one step (invariant I3)."""
+"""SETTLE: applies all consequences of one answer in one step (invariant I3)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from workers.governor.take import Accounts, quota_settings
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that Redis may forget with ``appendfsync everysec``, and some more.
+#: Seconds for which settled grants are kept. Redis may forget one to two (``appendfsync everysec``).
 REMEMBERED_S: Final = 3.0
-#: Most grants kept for that: more than a process settles in that time, at 10,000 a second.
+#: Most grants that are kept: a process settles at most 10,000 a second.
 RECENT_GRANTS: Final = 30_000
 #: Seconds after which settlements that Redis refused are tried again.
 REFUSED_S: Final = 1.0
-#: The most common answer.
+#: The most common settlement.
 HEALTHY: Final = Settlement("ok")
 #: SETTLE's settings of an account that this process no longer serves.
 DEPARTED: Final = {
@@ -39,10 +39,10 @@ DEPARTED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What RECONCILE is told of a grant.
+class GrantRecord:
+    """The part of a grant that RECONCILE needs.
 
-    What was read in its messages is not kept: of a busy worker's last seconds that would be 100 MB.
+    The parsed messages are not kept: those of a busy worker's last seconds would take 100 MB.
     """
 
     id: str
@@ -56,33 +56,33 @@ class Known:
     raws: list[bytes]
 
     @classmethod
-    def of(cls, grant: Grant, identity: Identity) -> Known:
-        """What a grant's answer, or the grant itself, is known by."""
+    def of(cls, grant: Grant, identity: Identity) -> GrantRecord:
+        """The record of a grant."""
         duplicates = [bool(envelope.duplicate_of) for envelope in grant.envelopes]
         raws = [envelope.raw for envelope in (*grant.envelopes, *grant.siblings)]
         return cls(grant.id, grant.queue, identity, grant.granted_us, grant.group, duplicates, raws)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A settled grant with its call of SETTLE."""
+class SettleCall:
+    """A call of SETTLE, with the record of its grant."""
 
-    known: Known
+    record: GrantRecord
     argument: bytes
     settings: bytes
-    #: Messages that SETTLE moves, about.
+    #: About how many messages SETTLE moves.
     work: int
 
     @property
     def call(self) -> Call:
-        """What tells Redis of it."""
-        return Call("settle", self.known.queue, self.argument, self.known.identity, self.settings, self.work)
+        """The call of the script."""
+        return Call("settle", self.record.queue, self.argument, self.record.identity, self.settings, self.work)
 
 
 def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:
-    """A settlement and the rulings on its grant's events, as SETTLE is told; see ``workers/governor/lua/settle.lua``.
+    """SETTLE's argument for a settlement and its rulings; see ``workers/governor/lua/settle.lua``.
 
-    No more than a number for the most common one: a healthy answer, and everything is delivered.
+    In the most common case it is only a number: a healthy answer that delivered all events.
     """
     events = [*grant.envelopes, *grant.siblings]
     if settlement == HEALTHY and all(isinstance(envelope.ruling, Delivered) for envelope in events):
@@ -103,7 +103,7 @@ def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:
 
 
 def _line(ruling: Ruling) -> dict[str, Any] | None:
-    """What SETTLE is told of one event; None of one that is done with."""
+    """SETTLE's line for one event; None if the event has ended."""
     match ruling:
         case Again():
             line = {"verb": "retry", "after_ms": round(ruling.after_s * 1000)}
@@ -122,7 +122,7 @@ def _line(ruling: Ruling) -> dict[str, Any] | None:
 
 
 def settings_of(account: Account | None) -> dict[str, Any]:
-    """What SETTLE is told of an account."""
+    """SETTLE's settings of an account."""
     if account is None:
         return DEPARTED
     return {
@@ -139,106 +139,102 @@ class Settler:
     def __init__(self, server: Server, accounts: Accounts, grants: Grants, identities: Identities) -> None:
         """Nothing is sent yet; see :class:`~workers.governor.governor.Governor`."""
         self._server, self._accounts, self._grants, self._identities = server, accounts, grants, identities
-        #: Queue -> whose it is, and what SETTLE is told of it. With another account it is another's.
+        #: Queue -> SETTLE's settings of it as JSON, and the identity that they were made of.
         self._settings: dict[str, tuple[Identity, bytes]] = {}
-        #: Answers that Redis has not got yet, by grant.
-        self._unsent: dict[str, Answer] = {}
-        #: Answers settled lately, and when (monotonic), for a Redis that forgot its last second.
-        self._recent: deque[tuple[float, Answer]] = deque(maxlen=RECENT_GRANTS)
+        #: Grant -> its call, if Redis does not have it yet.
+        self._unsent: dict[str, SettleCall] = {}
+        #: Recent calls with their times (monotonic), for a Redis that forgot its last second.
+        self._recent: deque[tuple[float, SettleCall]] = deque(maxlen=RECENT_GRANTS)
         self._replay_at = 0.0
 
     @property
     def unsent(self) -> int:
-        """Settlements that Redis has not got yet."""
+        """Settlements that Redis does not have yet."""
         return len(self._unsent)
 
-    def release(self, grants: Iterable[Grant]) -> list[Answer]:
-        """What SETTLE is to be told of grants, which are held here no longer; nothing of those that were not.
+    def release(self, grants: Iterable[Grant]) -> list[SettleCall]:
+        """Hold grants no longer. Returns their calls of SETTLE; none for a grant that was not held.
 
         Raises:
             ValueError: A grant has no settlement.
         """
-        answers = []
+        calls = []
         for grant in grants:
             if grant.settlement is None:
                 raise ValueError("the grant has no settlement")
-            answer = self._answer(grant, grant.settlement)
+            call = self._call(grant, grant.settlement)
             if self._grants.pop(grant.id) is not None:
-                answers.append(answer)
-        return answers
+                calls.append(call)
+        return calls
 
-    def keep(self, answers: Iterable[Answer]) -> None:
-        """Redis has not got these: :meth:`replay` tells it."""
-        for answer in answers:
-            self._unsent[answer.known.id] = answer
-
-    def heard(self, answer: Answer, reply: Any) -> None:
-        """What SETTLE replied."""
+    def receive(self, call: SettleCall, reply: Any) -> None:
+        """Note SETTLE's reply. If it failed, :meth:`replay` repeats the call."""
         if isinstance(reply, redis.RedisError):
-            self.keep([answer])
+            self._unsent[call.record.id] = call
             self._server.suspicious = True
-            logger.warning("%s: cannot settle now, kept for later (%s)", answer.known.queue, type(reply).__name__)
+            logger.warning("%s: cannot settle now, kept for later (%s)", call.record.queue, type(reply).__name__)
             return
-        self._remember(answer)
+        self._remember(call)
 
-    def _answer(self, grant: Grant, settlement: Settlement) -> Answer:
+    def _call(self, grant: Grant, settlement: Settlement) -> SettleCall:
         account = self._accounts().get(grant.queue)
         identity = self._identities.of_grant(grant, account)
-        known = Known.of(grant, identity)
-        told = {"grant": grant.id, "granted_us": grant.granted_us, **encoded(grant, settlement)}
+        record = GrantRecord.of(grant, identity)
+        argument = {"grant": grant.id, "granted_us": grant.granted_us, **encoded(grant, settlement)}
         settings = b""
-        if "health" in told:
-            told["random"] = random.random()
+        if "health" in argument:
+            argument["random"] = random.random()
             settings = self._settings_of(account, identity)
         if account is not None and settlement.retry_after_s is not None:
-            told["retry_after_ms"] = int(settlement.retry_after_s * 1000)
-        work = len(known.raws) if "health" in told else 1
-        return Answer(known, orjson.dumps(told), settings, work)
+            argument["retry_after_ms"] = int(settlement.retry_after_s * 1000)
+        work = len(record.raws) if "health" in argument else 1
+        return SettleCall(record, orjson.dumps(argument), settings, work)
 
     def _settings_of(self, account: Account | None, identity: Identity) -> bytes:
-        """What SETTLE is told of an account, as JSON: made once for each."""
+        """SETTLE's settings of an account as JSON, made once for each."""
         queue = account.queue if account else ""
-        known = self._settings.get(queue)
-        if known is None or known[0] is not identity:
-            told = {**settings_of(account), **quota_settings(identity), "notices": self._server.notices}
-            known = self._settings[queue] = (identity, orjson.dumps(told))
-        return known[1]
+        cached = self._settings.get(queue)
+        if cached is None or cached[0] is not identity:
+            settings = {**settings_of(account), **quota_settings(identity), "notices": self._server.notices}
+            cached = self._settings[queue] = (identity, orjson.dumps(settings))
+        return cached[1]
 
-    def send(self, answer: Answer) -> Any:
-        """Tell Redis of an answer. Safe to repeat: SETTLE knows a grant that it has settled.
+    def send(self, call: SettleCall) -> Any:
+        """Call SETTLE. It is safe to repeat: SETTLE recognises a settled grant.
 
         Raises:
             redis.RedisError: Redis is away, or refuses it.
         """
-        return self._server.run(answer.call)
+        return self._server.run(call.call)
 
     def replay(self) -> None:
         """Send the settlements that failed.
 
-        One that Redis refuses is kept and does not hold up the others; it ends with its grant's lease.
+        A settlement that Redis refuses is kept until its grant's lease ends. It does not delay the
+        others.
 
         Raises:
             redis.RedisError: Redis is still away, or takes no writes.
         """
         if self._server.clock() < self._replay_at:
             return
-        for grant_id, answer in list(self._unsent.items()):
+        for grant_id, call in list(self._unsent.items()):
             try:
-                self.send(answer)
+                self.send(call)
             except redis.ResponseError as error:
                 if isinstance(error, NO_WRITES):
                     raise
                 self._replay_at = self._server.clock() + REFUSED_S
-                logger.error("%s: Redis refuses a settlement: %s", answer.known.queue, error)
+                logger.error("%s: Redis refuses a settlement: %s", call.record.queue, error)
             except redis.RedisError:
                 self._server.suspicious = True
                 raise
             else:
                 self._unsent.pop(grant_id, None)
-                self._remember(answer)
+                self._remember(call)
 
     def replay_last(self) -> None:
-        """At the end of the process: send them now, also those that were refused a moment ago.
+        """At the end of the process: send all now, also those that were refused a moment ago.
 
         Raises:
             redis.RedisError: Redis is still away, or takes no writes.
@@ -246,18 +242,18 @@ class Settler:
         self._replay_at = 0.0
         self.replay()
 
-    def _remember(self, answer: Answer) -> None:
+    def _remember(self, call: SettleCall) -> None:
         self._server.succeeded()
         now = self._server.clock()
         if not self._server.suspicious:
             while self._recent and self._recent[0][0] < now - REMEMBERED_S:
                 self._recent.popleft()
-        self._recent.append((now, answer))
+        self._recent.append((now, call))
 
-    def settled_since(self, moment_s: float) -> list[Answer]:
-        """Answers settled since then (monotonic), as far as they are remembered; the oldest first."""
-        return [answer for settled_s, answer in self._recent if settled_s >= moment_s]
+    def settled_since(self, moment_s: float) -> list[SettleCall]:
+        """Remembered calls that succeeded since then (monotonic), the oldest first."""
+        return [call for settled_s, call in self._recent if settled_s >= moment_s]
 
-    def unsettled(self) -> list[Answer]:
-        """Answers that Redis may not have got: :meth:`replay` tells it."""
+    def unsettled(self) -> list[SettleCall]:
+        """Calls that Redis may not have got. :meth:`replay` repeats them."""
         return list(self._unsent.values())

@@ -1,1 +1,1 @@
-"""How requests go out."""
+"""Sends HTTP requests."""

@@ -1,10 +1,11 @@
-"""One wire: all requests of a process on one curl multi handle (ADR 28).
+"""The curl engine: all requests of a process on one curl multi handle (ADR 28).
 
-A request has three stages. It waits for its host's addresses; it is on the wire; it is over.
+A request has three stages: it waits for its host's addresses, it is on the wire, it is over.
 
-libcurl sends again by itself when a reused connection turns out to be closed. So a callback counts each start and stops
-the second: one grant, at most one request. The same callback looks at the connection before the first: libcurl reuses
-one that was used within the last second unseen, and if the server has closed it nothing would be known of the request.
+libcurl sends a request again by itself if a reused connection turns out to be closed. So a callback
+counts the starts and stops the second: one grant, at most one request. Before the first start the
+callback checks the connection. libcurl does not check one that was used within the last second. If
+the server has closed it, nobody would know whether the request arrived.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ import pycurl
 
 from config.accounts import Account
 from tasks.request import Answer, HttpRequest, NotSent, Unanswered
+from workers.http.engine import Done, Exchange
 from workers.http.environment import Environment
-from workers.http.names import Lookup, Names, addresses_of
+from workers.http.resolver import Lookup, Resolver, addresses_of
 from workers.http.sockets import Sockets
-from workers.http.wire import Done, Exchange
 
-#: Bytes of an answer that are read, decompressed; TonAPI's largest events are some hundred kilobytes.
+#: Most bytes of an answer, decompressed. TonAPI's largest events have some hundred kilobytes.
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-#: Bytes of all heads of an answer, those of interim answers included.
+#: Most bytes of an answer's heads, those of interim answers included.
 MAX_HEAD_BYTES: Final = 256 * 1024
-#: Files of the process that are not connections: Redis, logs, modules.
+#: Open files of the process that are not connections of the engine: Redis, logs, modules.
 OTHER_FILES: Final = 128
 
 _TLS_ERRORS: Final = frozenset(
@@ -59,11 +60,11 @@ _WORDS: Final[Mapping[int, str]] = {
 
 
 def nobody(exchange: Exchange) -> None:
-    """Nobody waits for it."""
+    """The ``done`` of a handle without a request."""
 
 
 class _Headers(Mapping[str, str]):
-    """An answer's headers by lower-case names, read when somebody asks: most answers' headers nobody reads."""
+    """An answer's headers by lower-case name, parsed on the first look-up: most are never read."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self._lines = lines
@@ -92,7 +93,7 @@ class _Headers(Mapping[str, str]):
 
 
 class _Request:
-    """A handle with what the current request has brought. Kept for one account's next requests."""
+    """A curl handle and its current request. It is kept for the account's next requests."""
 
     def __init__(self, account: Account, environment: Environment, connections: dict[int, int]) -> None:
         """Set everything that is the same for all requests of the account."""
@@ -104,11 +105,11 @@ class _Request:
         self.body = BytesIO()
         self.begun_s = 0.0
         self.done: Done = nobody
-        #: It is on the wire, and does not wait for addresses any more.
+        #: It is on the wire: it has its addresses.
         self.flying = False
-        #: The server had closed its connection before anything was sent.
+        #: The server had closed the connection before anything was sent.
         self.stale = False
-        #: It is to open a connection of its own.
+        #: It must open a new connection.
         self.fresh = False
         self._headers: Mapping[str, str] | None = None
         self._resolved: list[str] = []
@@ -119,20 +120,20 @@ class _Request:
         setopt(pycurl.FOLLOWLOCATION, 0)
         setopt(pycurl.ACCEPT_ENCODING, "gzip, deflate")
         setopt(pycurl.CONNECTTIMEOUT_MS, round(1000 * min(account.connect_timeout_s, account.timeout_s)))
-        setopt(pycurl.HEADERFUNCTION, self._heard_head)
-        setopt(pycurl.WRITEFUNCTION, self._heard_body)
+        setopt(pycurl.HEADERFUNCTION, self._receive_head)
+        setopt(pycurl.WRITEFUNCTION, self._receive_body)
         setopt(pycurl.PREREQFUNCTION, self._about_to_send)
         setopt(pycurl.USERAGENT, "postback")
-        # A buffer of its own for each handle, of 64 KB if nobody says less.
+        # Each handle has its own buffer, by default of 64 KB.
         setopt(pycurl.UPLOAD_BUFFERSIZE, 16_384)
         self.proxied = environment.apply(curl, account.base_url)
         curl.request = self
 
     def prepare(self, request: HttpRequest, done: Done) -> None:
-        """Set what is this request's own.
+        """Set the options of one request.
 
         Raises:
-            ValueError: No request can be made of it.
+            ValueError: curl cannot send such a request.
         """
         curl = self.curl
         self.starts = self.head_bytes = 0
@@ -160,13 +161,13 @@ class _Request:
             raise ValueError(str(error)) from None
 
     def resolve(self, addresses: list[str]) -> None:
-        """Use these addresses of its host."""
+        """Use these addresses for its host."""
         if addresses != self._resolved:
             self.curl.setopt(pycurl.RESOLVE, addresses)
             self._resolved = addresses
 
     def _about_to_send(self, ip: str, local_ip: str, port: int, local_port: int) -> int:
-        """Libcurl is about to write the request: the second time if a connection turned out to be closed."""
+        """Libcurl is about to write the request; a second time if the connection was closed."""
         fd = self._connections.get(local_port)
         if fd is not None and not self.starts and _has_something(fd):
             self.stale = True
@@ -174,25 +175,25 @@ class _Request:
         self.starts += 1
         return int(pycurl.PREREQFUNC_OK if self.starts == 1 else pycurl.PREREQFUNC_ABORT)
 
-    def _heard_head(self, line: bytes) -> int | None:
+    def _receive_head(self, line: bytes) -> int | None:
         self.head_bytes += len(line)
         if self.head_bytes > MAX_HEAD_BYTES:
             return 0
         self.head.append(line)
         return None
 
-    def _heard_body(self, piece: bytes) -> int | None:
+    def _receive_body(self, piece: bytes) -> int | None:
         if self.body.tell() + len(piece) > MAX_ANSWER_BYTES:
             return 0
         self.body.write(piece)
         return None
 
     def answer(self) -> Answer:
-        """What came back."""
+        """The answer that came back."""
         return Answer(self.curl.getinfo(pycurl.RESPONSE_CODE), _Headers(self.head), self.body.getvalue())
 
     def failure(self, code: int) -> NotSent | Unanswered:
-        """What is known of a request that libcurl gave up."""
+        """Why libcurl gave the request up, and whether it may have arrived."""
         if self.starts:
             if code == pycurl.E_WRITE_ERROR:
                 return Unanswered("the answer is too large")
@@ -202,8 +203,8 @@ class _Request:
         return NotSent(_WORDS.get(code, "no connection"))
 
 
-class CurlWire:
-    """The engine of choice; see :class:`workers.http.wire.Wire`."""
+class CurlEngine:
+    """The default engine; see :class:`workers.http.engine.Engine`."""
 
     def __init__(self, at_once: int, lookup: Lookup = addresses_of) -> None:
         """Nothing is connected yet.
@@ -225,19 +226,19 @@ class CurlWire:
         self._woken = False
         self._timer_s: float | None = None
         self._environment = Environment()
-        self._names = Names(self.wake, lookup)
-        #: Account's queue -> handles that nobody uses. With those in use they are no more than may be on the wire.
+        self._resolver = Resolver(self.wake, lookup)
+        #: Account's queue -> unused handles. With those in use they are at most ``at_once``.
         self._idle: dict[str, list[_Request]] = {}
-        #: Deadlines (monotonic) of requests that wait for addresses.
-        self._asking: list[tuple[float, int, _Request, Done]] = []
+        #: Heap of requests that wait for addresses, by deadline (monotonic).
+        self._resolving: list[tuple[float, int, _Request, Done]] = []
         self._numbers = count()
         self._requests: set[_Request] = set()
-        #: Local port of a connection that was used -> its file descriptor.
+        #: Local port of a used connection -> its file descriptor.
         self._connections: dict[int, int] = {}
         self._at_once, self._kept = at_once, 0
 
     def start(self, request: HttpRequest, account: Account, done: Done) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         flight = self._handle_of(account)
         try:
             flight.prepare(request, done)
@@ -250,11 +251,11 @@ class CurlWire:
             self._fly(flight)
             return
         deadline_s = flight.begun_s + min(account.connect_timeout_s, account.timeout_s)
-        heapq.heappush(self._asking, (deadline_s, next(self._numbers), flight, done))
-        self._names.ask(host, port, lambda addresses: self._found(flight, done, host, port, addresses))
+        heapq.heappush(self._resolving, (deadline_s, next(self._numbers), flight, done))
+        self._resolver.ask(host, port, lambda addresses: self._resolved(flight, done, host, port, addresses))
 
     def _handle_of(self, account: Account) -> _Request:
-        """A handle that no other account's request has used: nothing of one reaches another."""
+        """A handle that no other account has used: nothing of one account reaches another."""
         while account.queue in self._idle:
             flight = self._unused(account.queue)
             if flight.account is account:
@@ -265,7 +266,7 @@ class CurlWire:
         return _Request(account, self._environment, self._connections)
 
     def _unused(self, queue: str) -> _Request:
-        """One of an account's handles that nobody uses; it is no longer kept."""
+        """Remove one of an account's unused handles and return it."""
         idle = self._idle[queue]
         flight = idle.pop()
         if not idle:
@@ -273,13 +274,14 @@ class CurlWire:
         self._kept -= 1
         return flight
 
-    def _found(self, flight: _Request, done: Done, host: str, port: int, addresses: list[str]) -> None:
+    def _resolved(self, flight: _Request, done: Done, host: str, port: int, addresses: list[str]) -> None:
         if flight.done is not done:
-            return  # it was given up meanwhile
+            return  # its time was up meanwhile
         if not addresses:
             self._over(flight, NotSent("name not found"))
             return
-        flight.resolve([f"{host}:{port}:{','.join(f'[{one}]' if ':' in one else one for one in addresses)}"])
+        texts = (f"[{address}]" if ":" in address else address for address in addresses)
+        flight.resolve([f"{host}:{port}:{','.join(texts)}"])
         self._fly(flight)
 
     def _fly(self, flight: _Request) -> None:
@@ -289,29 +291,29 @@ class CurlWire:
         self._multi.add_handle(flight.curl)
 
     def step(self, timeout_s: float) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         now = time.monotonic()
         ends = [now + timeout_s]
         if self._timer_s is not None:
             ends.append(self._timer_s)
-        if self._asking:
-            ends.append(self._asking[0][0])
+        if self._resolving:
+            ends.append(self._resolving[0][0])
         for fd, action in self._sockets.wait(max(0.0, min(ends) - now)):
             if fd == self._listen.fileno():
                 with contextlib.suppress(BlockingIOError):
                     self._listen.recv(4096)
-                # In this order: a byte that is sent between the two would be read, and the flag would
-                # keep others from being sent.
+                # Cleared after the read. Else a byte sent between the two would be read, and the
+                # flag would stop all later ones.
                 self._woken = False
-                self._names.deliver()
+                self._resolver.deliver()
             else:
                 self._multi.socket_action(fd, action)
         now = time.monotonic()
         if self._timer_s is not None and self._timer_s <= now:
             self._timer_s = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        while self._asking and self._asking[0][0] <= now:
-            _, _, flight, done = heapq.heappop(self._asking)
+        while self._resolving and self._resolving[0][0] <= now:
+            _, _, flight, done = heapq.heappop(self._resolving)
             if flight.done is done and not flight.flying:
                 self._over(flight, NotSent("connect timeout"))
         self._collect()
@@ -334,7 +336,7 @@ class CurlWire:
             self._connections[curl.getinfo(pycurl.LOCAL_PORT)] = fd
         self._multi.remove_handle(curl)
         if flight.stale and not flight.starts:
-            # Nothing of it has left: once more, on a connection of its own.
+            # Nothing was sent: try once more, on a new connection.
             flight.stale = False
             curl.setopt(pycurl.FRESH_CONNECT, 1)
             flight.fresh = True
@@ -351,14 +353,14 @@ class CurlWire:
         done(exchange)
 
     def wake(self) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         if not self._woken:
             self._woken = True
             with contextlib.suppress(OSError):
                 self._wake.send(b"\0")
 
     def close(self) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         for flight in self._requests:
             if flight.flying:
                 self._multi.remove_handle(flight.curl)
@@ -369,19 +371,19 @@ class CurlWire:
         self._wake.close()
 
     def _watch_socket(self, event: int, fd: int, multi: Any, data: Any) -> None:
-        """Libcurl wants to hear of a socket, or no longer."""
+        """Libcurl begins or ends to wait for a socket."""
         if event == pycurl.POLL_REMOVE:
             self._sockets.leave(fd)
         else:
             self._sockets.watch(fd, event)
 
     def _watch_time(self, timeout_ms: int) -> None:
-        """Libcurl wants to be asked again after so long."""
+        """Libcurl wants a call after so many milliseconds."""
         self._timer_s = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
 
 def _has_something(fd: int) -> bool:
-    """Whether a connection at rest has anything to read: its end, or an answer that nobody asked for."""
+    """Whether an idle connection has something to read: its end, or an answer to no request."""
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLRDHUP)
     return bool(poll.poll(0))
@@ -392,7 +394,7 @@ def _place_of(url: str) -> tuple[str, int, bool]:
     """Host and port of a URL, and whether the host is a name.
 
     Raises:
-        ValueError: It has none, or is neither http nor https.
+        ValueError: It has no host, or is neither http nor https.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -409,10 +411,10 @@ def _is_address(host: str) -> bool:
 
 
 def _allow_files(wanted: int) -> None:
-    """Let the process open so many files, as far as the machine allows it.
+    """Raise the process's limit of open files.
 
     Raises:
-        OSError: It does not.
+        OSError: The machine does not allow so many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= wanted or soft == resource.RLIM_INFINITY:

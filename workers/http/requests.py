@@ -1,7 +1,7 @@
-"""How requests go out: one ``requests.Session`` per thread, with a time limit to connect and one in all.
+"""Sends with ``requests``: a session per thread, with a limit to connect and a total time limit.
 
-``requests`` has no limit in all: a server that sends a byte now and then holds a thread, and with it a lease, for ever. A watchdog shuts such a
-connection down, and a silent one.
+``requests`` has no total limit: a server that sends a byte now and then holds a thread, and with it
+a lease, for ever. A watchdog shuts such a connection down, and a silent one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from urllib3 import HTTPConnectionPool, PoolManager
 from config.accounts import Account
 from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 
-#: Bytes of an answer that are read; TonAPI's largest events are some hundred kilobytes.
+#: Most bytes of an answer. TonAPI's largest events have some hundred kilobytes.
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-#: Seconds between two looks of the watchdog, so the total limit is met to this precision.
+#: Seconds between two checks of the watchdog: the precision of the total limit.
 WATCH_S: Final = 0.1
 
 _local = threading.local()
@@ -84,7 +84,7 @@ _watchdog = Watchdog()
 
 
 class _Watched:
-    """Mixed into urllib3's connections: watched, and it is known whether the request has begun to leave."""
+    """Mixed into urllib3's connections: the watchdog sees them, and they note a request's start."""
 
     sock: Any
 
@@ -96,17 +96,18 @@ class _Watched:
         if self.sock is None:
             self.connect()
             if time.monotonic() >= _local.deadline:
-                # No time-out holds for a resolver, and the lease may be over by now.
+                # The resolver obeys no time-out. The lease may be over by now.
                 raise urllib3.exceptions.ConnectTimeoutError(self, "out of time")
         _watchdog.begin(self)
-        # The connection stands, its handshake is over: whatever fails from here on, the request may have arrived.
+        # The connection and its handshake are complete. If anything fails from here on, the request
+        # may have arrived.
         _local.begun = True
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
 @cache
 def _watched(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-    """The same kind of pool, whether it is urllib3's own or that of a SOCKS proxy, over watched connections."""
+    """The same kind of pool with watched connections, of urllib3's own or for a SOCKS proxy."""
     if issubclass(pool.ConnectionCls, _Watched):
         return pool
     connection = type(f"Watched{pool.ConnectionCls.__name__}", (_Watched, pool.ConnectionCls), {})
@@ -118,7 +119,7 @@ def _watch_all(manager: PoolManager) -> None:
     manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in classes.items()}
 
 
-#: What keeps a request from being sent, the special before the general.
+#: Errors before a request is sent, the special before the general.
 _NOT_SENT: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
     (urllib3.exceptions.ProxyError, "the proxy refused"),
     (urllib3.exceptions.SSLError, "TLS failed"),
@@ -149,14 +150,14 @@ def _session() -> requests.Session:
         session = _local.session = requests.Session()
         session.mount("http://", _Adapter())
         session.mount("https://", _Adapter())
-        # Nothing that an answer says, or a file on this machine, reaches another account's request.
+        # No cookie of an answer and no file of this machine reaches another account's request.
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.auth = lambda request: request
     return session
 
 
 class RequestsSender:
-    """Sends with ``requests``. Safe to use from many threads; each keeps its own session and its connections."""
+    """Sends with ``requests``. Any thread; each keeps its own session and connections."""
 
     def send(self, request: HttpRequest, account: Account) -> Answer:
         """See :class:`tasks.request.Sender`. No exception names the URL, which may hold a key."""
@@ -177,10 +178,10 @@ class RequestsSender:
             try:
                 body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
             finally:
-                # With the body read to its end the connection has gone back to its pool; otherwise this ends it.
+                # After the whole body the connection is back in its pool. Else this closes it.
                 response.close()
         except Exception as error:
-            raise _fact(error, deadline) from None
+            raise _failure(error, deadline) from None
         finally:
             _watchdog.end()
             _local.deadline = None
@@ -189,14 +190,14 @@ class RequestsSender:
         return Answer(response.status_code, response.headers, body)
 
 
-def _fact(error: Exception, deadline: float) -> NotSent | Unanswered:
-    """Whether the request may have arrived, and what went wrong."""
+def _failure(error: Exception, deadline: float) -> NotSent | Unanswered:
+    """What went wrong, and whether the request may have arrived."""
     late = time.monotonic() >= deadline - WATCH_S / 2
     if _local.begun:
         return Unanswered("no answer in time" if late else "connection lost")
-    # requests and urllib3's retries each wrap what has happened.
+    # requests and urllib3's retries each wrap the error.
     for _ in range(2):
         inner = getattr(error, "reason", None) or next(iter(error.args), None)
         error = inner if isinstance(inner, Exception) else error
-    known = (words for kinds, words in _NOT_SENT if isinstance(error, kinds))
-    return NotSent("connect timeout" if late else next(known, "no connection"))
+    words = (text for kinds, text in _NOT_SENT if isinstance(error, kinds))
+    return NotSent("connect timeout" if late else next(words, "no connection"))

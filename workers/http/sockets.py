@@ -17,49 +17,49 @@ _MASKS: Final = {
 
 
 class Sockets:
-    """Sockets and what is waited for on each.
+    """Sockets, and the events that are awaited on each.
 
-    libcurl leaves a connection after each request and comes back with the next: the kernel is told of neither. A socket
-    that it has left and that has something to say is taken out.
+    libcurl leaves a connection after each request and returns with the next one. epoll is not told
+    of either, which saves two system calls. A socket that was left is removed when it has an event.
     """
 
     def __init__(self) -> None:
-        """None yet."""
+        """It has no sockets yet."""
         self._epoll = select.epoll()
-        #: Those that the kernel was told of, with their masks.
-        self._known: dict[int, int] = {}
-        #: Those that libcurl has left.
+        #: Sockets in epoll, with their masks.
+        self._masks: dict[int, int] = {}
+        #: Sockets that libcurl has left.
         self._left: set[int] = set()
 
     def watch(self, fd: int, event: int) -> None:
-        """Wait for this event, one of ``pycurl.POLL_*``, on a socket from now on."""
+        """Wait on a socket for this event, one of ``pycurl.POLL_*``."""
         mask = _MASKS[event]
         if fd in self._left:
             self._left.discard(fd)
             try:
-                # It may be another socket under the same number: then the kernel knows nothing of it.
+                # Another socket may have the same number. Then it is not in epoll.
                 self._epoll.modify(fd, mask)
             except FileNotFoundError:
                 self._epoll.register(fd, mask)
-        elif fd in self._known:
-            if self._known[fd] == mask:
+        elif fd in self._masks:
+            if self._masks[fd] == mask:
                 return
             self._epoll.modify(fd, mask)
         else:
             self._epoll.register(fd, mask)
-        self._known[fd] = mask
+        self._masks[fd] = mask
 
     def leave(self, fd: int) -> None:
-        """Wait for nothing on a socket, until it is watched again."""
-        if fd in self._known:
+        """Stop waiting on a socket until it is watched again."""
+        if fd in self._masks:
             self._left.add(fd)
 
     def wait(self, timeout_s: float) -> Iterator[tuple[int, int]]:
-        """Sockets on which something has happened, each with what, as ``pycurl.CSELECT_*``."""
+        """Sockets with events, each with its events as ``pycurl.CSELECT_*``."""
         for fd, mask in self._epoll.poll(timeout_s):
             if fd in self._left:
                 self._left.discard(fd)
-                self._known.pop(fd, None)
+                self._masks.pop(fd, None)
                 with contextlib.suppress(OSError):  # closed a moment ago
                     self._epoll.unregister(fd)
                 continue
@@ -67,5 +67,5 @@ class Sockets:
             yield fd, action | (pycurl.CSELECT_OUT if mask & select.EPOLLOUT else 0)
 
     def close(self) -> None:
-        """Wait for nothing more."""
+        """Close epoll."""
         self._epoll.close()

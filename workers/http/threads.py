@@ -1,4 +1,4 @@
-"""The second engine: ``requests`` in threads, behind the wire's contract."""
+"""The second engine: ``requests`` in threads."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from config.accounts import Account
 from tasks.request import Answer, HttpRequest, NotSent, Sender, Unanswered
+from workers.http.engine import Done, Exchange
 from workers.http.requests import RequestsSender
-from workers.http.wire import Done, Exchange
 
 
-class ThreadWire:
-    """A thread for each request that is on its way; see :class:`workers.http.wire.Wire`."""
+class ThreadEngine:
+    """A thread for each request on its way; see :class:`workers.http.engine.Engine`."""
 
     def __init__(self, at_once: int, sender: Sender | None = None) -> None:
         """No thread runs yet.
@@ -29,7 +29,7 @@ class ThreadWire:
         self._woken = threading.Event()
 
     def start(self, request: HttpRequest, account: Account, done: Done) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         self._threads.submit(self._send, request, account, done)
 
     def _send(self, request: HttpRequest, account: Account, done: Done) -> None:
@@ -39,13 +39,13 @@ class ThreadWire:
         except (NotSent, Unanswered) as error:
             answer = error
         except Exception as error:
-            # A bug of ours or of the library's: it may have been sent.
+            # A bug of ours or of the library: the request may have been sent.
             answer = Unanswered(f"our own code failed ({type(error).__name__})")
         self._over.append((done, Exchange(answer, time.monotonic() - begun)))
         self._woken.set()
 
     def step(self, timeout_s: float) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         if not self._over:
             self._woken.wait(timeout_s)
         self._woken.clear()
@@ -54,9 +54,9 @@ class ThreadWire:
             done(exchange)
 
     def wake(self) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         self._woken.set()
 
     def close(self) -> None:
-        """See :class:`workers.http.wire.Wire`."""
+        """See :class:`workers.http.engine.Engine`."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,1 +1,1 @@
-"""What others see of a worker: its log, its rows in Flower, its metrics."""
+"""Shows a worker's work to others: its log, its rows in Flower, its metrics."""

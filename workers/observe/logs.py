@@ -1,6 +1,6 @@
-"""Logging of a worker: one line per outcome, ids but no personal data, every known credential masked where records are made.
+"""Logging of a worker: a line per outcome, ids but no personal data, known credentials masked.
 
-Not where they are written: a library may attach a handler of its own, with a formatter of its own, and must not get around it.
+A record masks itself when it is made. So a library's own handler or formatter cannot get around it.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ import redis
 from config.settings import Settings
 from workers.observe.masking import Masker
 
-#: Loggers that are kept at WARNING whatever the level. One line per outcome is ours; Celery's "received" and "succeeded" would make it three, with a
-#: look-up's answer in it. At DEBUG its pool, and kombu if asked to, write whole messages: a person's data.
+#: Loggers that are kept at WARNING. Celery's "received" and "succeeded" would add two lines per
+#: outcome, with a look-up's answer in them. At DEBUG its pool and kombu write whole messages, with
+#: a person's data.
 QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "celery.pool", "kombu.channel")
 
-#: Attribute of a record whose message is several lines of the log; a function that makes the JSON fields of each.
+#: Attribute of a record with several lines: a function that makes the JSON fields of each line.
 LINES: Final = "postback_fields"
 
 #: Celery's logger of the error that ends a worker.
 LAST_WORDS: Final = "celery.worker"
 
-#: Longest id or name of a message that is shown; anybody may write one.
+#: Longest id or name that is shown. Anybody may write one into a message.
 MAX_WORD: Final = 100
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class ScrubbedRecord(logging.LogRecord):
-    """A record that has masked itself: its message, its arguments and its traceback."""
+    """A record that masks its message, its arguments and its traceback."""
 
     def __init__(self, masker: Masker, *args: Any, **kwargs: Any) -> None:
-        """As the standard one; the arguments are put into the message at once."""
+        """Make a standard record, and put its arguments into the message at once."""
         super().__init__(*args, **kwargs)
         try:
             message = super().getMessage()
@@ -52,12 +53,12 @@ class ScrubbedRecord(logging.LogRecord):
 
 
 @lru_cache(maxsize=2)
-def _second(at: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+def _second(time_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time_s))
 
 
-def moment(record: logging.LogRecord) -> str:
-    """When it was made, in UTC."""
+def record_time(record: logging.LogRecord) -> str:
+    """When a record was made, in UTC."""
     return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
 
 
@@ -65,13 +66,13 @@ class TextFormatter(logging.Formatter):
     """For people."""
 
     def __init__(self, masker: Masker) -> None:
-        """Mask what ``masker`` knows."""
+        """Mask the credentials that ``masker`` knows."""
         self._masker = masker
         super().__init__()
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
-        head = f"{moment(record)} {record.levelname:7} {record.name}: "
+        head = f"{record_time(record)} {record.levelname:7} {record.name}: "
         text = head + super().format(record)
         if hasattr(record, LINES):
             text = text.replace("\n", f"\n{head}")
@@ -82,13 +83,13 @@ class JsonFormatter(logging.Formatter):
     """For a log store: one object a line."""
 
     def __init__(self, masker: Masker) -> None:
-        """Mask what ``masker`` knows."""
+        """Mask the credentials that ``masker`` knows."""
         super().__init__()
         self._masker = masker
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as JSON."""
-        head: dict[str, Any] = {"at": moment(record), "level": record.levelname.lower(), "logger": record.name}
+        head: dict[str, Any] = {"at": record_time(record), "level": record.levelname.lower(), "logger": record.name}
         fields_of_lines = getattr(record, LINES, None)
         if fields_of_lines:
             each = zip(record.getMessage().split("\n"), fields_of_lines(), strict=True)
@@ -102,8 +103,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure(settings: Settings, masker: Masker) -> None:
     """Set up the process's logging."""
-    # What no line of ours shows is not looked up for each: caller, thread and process (the library's
-    # own way to say so).
+    # No line shows caller, thread and process, so they are not looked up (the library's own switch).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.setLogRecordFactory(partial(ScrubbedRecord, masker))
@@ -121,28 +121,28 @@ def configure(settings: Settings, masker: Masker) -> None:
 
 
 def _redis_error_on_one_line(masker: Masker, record: logging.LogRecord) -> bool:
-    """What Redis said says all. The way through three libraries adds forty lines and no reason."""
+    """Drop the traceback of a Redis error: its forty lines through three libraries say nothing."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, redis.RedisError):
         # redis-py quotes the whole command where a pipeline failed.
-        said = str(error).rpartition("caused error: ")[2]
-        record.msg = masker.scrub(one_line(f"{record.msg}: {said}"))
+        words = str(error).rpartition("caused error: ")[2]
+        record.msg = masker.scrub(one_line(f"{record.msg}: {words}"))
         record.exc_info = record.exc_text = None
     return True
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: Any) -> None:
-    """Python would write it to stderr as it is."""
+    """Log an uncaught error. Python would write it to stderr, unmasked."""
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("postback").critical("uncaught %s", kind.__name__, exc_info=(kind, error or kind(), traceback))
 
 
 def one_line(text: str) -> str:
-    """On one line: whoever writes a message into a queue must not write lines of the log."""
+    """A text on one line: the author of a message must not be able to write lines of the log."""
     return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 
 def word(text: str) -> str:
-    """An id or a name from a message, fit for a line of the log: on one line, at most :data:`MAX_WORD` characters."""
+    """An id or a name from a message for the log: one line, at most :data:`MAX_WORD` characters."""
     return one_line(text)[:MAX_WORD]

@@ -11,10 +11,9 @@ from config.accounts import Account
 from config.secret import MASK
 from config.settings import Settings
 
-#: Shorter credentials are not searched for in texts: they would mask half of it. The provider would
-#: not call them keys either.
+#: Shorter credentials are not masked: they would mask half of a text. No provider has such keys.
 SHORTEST_SECRET: Final = 4
-#: Up to so many spellings of credentials are searched for one by one.
+#: Up to so many spellings are searched for one by one.
 FEW: Final = 48
 
 
@@ -23,58 +22,59 @@ class Masker:
 
     def __init__(self) -> None:
         """It knows none yet."""
-        #: Spellings of credentials, the longest first, and the same by their first characters.
+        #: Spellings of credentials, the longest first; and by their first characters.
         self._secrets: tuple[str, ...] = ()
         self._by_start: Mapping[str, list[str]] = {}
 
     def learn(self, accounts: Mapping[str, Account]) -> None:
-        """Mask the credentials of these accounts from now on.
+        """Mask the credentials of these accounts, too.
 
-        Those known before stay known: a removed key is still a key.
+        Earlier credentials stay masked: a removed key is still a key.
         """
-        found: set[str] = set()
+        spellings: set[str] = set()
         for account in accounts.values():
             for credential in account.policy.credentials:
                 secret = account.credentials.get(credential.name)
                 if secret is not None and credential.place in ("path", "header"):
-                    found |= _spellings(secret.reveal())
-        self._add(found)
+                    spellings |= _spellings(secret.reveal())
+        self._add(spellings)
 
     def learn_broker(self, settings: Settings) -> None:
-        """Mask the brokers' passwords too."""
-        found: set[str] = set()
+        """Mask the brokers' passwords, too."""
+        spellings: set[str] = set()
         for urls in settings.broker_urls_in_use():
             for url in urls.split(";"):
                 parts = urlsplit(url)
-                given = [parts.password, *(value for name, value in parse_qsl(parts.query) if "password" in name)]
-                for password in filter(None, given):
-                    found |= _spellings(password) | _spellings(unquote(password))
-        self._add(found)
+                passwords = [parts.password, *(value for name, value in parse_qsl(parts.query) if "password" in name)]
+                for password in filter(None, passwords):
+                    spellings |= _spellings(password) | _spellings(unquote(password))
+        self._add(spellings)
 
     def scrub(self, text: str) -> str:
         """The text with every known credential masked."""
-        # Each line is searched: of many credentials only those whose first characters are in it.
-        found = self._secrets if len(self._secrets) <= FEW else self._possible(text)
-        for secret in found:
+        # This runs for each line. With many credentials, only those whose first characters occur in
+        # the text are searched for.
+        secrets = self._secrets if len(self._secrets) <= FEW else self._possible(text)
+        for secret in secrets:
             if secret in text:
                 text = text.replace(secret, MASK)
         return text
 
     def _add(self, spellings: set[str]) -> None:
-        every = sorted({*self._secrets, *spellings}, key=len, reverse=True)
+        secrets = sorted({*self._secrets, *spellings}, key=len, reverse=True)
         by_start: dict[str, list[str]] = {}
-        for secret in every:
+        for secret in secrets:
             by_start.setdefault(secret[:SHORTEST_SECRET], []).append(secret)
-        self._by_start, self._secrets = by_start, tuple(every)
+        self._by_start, self._secrets = by_start, tuple(secrets)
 
     def _possible(self, text: str) -> list[str]:
         starts = self._by_start
-        found = {
+        possible = {
             secret
             for at in range(len(text) - SHORTEST_SECRET + 1)
             for secret in starts.get(text[at : at + SHORTEST_SECRET], ())
         }
-        return sorted(found, key=len, reverse=True)
+        return sorted(possible, key=len, reverse=True)
 
 
 def _spellings(value: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What one worker process measures of its own work: outcomes, requests, batches, the way to Redis."""
+"""The metrics of one worker process: outcomes, requests, batches, round trips to Redis."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from workers.worker import Worker
 
 #: Upper bounds in seconds; a request's total limit is 10 s by default.
 REQUEST_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-#: Upper bounds in seconds of a script's run, the way there and back included.
+#: Upper bounds in seconds of a script's run, with the round trip.
 SCRIPT_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 #: Upper bounds of a batch's fill, 1 for a full one.
 FILL: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
-#: First words of a ruling's text that may be a label's value: a label must not hold what a provider or a producer writes.
+#: First words of a ruling's text that may be a label. A label must not hold a provider's or a
+#: producer's words.
 REASONS: Final = frozenset(
     {
         "rejected", "invalid", "expired", "exhausted", "not_final", "malformed", "crashed", "revoked", "unknown_account",
@@ -30,7 +31,7 @@ REASONS: Final = frozenset(
     }
 )  # fmt: skip
 
-#: The account's label of those that have no series of their own. No account can have this name.
+#: Label of all accounts that have no series of their own. No account can have this name.
 OTHERS: Final = "*"
 
 
@@ -38,17 +39,18 @@ class Measurements:
     """One process's metrics.
 
     Attributes:
-        registry: To be served.
+        registry: The metrics to serve.
     """
 
     def __init__(self, most_accounts: int) -> None:
-        """Begin at zero.
+        """All metrics are zero.
 
         Args:
-            most_accounts: So many accounts have series of their own, those that send first; the others share one, ``*``.
+            most_accounts: So many accounts have their own series, those that send first. All others
+                share the series ``*``.
         """
         self.registry = CollectorRegistry()
-        self._named: dict[str, tuple[str, str]] = {}
+        self._labels: dict[str, tuple[str, str]] = {}
         self._most_accounts = most_accounts
         ProcessCollector(registry=self.registry)
         account = ("provider", "account")
@@ -87,34 +89,34 @@ class Measurements:
         )
 
     def watch(self, worker: Worker) -> None:
-        """Count a worker's outcomes, and read what it holds at each scrape."""
+        """Count a worker's outcomes. Each scrape reads the requests that it holds."""
         worker.observers.append(partial(self.observe, worker))
         self.registry.register(_Held(worker, self.labels))
 
     def labels(self, queue: str) -> tuple[str, str]:
-        """An account's provider and name, or ``*`` for one of very many. Any thread."""
-        known = self._named.get(queue)
-        if known is None:
+        """An account's labels: its provider, and its name or ``*``. Any thread."""
+        labels = self._labels.get(queue)
+        if labels is None:
             provider, _, account = queue.partition(".")
-            if len(self._named) >= self._most_accounts:
+            if len(self._labels) >= self._most_accounts:
                 return provider, OTHERS
-            known = self._named[queue] = provider, account
-        return known
+            labels = self._labels[queue] = provider, account
+        return labels
 
     def observe(self, worker: Worker, report: Report) -> None:
         """Count a report. Any thread."""
         grant = report.grant
-        provider, account = self.labels(grant.queue)
+        provider, name = self.labels(grant.queue)
         outcomes = Counts((ruling.kind, reason_of(ruling)) for ruling in report.rulings)
         for (kind, reason), count in outcomes.items():
-            self._events.labels(provider, account, kind, reason).inc(count)
+            self._events.labels(provider, name, kind, reason).inc(count)
         if report.verdict is None:
             return
-        self._requests.labels(provider, account, report.verdict.outcome.value).inc()
-        self._seconds.labels(provider, account).observe(report.elapsed_s)
-        known = worker.account(grant.queue)
-        if known is not None and known.batch_max > 1:
-            self._fill.labels(provider, account).observe(len(grant.envelopes) / known.batch_max)
+        self._requests.labels(provider, name, report.verdict.outcome.value).inc()
+        self._seconds.labels(provider, name).observe(report.elapsed_s)
+        account = worker.account(grant.queue)
+        if account is not None and account.batch_max > 1:
+            self._fill.labels(provider, name).observe(len(grant.envelopes) / account.batch_max)
 
     def ran(self, script: str, seconds: float) -> None:
         """Count a script's run. Any thread."""
@@ -122,7 +124,10 @@ class Measurements:
 
 
 def reason_of(ruling: Ruling) -> str:
-    """Why, as a label: one of :data:`REASONS`, ``possible_duplicate`` of what was delivered, ``other``, or nothing."""
+    """A ruling's reason as a label.
+
+    One of :data:`REASONS`, ``possible_duplicate`` if it was delivered, ``other``, or empty.
+    """
     if isinstance(ruling, Delivered):
         return "possible_duplicate" if ruling.possible_duplicate else ""
     if isinstance(ruling, Duplicate):
@@ -132,7 +137,7 @@ def reason_of(ruling: Ruling) -> str:
 
 
 class _Held(Collector):
-    """What the process holds at the moment of the scrape."""
+    """The requests and settlements that the process holds at the moment of the scrape."""
 
     def __init__(self, worker: Worker, labels: Callable[[str], tuple[str, str]]) -> None:
         self._worker, self._labels = worker, labels
@@ -143,8 +148,8 @@ class _Held(Collector):
         )
         counts = Counts(dict.fromkeys(map(self._labels, self._worker.accounts), 0))
         counts.update(self._labels(grant.queue) for grant in self._worker.grants)
-        for own, count in counts.items():
-            requests.add_metric(own, count)
+        for labels, count in counts.items():
+            requests.add_metric(labels, count)
         yield requests
         yield GaugeMetricFamily(
             "postback_worker_unsent_settlements",

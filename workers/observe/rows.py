@@ -1,6 +1,6 @@
-"""Task events that Celery does not send, so that Flower shows every event under its own id, with its state and its reason.
+"""Sends a task event for each event, so that Flower shows its id, state and reason.
 
-Celery tells Flower of the messages that it runs. An event is none when it is delivered, so it is told here.
+Celery sends task events for the messages that it runs. It runs no message for an event.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.rulings import Dead, Ruling, Waiting
 
-#: A message with no events in it: what receives it, receives ours. Monitors read a list of events, here an empty one.
+#: A message with an empty list of task events. Whoever receives it listens.
 NO_EVENTS: Final = json.dumps(
     {
         "body": base64.b64encode(b"[]").decode(),
@@ -40,28 +40,30 @@ NO_EVENTS: Final = json.dumps(
 )
 #: Name of the row of a message that is no event of ours.
 REFUSED_TASK: Final = "postback.refused"
-#: Most characters of what Flower shows of an event's arguments.
+#: Most characters of an event's arguments in Flower.
 MAX_SHOWN: Final = 1000
 #: Most rows that are kept while there is no connection.
 MOST_GATHERED: Final = 50_000
-#: Seconds after a new connection until the rows of the time without one are sent.
+#: Seconds after a new connection until the rows gathered without one are sent.
 AFTER_LOSS_S: Final = 3.0
-#: Seconds, after a new connection and after a monitor has listened, for which some are kept although
-#: none listens: Redis may have cut it off as well. How many: the latest.
+#: Seconds for which rows are kept although no monitor listens: after a new connection, and after a
+#: monitor listened. Redis may have cut off the monitor, too.
 MONITOR_BACK_S: Final = 30.0
+#: Most rows kept for that: the latest.
 MOST_KEPT: Final = 200
-#: Seconds between two looks for one meanwhile. What is gathered between them is in memory whole.
+#: Seconds between two checks for a monitor meanwhile. All rows between them are in memory.
 LOOK_FOR_MONITOR_S: Final = 0.5
-#: Seconds for which rows are gathered, and most of them in one message.
+#: Seconds for which rows are gathered.
 GATHER_S: Final = 0.1
+#: Most rows in one message.
 MOST_IN_MESSAGE: Final = 250
 
-#: A queue, its event, what became of it, seconds of its request.
+#: A queue, its event, the event's ruling, seconds of its request.
 Row = tuple[str, Envelope, Ruling, float]
 
 
 class Listeners:
-    """Whether any monitor (Flower) listens for task events."""
+    """Finds out whether a monitor (Flower) listens for task events."""
 
     def __init__(self, client: redis.Redis) -> None:
         """Ask over ``client``."""
@@ -69,7 +71,7 @@ class Listeners:
         self._channel = f"/{client.connection_pool.connection_kwargs.get('db') or 0}.celeryev/task.multi"
 
     def __call__(self) -> bool:
-        """Ask; if in doubt, somebody does."""
+        """Whether one listens. If Redis is away, the answer is yes."""
         try:
             return int(self._client.publish(self._channel, NO_EVENTS)) > 0
         except redis.RedisError:
@@ -86,7 +88,7 @@ class Rows:
         self._later: Callable[[float, Callable[[], None]], Any] | None = None
         self._gathered: deque[Row] = deque(maxlen=MOST_GATHERED)
         self._armed = False
-        #: When a monitor listened last, or may have (monotonic).
+        #: When a monitor last listened, or may have (monotonic).
         self._listened_s = -math.inf
         self._sending = threading.Lock()
 
@@ -98,16 +100,17 @@ class Rows:
     ) -> None:
         """Send through this ``celery.events.EventDispatcher`` from now on.
 
-        With ``listened`` and ``later`` rows are gathered and, if nobody listens, dropped: they are a fifth of the work
-        on a batch. After a lost connection they wait until monitors are likely to be connected again, too.
+        With ``listened`` and ``later`` rows are gathered, and dropped if nobody listens: they are a
+        fifth of the work on a batch. After a lost connection they wait until monitors are likely to
+        be connected again.
 
         Args:
-            dispatcher: The current connection's; None while there is none: rows are gathered.
-            listened: Whether any monitor listens now.
-            later: Runs a function in the event loop after some seconds; may be called from any thread.
+            dispatcher: The current connection's; None without a connection: rows are gathered.
+            listened: Whether a monitor listens now.
+            later: Runs a function in the event loop after some seconds. Any thread.
         """
         if dispatcher is not None:
-            # They are sent when we say so, not at each turn of Celery's loop.
+            # Rows are sent by :meth:`flush`, not at each turn of Celery's loop.
             dispatcher.buffer_limit, dispatcher.on_send_buffered = MOST_IN_MESSAGE, None
             self._listened_s = time.monotonic()
         self._dispatcher, self._listened, self._later = dispatcher, listened, later
@@ -116,7 +119,7 @@ class Rows:
             later(AFTER_LOSS_S, self.flush)
 
     def flush(self) -> None:
-        """Send what was gathered, if anybody listens. In the event loop's thread."""
+        """Send the gathered rows, if a monitor listens. In the event loop's thread."""
         self._armed = False
         dispatcher, listened = self._dispatcher, self._listened
         if dispatcher is None:
@@ -136,25 +139,25 @@ class Rows:
     def _send(self, dispatcher: Any, rows: list[Row]) -> None:
         with self._sending:
             for row in rows:
-                _tell(dispatcher, *row)
+                _send_row(dispatcher, *row)
             dispatcher.flush()
 
     def observe(self, report: Report) -> None:
-        """Tell of each event of a grant."""
+        """Make a row for each event of a grant."""
         grant, dispatcher = report.grant, self._dispatcher
         if dispatcher is not None and not dispatcher.enabled:
             return
         waiting: list[Row] = []
         for envelope in grant.envelopes:
             row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
-            named = bool(envelope.id and not envelope.defect)
-            if dispatcher is not None and isinstance(envelope.ruling, Waiting) and named:
+            is_event = bool(envelope.id and not envelope.defect)
+            if dispatcher is not None and isinstance(envelope.ruling, Waiting) and is_event:
                 waiting.append(row)
-            elif named or isinstance(envelope.ruling, Dead):
+            elif is_event or isinstance(envelope.ruling, Dead):
                 self._gathered.append(row)
         if waiting:
-            # Before it is settled: another worker may tell the event's end a moment later, and a
-            # monitor believes what comes last.
+            # Sent before the grant is settled. Another worker may send the event's end a moment
+            # later, and a monitor believes the last row.
             self._send(dispatcher, waiting)
         if self._later is None or dispatcher is None:
             self.flush()
@@ -164,17 +167,17 @@ class Rows:
 
 
 def kwargs_shown(envelope: Envelope, queue: str) -> str:
-    """What Flower may show of an event's arguments: what the SDK wrote for it.
+    """An event's arguments for Flower: the text that the SDK wrote for it.
 
-    Another Celery client writes the arguments themselves, with the person's data in them.
+    Another Celery client writes the arguments themselves, with a person's data.
     """
     if "postback_at" in envelope.headers:
         return str(envelope.headers.get("kwargsrepr", ""))[:MAX_SHOWN]
     return f"<{envelope.task} of {queue}>"
 
 
-def _tell(dispatcher: Any, queue: str, envelope: Envelope, ruling: Ruling, elapsed_s: float) -> None:
-    """One task event that says it all: monitors take a task's name from any event that has it."""
+def _send_row(dispatcher: Any, queue: str, envelope: Envelope, ruling: Ruling, elapsed_s: float) -> None:
+    """Send one task event. It is enough: monitors take a task's name from any task event."""
     headers = envelope.headers
     about = {
         "uuid": envelope.id or str(uuid.uuid4()),

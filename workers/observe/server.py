@@ -1,4 +1,4 @@
-"""A small HTTP server for metrics: the address is explicit, nobody's slow reading holds a worker."""
+"""A small HTTP server for metrics. Its address is explicit; a slow reader does not hold a worker."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 logger = logging.getLogger(__name__)
 
-#: Ports that a worker tries, from the one that was asked for on: so many copies may run on one host.
+#: Ports that a worker tries, from the wanted one on: so many copies may run on one host.
 TRIED_PORTS: Final = 20
-#: Seconds that a client may take to ask.
+#: Seconds that a client may take to send its request.
 ASK_S: Final = 10.0
 
-#: A page: what WSGI calls.
+#: A page: a WSGI application.
 Page = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -28,14 +28,14 @@ class _Handler(WSGIRequestHandler):
     timeout = ASK_S
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Every scrape a line would be all that the log shows."""
+        """Write nothing: a line for every scrape would fill the log."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # The standard one asks DNS for this machine's name.
+        # The standard method asks DNS for this machine's name.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
@@ -68,7 +68,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -79,7 +79,7 @@ class Server:
         try:
             return list(page(environ, start_response))
         except Exception:
-            # wsgiref would write the traceback to stderr as it is.
+            # wsgiref would write the traceback to stderr, unmasked.
             logger.exception("a page of metrics failed")
             return plain(start_response, "500 Internal Server Error", "see the log")
 
@@ -98,7 +98,7 @@ def metrics_page(registry: CollectorRegistry) -> Page:
 
 
 def listen(address: str, port: int, pages: Mapping[str, Page]) -> Server:
-    """A server on the first free port from ``port`` on; on any free one if that is 0.
+    """A server on the first free port from ``port`` on; on any free port if that is 0.
 
     Raises:
         OSError: None of :data:`TRIED_PORTS` is free, or the address is not this machine's.
@@ -114,8 +114,45 @@ def listen(address: str, port: int, pages: Mapping[str, Page]) -> Server:
 
 
 def reached_at(address: str, port: int) -> str:
-    """How another process reaches it, ``host:port``: by the machine's name where it listens on every address."""
+    """Its ``host:port`` for other processes; the host's name if it listens on every address."""
     ip = ipaddress.ip_address(address)
     if ip.is_unspecified:
         return f"{socket.gethostname()}:{port}"
     return f"[{address}]:{port}" if ip.version == 6 else f"{address}:{port}"
+
+
+class Endpoint:
+    """Serves one process's metrics."""
+
+    def __init__(self, registry: CollectorRegistry, address: str, port: int) -> None:
+        """It does not listen yet.
+
+        Args:
+            registry: The metrics.
+            address: An address of this machine.
+            port: The first port that is tried; 0 for any free port.
+        """
+        self._registry, self._address, self._port = registry, address, port
+        self._reached_at = ""
+
+    def open(self) -> str:
+        """Listen, if it does not yet.
+
+        Returns:
+            ``host:port``; empty if it cannot listen. The worker runs then without metrics.
+        """
+        if self._reached_at:
+            return self._reached_at
+        try:
+            server = listen(self._address, self._port, {"/metrics": metrics_page(self._registry)})
+        except OSError as error:
+            logger.error(
+                "no metrics: POSTBACK_METRICS_PORT: cannot listen on %s from port %d on: %s",
+                self._address,
+                self._port,
+                error.strerror,
+            )
+            return ""
+        self._reached_at = reached_at(self._address, server.port)
+        logger.info("metrics at http://%s/metrics", self._reached_at)
+        return self._reached_at

@@ -1,1 +1,1 @@
-"""Asks for grants where there may be work, and hands them on."""
+"""Takes grants where work is due, sends them, and settles them."""

@@ -1,4 +1,4 @@
-"""Delivery as a step of Celery's consumer: it begins with the first connection and outlives the others."""
+"""Delivery as a step of Celery's consumer. It starts with the first connection and outlives it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def delivery_step(
     """The step.
 
     Args:
-        worker: Hears Celery's name of it.
+        worker: Gets Celery's name of it.
         rounds: Started and finished.
-        watcher: Wakes them; started and finished with them.
-        after: What must have been done before anything is taken.
+        watcher: Started and finished with the rounds.
+        after: Steps that must run before anything is taken.
     """
 
     class DeliveryStep(bootsteps.StartStopStep):
@@ -34,7 +34,7 @@ def delivery_step(
             watcher.start()
 
         def stop(self, c: Any) -> None:
-            # A lost connection to the broker stops no request: the rounds have their own.
+            # A lost connection to the broker stops no request: the rounds have their own connection.
             if worker_state.should_stop is not None and worker_state.should_terminate is None:
                 watcher.finish()
                 rounds.finish()

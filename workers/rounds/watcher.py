@@ -1,4 +1,4 @@
-"""Wakes the rounds when a producer has sent something, and finds what stands in no schedule (ADR 29). A thread of its own."""
+"""Wakes the rounds after a send, and finds queues that are missing in the schedule (ADR 29)."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ from workers.writes import Client
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two sweeps, and for how long one of them is nobody else's.
+#: Seconds between two sweeps.
 SWEEP_S: Final = 0.9
+#: Milliseconds for which a sweep keeps other workers from sweeping.
 SWEPT_MS: Final = 800
-#: Seconds between two sweeps that look at what waits for later, too.
+#: Seconds between two sweeps that also check messages for later.
 WHOLE_SWEEP_S: Final = 30.0
 #: Queues that one EXISTS asks about.
 QUEUES: Final = 2_500
-#: Most queues that are put right at once.
+#: Most queues that are corrected at once.
 MOST_ASTRAY: Final = 500
 #: Seconds between two tries while Redis is away.
 AWAY_S: Final = 0.2
 
 
 class Watcher:
-    """Listens for wake-ups, and sweeps once a second: one of all workers with the same accounts."""
+    """Listens for wake-ups and sweeps, in a thread of its own.
 
-    def __init__(self, worker: Worker, connect: Callable[[], Client], woken: Callable[[], None]) -> None:
+    Of all workers with the same accounts one sweeps, once a second.
+    """
+
+    def __init__(self, worker: Worker, connect: Callable[[], Client], wake: Callable[[], None]) -> None:
         """Nothing runs yet.
 
         Args:
             worker: Its accounts are swept.
             connect: Makes a client with a connection of its own.
-            woken: Called when there is something to do. Any thread.
+            wake: Called when there is something to do. Any thread.
         """
-        self._worker, self._connect, self._woken = worker, connect, woken
+        self._worker, self._connect, self._wake = worker, connect, wake
         self._accounts: object = None
         self._sweeps: list[Sweep] = []
         self._whole_at = 0.0
@@ -49,13 +53,13 @@ class Watcher:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Run from now on, if it does not yet."""
+        """Start the thread, if it does not run yet."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="postback-watcher", daemon=True)
             self._thread.start()
 
     def finish(self) -> None:
-        """End."""
+        """End the thread."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -65,7 +69,7 @@ class Watcher:
             except redis.RedisError as error:
                 logger.debug("Redis is away (%s)", type(error).__name__)
             except Exception:
-                # Without it a worker would still look once a second.
+                # Until then the rounds still look once a second.
                 logger.exception("the watcher failed; it begins anew")
             self._ended.wait(AWAY_S)
 
@@ -74,12 +78,12 @@ class Watcher:
         try:
             accounts = self._worker.accounts
             listener.subscribe(*map(keys.wake, schedule.by_provider(accounts)))
-            # What was sent before we listened.
-            self._woken()
+            # Something may have been sent before we listened.
+            self._wake()
             client, sweep_at = self._connect(), 0.0
             while not self._ended.is_set() and self._worker.accounts is accounts:
                 if listener.get_message(timeout=max(0.0, sweep_at - time.monotonic())):
-                    self._woken()
+                    self._wake()
                 if time.monotonic() >= sweep_at:
                     sweep_at = time.monotonic() + SWEEP_S
                     self.sweep(client)
@@ -87,7 +91,7 @@ class Watcher:
             listener.close()
 
     def sweep(self, client: Client) -> None:
-        """Make due what has events and stands in no schedule: a raw client's push, and whatever was forgotten.
+        """Make queues due that have events and are not in the schedule: after another client's push.
 
         Raises:
             redis.RedisError: Redis is away.
@@ -109,11 +113,11 @@ class Watcher:
 
 
 class Sweep:
-    """A provider's accounts, and how Redis is asked which of them have events. The questions are packed once."""
+    """A provider's accounts, and the commands that find those with events. Each is packed once."""
 
     def __init__(self, provider: str, queues: list[str]) -> None:
-        """Nothing is asked yet."""
-        # Workers with other accounts sweep those.
+        """Nothing is sent yet."""
+        # Workers with other accounts have another lock.
         lock = f"{keys.sweeper(provider)}.{keys.name_of_set(queues)}"
         self._provider = provider
         self._lock = _packed("SET", lock, "", "NX", "PX", str(SWEPT_MS))
@@ -123,30 +127,30 @@ class Sweep:
         ]
 
     def is_ours(self, client: Client) -> bool:
-        """Whether this worker is the one that sweeps now.
+        """Whether it is this worker's turn to sweep.
 
         Raises:
             redis.RedisError: Redis is away.
         """
         (reply,) = client.round_trip([self._lock])
-        # A full Redis takes no lock: then each of them sweeps.
+        # A full Redis answers with an error: then every worker sweeps.
         return reply is not None
 
     def queued(self, client: Client) -> list[str]:
-        """Queues with events that may go.
+        """Queues with events that may be sent now.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        found: list[str] = []
+        queues: list[str] = []
         for part, question in zip(self._parts, self._questions, strict=True):
-            (any_there,) = client.round_trip([question])
-            if any_there:
-                found += _with_any(client, part, keys.priority_lists)
-        return found
+            (existing,) = client.round_trip([question])
+            if existing:
+                queues += _with_any(client, part, keys.priority_lists)
+        return queues
 
     def waiting(self, client: Client) -> list[str]:
-        """Queues with something for later, or on its way.
+        """Queues with events for later, or on their way.
 
         Raises:
             redis.RedisError: Redis is away.
@@ -154,19 +158,19 @@ class Sweep:
         return [queue for part in self._parts for queue in _with_any(client, part, _later)]
 
     def astray(self, client: Client) -> list[str]:
-        """Queues whose time lies further ahead than any plan: the clock went back, or somebody else wrote it.
+        """Queues due later than any plan: the clock went back, or another program wrote the time.
 
         Raises:
             redis.RedisError: Redis is away.
         """
         latest_ms = redis_now_ms(client) + schedule.LONGEST_MS + 1000
-        found: Any = client.zrangebyscore(keys.schedule(self._provider), latest_ms, "+inf", 0, MOST_ASTRAY)
-        return [queue.decode("utf-8", "replace") for queue in found]
+        names: Any = client.zrangebyscore(keys.schedule(self._provider), latest_ms, "+inf", 0, MOST_ASTRAY)
+        return [name.decode("utf-8", "replace") for name in names]
 
 
 def _with_any(client: Client, queues: list[str], places: Callable[[str], list[str]]) -> list[str]:
     replies = client.round_trip([_exists(places(queue)) for queue in queues])
-    return [queue for queue, there in zip(queues, replies, strict=True) if there]
+    return [queue for queue, existing in zip(queues, replies, strict=True) if existing]
 
 
 def _later(queue: str) -> list[str]:
@@ -178,6 +182,6 @@ def _exists(names: Iterable[str]) -> bytes:
 
 
 def _packed(*texts: str) -> bytes:
-    """A command as it is sent."""
+    """A command as bytes to send."""
     words = [text.encode() for text in texts]
     return b"*%d\r\n%b" % (len(words), b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))

@@ -96,7 +96,7 @@ class Heartbeat:
         told = queues.announced(self._client, {queue.partition(".")[0] for queue in self._worker.accounts})
         served = queues.served(self._client, queues.workers(self._client, now_ms), told, now_ms)
         alive = {queue: one for queue, one in told.items() if queue in served}
-        for warning in self._worker.governor.identities.hear(alive):
+        for warning in self._worker.governor.identities.update(alive):
             logger.warning("%s", warning)
 
     def _served(self) -> str:

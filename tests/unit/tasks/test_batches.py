@@ -20,10 +20,9 @@ import pytest
 
 from config.accounts import Account
 from postback.mytracker import Login
-from tasks.batches import fitting, halves_after
-from tasks.delivery import Report
+from tasks.delivery import Report, fitting
 from tasks.envelopes import Envelope, open_envelope
-from tasks.grants import Grant
+from tasks.grants import Grant, halves_after
 from tasks.providers import PROVIDERS
 from tasks.request import Answer, HttpRequest
 from tasks.rulings import Again, Back, Dead

@@ -10,7 +10,7 @@ import pytest
 from postback._events.payload import MAX_MESSAGE_BYTES
 from postback.wire.formats import MESSAGE_FORMAT
 from tasks.envelopes import MAX_NESTING, open_envelope
-from tasks.signatures import MAX_DEPTH, MAX_SIGNATURES, Followers
+from tasks.links import MAX_DEPTH, MAX_SIGNATURES, LinkRules
 from tests.unit.tasks.fakes import message
 
 #: Values that are wrong almost everywhere.
@@ -221,7 +221,7 @@ class TestFollowers:
     def test_named_queues(self) -> None:
         """A queue that the configuration names."""
         raw = message(body=[[], {"event": {}}, {"callbacks": [link(queue="shop")]}])
-        assert open_envelope(raw, "", Followers(["shop"])).defect == ""
+        assert open_envelope(raw, "", LinkRules(["shop"])).defect == ""
 
     def test_an_event_of_ours_without_a_queue(self) -> None:
         """Its queue is made of its account's name, which must be one."""

@@ -12,7 +12,7 @@ from celery.canvas import StampingVisitor
 from kombu.utils import json as kombu_json
 
 from postback import tonai
-from tasks.signatures import MAX_DEPTH, MAX_SIGNATURES, Followers, Unfit
+from tasks.links import MAX_DEPTH, MAX_SIGNATURES, BadLinks, LinkRules
 
 QUEUES = frozenset({"shop.mail"})
 APP = Celery("shop", broker="memory://")
@@ -29,7 +29,7 @@ def link(task: str = "shop.follow", *args: Any, **options: Any) -> Any:
 
 
 def check(*links: Any, name: str = "callbacks") -> None:
-    Followers(QUEUES).check({name: [plain(one) for one in links]})
+    LinkRules(QUEUES).check({name: [plain(one) for one in links]})
 
 
 class Stamp(StampingVisitor):
@@ -77,11 +77,11 @@ class TestAllowed:
 
     def test_chord(self) -> None:
         """An event may be a part of a chord."""
-        Followers(QUEUES).check({"chord": plain({**link(), "chord_size": 2})})
+        LinkRules(QUEUES).check({"chord": plain({**link(), "chord_size": 2})})
 
     def test_nothing(self) -> None:
         """Celery writes what is not there as null."""
-        Followers(QUEUES).check(dict.fromkeys(("callbacks", "errbacks", "chain", "chord")))
+        LinkRules(QUEUES).check(dict.fromkeys(("callbacks", "errbacks", "chain", "chord")))
 
 
 class TestQueues:
@@ -94,7 +94,7 @@ class TestQueues:
     )  # fmt: skip
     def test_forbidden(self, options: dict[str, Any]) -> None:
         """Any other queue is refused in a sentence that names the setting and not the queue."""
-        with pytest.raises(Unfit, match="POSTBACK_LINK_QUEUES") as refused:
+        with pytest.raises(BadLinks, match="POSTBACK_LINK_QUEUES") as refused:
             check({**link(), "options": options})
         assert "anything" not in str(refused.value)
 
@@ -105,13 +105,13 @@ class TestQueues:
         if account == "":  # as no account: the router takes it for `main`
             check(made)
             return
-        with pytest.raises(Unfit):
+        with pytest.raises(BadLinks):
             check(made)
 
     @pytest.mark.parametrize("exchange", ["x", "celery", {"name": "x"}])
     def test_exchange(self, exchange: Any) -> None:
         """No exchange is named, so none is ever declared."""
-        with pytest.raises(Unfit, match="exchange"):
+        with pytest.raises(BadLinks, match="exchange"):
             check({**link(), "options": {"exchange": exchange}})
 
     @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ class TestQueues:
     def test_forbidden_inside(self, outer: Any) -> None:
         """The same of a link that hides in another."""
         check(outer(link(queue="shop.mail")))
-        with pytest.raises(Unfit, match="POSTBACK_LINK_QUEUES"):
+        with pytest.raises(BadLinks, match="POSTBACK_LINK_QUEUES"):
             check(outer(link(queue="anything")))
 
 
@@ -140,8 +140,8 @@ class TestRefused:
     @pytest.mark.parametrize("value", [5, "shop.follow", [5], [None], [[]], {}, [{}], [{"task": "x"}], True], ids=str)
     def test_no_signature(self, name: str, value: Any) -> None:
         """What is no signature is refused in a sentence that names the part."""
-        with pytest.raises(Unfit, match=f"has {name} "):
-            Followers(QUEUES).check({name: value})
+        with pytest.raises(BadLinks, match=f"has {name} "):
+            LinkRules(QUEUES).check({name: value})
 
     @pytest.mark.parametrize(
         "change",
@@ -159,7 +159,7 @@ class TestRefused:
     )  # fmt: skip
     def test_changed(self, change: dict[str, Any]) -> None:
         """A signature of which one part is not what Celery makes is refused."""
-        with pytest.raises(Unfit):
+        with pytest.raises(BadLinks):
             check({**plain(link()), **change})
 
     @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ class TestRefused:
     )
     def test_errback_of_many(self, made: Any) -> None:
         """Celery would run such an errback in the worker."""
-        with pytest.raises(Unfit, match="has errbacks that are not single tasks"):
+        with pytest.raises(BadLinks, match="has errbacks that are not single tasks"):
             check(made, name="errbacks")
 
     @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ class TestRefused:
     def test_empty_canvas(self, kwargs: dict[str, Any]) -> None:
         """A chain or group without tasks is none."""
         for kind in ("chain", "group"):
-            with pytest.raises(Unfit):
+            with pytest.raises(BadLinks):
                 check({**plain(link()), "task": f"celery.{kind}", "subtask_type": kind, "kwargs": kwargs})
 
     @pytest.mark.parametrize("missing", ["header", "body"])
@@ -186,7 +186,7 @@ class TestRefused:
         """A chord has a header and a body."""
         made = plain(chord([link()], link()))
         del made["kwargs"][missing]
-        with pytest.raises(Unfit):
+        with pytest.raises(BadLinks):
             check(made)
 
     def test_too_deep(self) -> None:
@@ -194,17 +194,17 @@ class TestRefused:
         made = plain(link())
         for _ in range(MAX_DEPTH + 1):
             made = {**plain(link()), "options": {"link": [made]}}
-        with pytest.raises(Unfit, match="deep"):
+        with pytest.raises(BadLinks, match="deep"):
             check(made)
 
     def test_too_many(self) -> None:
         """So has their number."""
         check(*[link()] * MAX_SIGNATURES)
-        with pytest.raises(Unfit, match=f"more than {MAX_SIGNATURES}"):
+        with pytest.raises(BadLinks, match=f"more than {MAX_SIGNATURES}"):
             check(*[link()] * (MAX_SIGNATURES + 1))
 
     def test_values_are_not_told(self) -> None:
         """No sentence holds what stands in the message."""
-        with pytest.raises(Unfit) as refused:
+        with pytest.raises(BadLinks) as refused:
             check({**plain(link()), "options": {"secret-name": "secret-value"}})
         assert "secret" not in str(refused.value)

@@ -17,7 +17,8 @@ import redis
 from postback.wire import keys
 from postback.wire.scripts import Script
 from postback.wire.windows import padded_ms
-from workers.governor.scripts import State, TakenGrant, TakeReply, script_keys, take_reply
+from workers.governor.server import script_keys
+from workers.governor.take import State, TakenGrant, TakeReply, take_reply
 
 CLOCK: Final = "test.clock"
 QUEUE: Final = "tgtrack.main"

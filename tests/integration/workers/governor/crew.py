@@ -25,7 +25,7 @@ from tests.unit.tasks.fakes import Server as Provider
 from workers.devkit import RedisServer
 from workers.governor import Governor, Server, Taken
 from workers.governor.identities import Identity
-from workers.http.wire import Done, Exchange
+from workers.http.engine import Done, Exchange
 from workers.writes import Client
 
 CREDENTIALS: Final[Mapping[str, Mapping[str, object]]] = {

@@ -9,7 +9,7 @@ import pytest
 
 from postback.wire import keys
 from tests.integration.workers.governor.bench import QUEUE, START_MS, Bench, back, bury, id_of, message
-from workers.governor.scripts import State, TakenGrant, TakeReply
+from workers.governor.take import State, TakenGrant, TakeReply
 
 
 @pytest.fixture

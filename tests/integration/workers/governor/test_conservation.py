@@ -35,7 +35,7 @@ from tests.integration.workers.governor.bench import (
     state_of,
 )
 from tests.integration.workers.governor.test_take import iso
-from workers.governor.scripts import State, TakenGrant
+from workers.governor.take import State, TakenGrant
 
 LEASE_MS = 30_000
 #: What SETTLE is told of an event; None of one that is done with.

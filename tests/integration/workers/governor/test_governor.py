@@ -140,7 +140,7 @@ class TestLostReplies:
         crew.look.client.script_flush()
         crew.settle(grant)
         crew.look.client.script_flush()
-        assert crew.governor.round([], [], looks=[Look("tgtrack", 0, 9)]).seen[0][1].due == [crew.queue]
+        assert crew.governor.round([], [], looks=[Look("tgtrack", 0, 9)]).looks[0][1].due == [crew.queue]
         assert crew.look.everything() == {"b": 1}
 
     def test_a_connection_that_was_killed(self, crew: Worker) -> None:
@@ -175,7 +175,7 @@ class TestRefusals:
         left: list[str] = []
         for _ in range(9):
             for grant in [*worker.governor.grants, *worker.taken(2).grants]:
-                if grant.id in worker.governor.grants:
+                if grant in worker.governor.grants:
                     left += [envelope.id for envelope in grant.envelopes]
                     worker.settle(grant)
         assert sorted(left) == ["due", "e0", "e1", "e2"]
@@ -492,7 +492,7 @@ class TestTake:
         crew.taken()
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 90, time=lambda: time.time() + 90)
         crew.governor.server.clock = later.monotonic
-        monkeypatch.setattr("tasks.letters.time", later)
+        monkeypatch.setattr("tasks.dead_letters.time", later)
         crew.push(message("a", postback="crashes=2"))
         (grant,) = crew.taken().grants
         crew.look.client.zadd(keys.flight(crew.queue), {grant.id: 1.0})

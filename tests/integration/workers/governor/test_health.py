@@ -18,7 +18,7 @@ from tests.integration.workers.governor.bench import (
     poll,
     state_of,
 )
-from workers.governor.scripts import State, TakenGrant, TakeReply
+from workers.governor.take import State, TakenGrant, TakeReply
 
 
 def names(raws: list[bytes]) -> list[str]:

@@ -38,7 +38,7 @@ from tests.shared import hostile
 from tests.unit.tasks.fakes import EVENTS, Server
 from workers.devkit import RedisServer
 from workers.governor import Server as RedisOf
-from workers.observe.outcomes import log_outcomes
+from workers.observe.outcome_log import log_outcomes
 from workers.observe.rows import Rows
 from workers.rounds.rounds import Rounds
 

@@ -8,7 +8,7 @@ from tasks.rulings import Again
 from tests.integration.workers.governor.bench import Bench, message
 from tests.integration.workers.governor.crew import Worker, answer
 from workers.devkit import RedisServer
-from workers.governor.scripts import State
+from workers.governor.take import State
 
 
 @pytest.fixture

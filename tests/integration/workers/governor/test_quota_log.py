@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from postback.wire import keys
 from postback.wire.windows import padded_ms
 from tests.integration.workers.governor.bench import Bench, message
-from workers.governor.scripts import State, TakenGrant
+from workers.governor.take import State, TakenGrant
 
 LEASE_MS = 5_000
 WINDOWS = st.lists(

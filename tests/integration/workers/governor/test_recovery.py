@@ -6,7 +6,7 @@ import pytest
 
 from postback.wire import keys
 from tests.integration.workers.governor.bench import QUEUE, Bench, id_of, message, state_of
-from workers.governor.scripts import State
+from workers.governor.take import State
 
 LEASE_MS = 30_000
 

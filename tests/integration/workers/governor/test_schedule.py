@@ -25,7 +25,7 @@ from postback.wire.scripts import named
 from tests.integration.workers.governor.bench import QUEUE, Bench, ClockedScript, again, back, message, poll
 from tests.integration.workers.governor.crew import own_client
 from workers.devkit import RedisServer
-from workers.governor.scripts import State, TakenGrant
+from workers.governor.take import State, TakenGrant
 from workers.rounds.watcher import Sweep
 
 SCHEDULE, TIMERS = keys.schedule("tgtrack"), keys.timers("tgtrack")

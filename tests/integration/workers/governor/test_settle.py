@@ -21,7 +21,7 @@ from tests.integration.workers.governor.bench import (
     poll,
     state_of,
 )
-from workers.governor.scripts import TakenGrant
+from workers.governor.take import TakenGrant
 
 LETTER = json.dumps({"reason": "rejected", "detail": 'it said "no" \u00e4'})
 

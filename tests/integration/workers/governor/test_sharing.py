@@ -23,7 +23,7 @@ from tests.integration.workers.governor.test_quota_log import (
     Sent,
     assert_no_window_exceeded,
 )
-from workers.governor.scripts import State, TakenGrant
+from workers.governor.take import State, TakenGrant
 
 
 class Account(Bench):

@@ -12,7 +12,7 @@ import pytest
 from postback.wire import keys
 from postback.wire.windows import padded_ms
 from tests.integration.workers.governor.bench import QUEUE, START_MS, Bench, back, bury, id_of, message, poll, state_of
-from workers.governor.scripts import State, TakeReply
+from workers.governor.take import State, TakeReply
 
 
 def iso(ms: float, zone: str = "+00:00") -> str:

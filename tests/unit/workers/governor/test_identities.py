@@ -116,7 +116,7 @@ class TestQuota:
         elsewhere.learn(redis)
         one, theirs = account("tgtrack.a"), account("tgtrack.b", quota="plan")
         identities.serve(served(one))
-        identities.hear({"tgtrack.b": told("tgtrack.b", elsewhere, theirs)})
+        identities.update({"tgtrack.b": told("tgtrack.b", elsewhere, theirs)})
         assert identities.of(one).quota == "name.plan"
 
     def test_the_stricter_limits_hold(self, redis: fakeredis.FakeRedis, identities: Identities) -> None:
@@ -124,7 +124,7 @@ class TestQuota:
         one = account("tgtrack.a", limits="3/second; 900/hour")
         theirs = account("tgtrack.b", limits="5/second; 500/hour; 5000/day")
         identities.serve(served(one))
-        identities.hear({"tgtrack.b": told("tgtrack.b", identities, theirs)})
+        identities.update({"tgtrack.b": told("tgtrack.b", identities, theirs)})
         assert [window.text for window in identities.of(one).windows] == ["3/second", "500/hour", "5000/day"]
 
 
@@ -133,10 +133,10 @@ class TestWarnings:
         """It names both, once, and no key."""
         accounts = served(account("tgtrack.a"), account("tgtrack.b"))
         identities.serve(accounts)
-        (warning,) = identities.hear({queue: told(queue, identities, one) for queue, one in accounts.items()})
+        (warning,) = identities.update({queue: told(queue, identities, one) for queue, one in accounts.items()})
         assert warning == "tgtrack.a and tgtrack.b have the same key: they share one quota and one health"
         assert (
-            identities.hear({"tgtrack.c": told("tgtrack.c", identities, account("tgtrack.c", api_key="other"))}) == []
+            identities.update({"tgtrack.c": told("tgtrack.c", identities, account("tgtrack.c", api_key="other"))}) == []
         )
 
     def test_other_limits(self, identities: Identities) -> None:
@@ -146,7 +146,7 @@ class TestWarnings:
             for number, name in enumerate("ab", 1)
         ]
         identities.serve(served(*accounts))
-        (warning,) = identities.hear({"tonapi.a": told("tonapi.a", identities, accounts[0])})
+        (warning,) = identities.update({"tonapi.a": told("tonapi.a", identities, accounts[0])})
         assert warning == (
             "tonapi.a and tonapi.b share one quota and have different limits: the stricter hold (1/second)"
         )
@@ -155,7 +155,7 @@ class TestWarnings:
         """Of very many a few are named."""
         accounts = served(*(account(f"tgtrack.a{number}") for number in range(10)))
         identities.serve(accounts)
-        (warning,) = identities.hear({"tgtrack.a0": told("tgtrack.a0", identities, accounts["tgtrack.a0"])})
+        (warning,) = identities.update({"tgtrack.a0": told("tgtrack.a0", identities, accounts["tgtrack.a0"])})
         assert "tgtrack.a4 and 5 more have the same key" in warning
 
     @pytest.mark.parametrize("other", ["tgtrack.b", "mytracker.a"])
@@ -163,12 +163,12 @@ class TestWarnings:
         """Another key, or the same word at another provider."""
         accounts = served(account("tgtrack.a", api_key="Secret-c"), account(other))
         identities.serve(accounts)
-        assert identities.hear({queue: told(queue, identities, one) for queue, one in accounts.items()}) == []
+        assert identities.update({queue: told(queue, identities, one) for queue, one in accounts.items()}) == []
 
     def test_an_account_that_is_gone(self, identities: Identities) -> None:
         """What was removed from the file is no reason for a warning."""
         identities.serve(served(account("tgtrack.a"), account("tgtrack.b")))
         identities.serve(served(account("tgtrack.a")))
         assert (
-            identities.hear({"tgtrack.x": told("tgtrack.x", identities, account("tgtrack.x", api_key="other"))}) == []
+            identities.update({"tgtrack.x": told("tgtrack.x", identities, account("tgtrack.x", api_key="other"))}) == []
         )

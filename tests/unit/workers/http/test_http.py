@@ -24,10 +24,10 @@ from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 from tests.unit.tasks.fakes import account
 from workers.devkit import free_port
 from workers.http import requests as http
-from workers.http.curl import CurlWire
-from workers.http.names import Lookup, addresses_of
+from workers.http.curl import CurlEngine
+from workers.http.engine import Exchange
 from workers.http.requests import MAX_ANSWER_BYTES, RequestsSender
-from workers.http.wire import Exchange
+from workers.http.resolver import Lookup, addresses_of
 
 KEY = "bot-key-1"
 BODY = '[{"name":"Жанна"}]'.encode()
@@ -153,7 +153,7 @@ class OnWire:
     """A wire that sends one request after the other, in the thread that made it."""
 
     def __init__(self, lookup: Lookup = addresses_of) -> None:
-        self.wire = CurlWire(16, lookup)
+        self.wire = CurlEngine(16, lookup)
         self.accounts: dict[str, Account] = {}
 
     def send(self, request: HttpRequest, to: Account) -> Answer:

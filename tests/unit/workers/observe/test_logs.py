@@ -21,7 +21,7 @@ from tasks.rulings import Again, Dead, Delivered, Ruling
 from tests.unit.tasks.fakes import grant_of, message, ruled
 from workers.observe import logs
 from workers.observe.masking import Masker
-from workers.observe.outcomes import log_outcomes
+from workers.observe.outcome_log import log_outcomes
 
 KEY = "tgtrack-Secret:1~2"
 PASSWORD = "redis-Secret%1"

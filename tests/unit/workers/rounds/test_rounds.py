@@ -18,11 +18,11 @@ from tasks.grants import Grant, Grants
 from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 from tasks.rulings import Again, Dead
 from tests.unit.tasks.fakes import OK, Server, message
-from workers.governor import Look, Round, Seen, State, Taken
+from workers.governor import Look, LookReply, RoundReply, State, Taken
 from workers.governor import Server as RedisOf
-from workers.http.wire import Done, Exchange
+from workers.http.engine import Done, Exchange
+from workers.rounds.due_queues import LONGEST_WAIT_S, LOOKED_AT
 from workers.rounds.rounds import AWAY_S, MOST_AT_ONCE, Rounds
-from workers.rounds.schedule import LONGEST_WAIT_S, LOOKED_AT
 from workers.worker import Worker
 
 QUEUE = "tgtrack.main"
@@ -110,8 +110,8 @@ class Governor:
         *,
         looks: Sequence[Look] = (),
         due: bool = False,
-    ) -> Round:
-        done = Round()
+    ) -> RoundReply:
+        done = RoundReply()
         self.trips += 1
         for grant in settled:
             self.grants.pop(grant.id)
@@ -135,7 +135,7 @@ class Governor:
             mine = {name: at for name, at in self.schedule.items() if name.startswith(f"{look.provider}.")}
             ready = sorted((at, name) for name, at in mine.items() if at <= now)[look.passed :][: look.most]
             later = min((at for at in mine.values() if at > now), default=inf)
-            done.seen.append((look, Seen([name for _, name in ready], None if later == inf else later - now)))
+            done.looks.append((look, LookReply([name for _, name in ready], None if later == inf else later - now)))
         return done
 
     def _plan(self, queue: str, taken: Taken) -> None:

@@ -1,4 +1,4 @@
--- KEYS: the one place in Lua that says their order. `workers/governor/scripts.py::script_keys` says it in
+-- KEYS: the one place in Lua that says their order. `workers/governor/server.py::script_keys` says it in
 -- Python. A script that includes this file takes all of them: those of the provider, and then those
 -- of one account after another.
 --

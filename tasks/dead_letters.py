@@ -1,4 +1,4 @@
-"""Dead letters: what they say of themselves, in the JSON of the header ``postback_dead``."""
+"""Makes dead letters: the ruling, and the header ``postback_dead`` that says why an event died."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.rulings import Dead
 MAX_DETAIL: Final = 500
 
 
-def buried(
+def dead(
     envelope: Envelope, queue: str, reason: str, verdict: Verdict, *, sent: bool = False, duplicate: bool = False
 ) -> Dead:
     """The ruling that makes an event a dead letter.
@@ -26,8 +26,8 @@ def buried(
         envelope: The event.
         queue: Its account's queue.
         reason: One of the reasons of the README.
-        verdict: The answer, or the words of a decision of ours; scrubbed of secrets.
-        sent: A request was made for it just now, which counts as an attempt.
+        verdict: The answer, or our own decision; scrubbed of secrets.
+        sent: A request was made for it just now; that counts as an attempt.
         duplicate: That request may have been recorded.
     """
     state = envelope.state
@@ -40,8 +40,8 @@ def buried(
         attempts=state.attempts + int(sent),
         duplicate=duplicate,
     )
-    instead = wrapped(envelope, text, queue) if _is_no_message(envelope) else None
-    return Dead(f"{reason} {verdict.words}".rstrip(), text, duplicate, instead)
+    wrapper = wrapped(envelope, text, queue) if _is_no_message(envelope) else None
+    return Dead(f"{reason} {verdict.words}".rstrip(), text, duplicate, wrapper)
 
 
 def letter(
@@ -56,21 +56,21 @@ def letter(
     """The header's JSON text.
 
     Args:
-        envelope: The message, for its enqueue time; None where it is not known yet (the scripts' own letters).
+        envelope: The message, for its enqueue time; None in the scripts' own letters.
         reason: One of the reasons of the README.
         detail: The provider's words, scrubbed of secrets.
         status: HTTP status or error code of the last answer.
         attempts: Requests that were made for it.
         duplicate: An attempt may have been recorded.
     """
-    enqueued = envelope.enqueued_ms if envelope else 0
+    enqueued_ms = envelope.enqueued_ms if envelope else 0
     return json.dumps(
         {
             "reason": reason,
             "status": status,
             "detail": detail[:MAX_DETAIL],
             "attempts": attempts,
-            "enqueued_at": iso(enqueued) if enqueued else None,
+            "enqueued_at": iso(enqueued_ms) if enqueued_ms else None,
             "failed_at": iso(time.time() * 1000),
             "possible_duplicate": duplicate,
         }
@@ -78,17 +78,17 @@ def letter(
 
 
 def _is_no_message(envelope: Envelope) -> bool:
-    """Whether the entry is no message.
+    """Whether the entry must be wrapped, since it is no message.
 
-    A large one that may be a message is not wrapped: the script writes its reason into it, and reads it once.
+    A large entry that may be a message is not wrapped: the script writes the reason into it.
     """
     return not envelope.document and (len(envelope.raw) <= MAX_MESSAGE_BYTES or envelope.raw[:1] != b"{")
 
 
 def wrapped(envelope: Envelope, header: str, queue: str) -> str:
-    """A Celery message around something that is none, so that a dead-letter list holds nothing else.
+    """A Celery message around an entry that is none: a dead-letter list holds messages only.
 
-    Its body is the original entry; a replay puts back exactly these bytes.
+    Its body is the original entry. A replay puts back exactly these bytes.
     """
     message: dict[str, Any] = {
         "body": base64.b64encode(envelope.raw).decode(),

@@ -1,7 +1,8 @@
-"""What hangs on a message: ``link``, ``link_error``, chains and chords, all of them Celery signatures that anybody may have written.
+"""Checks a message's links: ``link``, ``link_error``, chains and chords.
 
-Celery takes every option of a signature at its word: a queue that does not exist is made, a serialiser that is named is used.
-So a signature is checked whole, with all that hangs on it in turn, before a message is taken for an event.
+All are Celery signatures, which anybody may have written. Celery obeys every option of a
+signature: it creates a queue that does not exist, it uses the serialiser that is named. So each
+signature is checked whole, with its own links, before a message counts as an event.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from tasks.checks import (
     nothing_but,
 )
 
-#: Most signatures that hang on one message, and how deep one may hang on another.
+#: Most signatures of one message, and how deep they may be nested.
 MAX_SIGNATURES: Final = 200
 MAX_DEPTH: Final = 20
 
 _NEEDED: Final = frozenset({"task", "args", "kwargs", "options"})
 _FIELDS: Final = _NEEDED | {"subtask_type", "immutable", "chord_size"}
-#: Celery's composed signatures, where their parts are, and what else is beside these.
+#: Celery's composed signatures: the arguments that hold their parts, and other allowed arguments.
 _PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "chain": ("tasks",), "group": ("tasks",), "chord": ("header", "body"),
 }  # fmt: skip
@@ -50,10 +51,10 @@ _LINKS: Final = ("link", "link_error", "chain", "chord")
 
 
 def _is_moment(value: Any) -> str:
-    """A time, perhaps one that kombu's JSON has read already."""
+    """A time. kombu's JSON may have read it already."""
     text = value.isoformat() if isinstance(value, datetime) else value
     try:
-        # Celery has another reader, which takes less of what ISO 8601 allows.
+        # Celery's reader accepts fewer forms of ISO 8601.
         return is_moment(text) or ("" if maybe_iso8601(text) else "must be a time")
     except ValueError:
         return "must be a time as Celery writes it"
@@ -75,19 +76,19 @@ _OPTIONS: Final[Mapping[str, Rule]] = {
     "exchange": nothing_but(""),
 }
 
-#: Options that are no stamps.
+#: Options that cannot be stamps.
 _OWN: Final = frozenset({*_LINKS, *_OPTIONS, "queue", "routing_key"})
 
 
-class Unfit(ValueError):
-    """What is wrong with what hangs on a message; the text ends a sentence that begins with the message."""
+class BadLinks(ValueError):
+    """A link is wrong; the text ends the sentence "the message …"."""
 
 
-class Followers:
-    """Checks what hangs on one message after the other.
+class LinkRules:
+    """The rules for links.
 
     Args:
-        queues: Names of further queues that a link may lead to, beside those of accounts and Celery's own.
+        queues: Further queues that a link may lead to, beside accounts' queues and Celery's own.
     """
 
     def __init__(self, queues: Collection[str] = ()) -> None:
@@ -97,95 +98,96 @@ class Followers:
         """Check the third part of a message's body.
 
         Raises:
-            Unfit: Something in it is not what Celery writes, or leads where the configuration lets no link lead.
+            BadLinks: Celery does not write such a link, or its queue is not allowed.
         """
         try:
-            # Celery reads it with kombu's JSON, which makes dates and ids of some objects: what it will see is checked.
+            # Celery reads it with kombu's JSON, which makes dates and ids of some objects. The
+            # check sees what Celery will see.
             embed = kombu_json.loads(json.dumps(embed))
-        except Exception:  # whatever a decoder of kombu's raises for a value that is none of its type
-            raise Unfit("has links that cannot be read") from None
+        except Exception:  # a decoder of kombu's may raise anything
+            raise BadLinks("has links that cannot be read") from None
         left = [MAX_SIGNATURES]
         for name in ("callbacks", "errbacks", "chain"):
             if embed.get(name) is not None:
-                self._several(embed[name], name, left, 0)
+                self._check_list(embed[name], name, left, 0)
         if embed.get("chord") is not None:
-            self._one(embed["chord"], "chord", left, 0)
+            self._check_signature(embed["chord"], "chord", left, 0)
 
-    def _several(self, value: Any, name: str, left: list[int], depth: int) -> None:
+    def _check_list(self, value: Any, name: str, left: list[int], depth: int) -> None:
         if not isinstance(value, list):
-            raise Unfit(f"has {name} that are no list")
+            raise BadLinks(f"has {name} that are no list")
         for item in value:
-            self._one(item, name, left, depth)
+            self._check_signature(item, name, left, depth)
 
-    def _one(self, value: Any, name: str, left: list[int], depth: int) -> None:
+    def _check_signature(self, value: Any, name: str, left: list[int], depth: int) -> None:
         left[0] -= 1
         if left[0] < 0 or depth > MAX_DEPTH:
-            raise Unfit(f"has more than {MAX_SIGNATURES} signatures, or some more than {MAX_DEPTH} deep")
+            raise BadLinks(f"has more than {MAX_SIGNATURES} signatures, or some more than {MAX_DEPTH} deep")
         if not isinstance(value, dict) or not _NEEDED <= value.keys() <= _FIELDS:
-            raise Unfit(f"has {name} that are no Celery signatures")
+            raise BadLinks(f"has {name} that are no Celery signatures")
         task, args, kwargs, options = value["task"], value["args"], value["kwargs"], value["options"]
         if not isinstance(args, list) or not isinstance(kwargs, dict):
-            raise Unfit(f"has {name} whose arguments are no list or no object")
+            raise BadLinks(f"has {name} whose arguments are no list or no object")
         if not task or is_short(task) or not isinstance(options, dict):
-            raise Unfit(f"has {name} whose task or options are not what Celery writes")
+            raise BadLinks(f"has {name} whose task or options are not what Celery writes")
         if broken(is_flag, value.get("immutable")) or broken(is_count, value.get("chord_size")):
-            raise Unfit(f"has {name} whose parts are not what Celery writes")
-        self._options(options, name, left, depth)
+            raise BadLinks(f"has {name} whose parts are not what Celery writes")
+        self._check_options(options, name, left, depth)
         kind = value.get("subtask_type")
         if kind in (None, ""):
-            self._single(task, kwargs, options, name)
+            self._check_single(task, kwargs, options, name)
         elif isinstance(kind, str) and kind in _PARTS and task == f"celery.{kind}":
-            self._composed(kind, kwargs, name, left, depth)
+            self._check_composed(kind, kwargs, name, left, depth)
         else:
-            raise Unfit(f"has {name} of an unknown kind")
+            raise BadLinks(f"has {name} of an unknown kind")
 
-    def _composed(self, kind: str, kwargs: Mapping[str, Any], name: str, left: list[int], depth: int) -> None:
+    def _check_composed(self, kind: str, kwargs: Mapping[str, Any], name: str, left: list[int], depth: int) -> None:
         if name in ("errbacks", "link_error"):
             # Celery would run it in the worker, and fail.
-            raise Unfit(f"has {name} that are not single tasks")
+            raise BadLinks(f"has {name} that are not single tasks")
         if not kwargs.keys() <= {*_PARTS[kind], *_BESIDE[kind]} or any(kwargs.get(part) for part in _BESIDE[kind]):
-            raise Unfit(f"has {name} with parts that Celery does not write")
+            raise BadLinks(f"has {name} with parts that Celery does not write")
         for part in _PARTS[kind]:
             if not kwargs.get(part) or (part == "tasks" and not isinstance(kwargs[part], list)):
-                raise Unfit(f"has {name} without their parts")
-            self._parts(kwargs[part], name, left, depth + 1)
+                raise BadLinks(f"has {name} without their parts")
+            self._check_parts(kwargs[part], name, left, depth + 1)
 
-    def _parts(self, value: Any, name: str, left: list[int], depth: int) -> None:
+    def _check_parts(self, value: Any, name: str, left: list[int], depth: int) -> None:
         if isinstance(value, list):
-            self._several(value, name, left, depth)
+            self._check_list(value, name, left, depth)
         elif value is not None:
-            self._one(value, name, left, depth)
+            self._check_signature(value, name, left, depth)
 
-    def _options(self, options: Mapping[str, Any], name: str, left: list[int], depth: int) -> None:
+    def _check_options(self, options: Mapping[str, Any], name: str, left: list[int], depth: int) -> None:
         stamps = options.get("stamped_headers") or []
         if broken(is_list, stamps):
-            raise Unfit(f"has {name} whose stamped_headers are no list of texts")
+            raise BadLinks(f"has {name} whose stamped_headers are no list of texts")
         if not options.keys() >= set(stamps) or not _OWN.isdisjoint(stamps):
-            raise Unfit(f"has {name} with stamps that are none")
+            raise BadLinks(f"has {name} with stamps that are none")
         for option, value in options.items():
             if option in _LINKS:
-                self._parts(value, option if option == "link_error" else name, left, depth + 1)
+                self._check_parts(value, option if option == "link_error" else name, left, depth + 1)
             elif option in ("queue", "routing_key"):
-                self._allowed(value, name)
+                self._check_queue(value, name)
             elif option in _OPTIONS:
                 if sentence := broken(_OPTIONS[option], value):
-                    raise Unfit(f"has {name} whose {option} {sentence}")
+                    raise BadLinks(f"has {name} whose {option} {sentence}")
             elif option not in stamps:
-                raise Unfit(f"has {name} with an option that a link cannot have")
+                raise BadLinks(f"has {name} with an option that a link cannot have")
 
-    def _single(self, task: str, kwargs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> None:
+    def _check_single(self, task: str, kwargs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> None:
         if task.startswith("celery."):
-            # The worker knows these: as an errback Celery runs them at once, without a queue.
-            raise Unfit(f"has {name} that are tasks of Celery's own")
+            # The worker has these tasks. As an errback Celery would run one at once, without a queue.
+            raise BadLinks(f"has {name} that are tasks of Celery's own")
         provider = provider_of(task)
         if provider and options.get("queue") is None:
-            # `config.topology.route` makes a queue's name of it.
-            self._allowed(f"{provider}.{kwargs.get('account') or 'main'}", name)
+            # `config.topology.route` makes the queue's name.
+            self._check_queue(f"{provider}.{kwargs.get('account') or 'main'}", name)
 
-    def _allowed(self, queue: Any, name: str) -> None:
+    def _check_queue(self, queue: Any, name: str) -> None:
         if queue is None or (isinstance(queue, str) and (queue in self._queues or _is_account_queue(queue))):
             return
-        raise Unfit(f"has {name} for a queue that POSTBACK_LINK_QUEUES does not name")
+        raise BadLinks(f"has {name} for a queue that POSTBACK_LINK_QUEUES does not name")
 
 
 def _is_account_queue(queue: str) -> bool:

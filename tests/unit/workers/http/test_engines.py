@@ -15,16 +15,16 @@ from config.accounts import Account
 from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 from tests.unit.tasks.fakes import account
 from tests.unit.workers.http.test_http import OK, Provider, provider
-from workers.http.curl import MAX_HEAD_BYTES, CurlWire
-from workers.http.names import addresses_of
-from workers.http.threads import ThreadWire
-from workers.http.wire import Exchange, Wire
+from workers.http.curl import MAX_HEAD_BYTES, CurlEngine
+from workers.http.engine import Engine, Exchange
+from workers.http.resolver import addresses_of
+from workers.http.threads import ThreadEngine
 
-ENGINES: dict[str, Callable[[int], Wire]] = {"curl": CurlWire, "requests": ThreadWire}
+ENGINES: dict[str, Callable[[int], Engine]] = {"curl": CurlEngine, "requests": ThreadEngine}
 
 
 @pytest.fixture(params=ENGINES)
-def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     wire = ENGINES[str(request.param)](64)
@@ -33,8 +33,8 @@ def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def curl(monkeypatch: pytest.MonkeyPatch) -> Iterator[CurlWire]:
-    wire = CurlWire(2000)
+def curl(monkeypatch: pytest.MonkeyPatch) -> Iterator[CurlEngine]:
+    wire = CurlEngine(2000)
     yield wire
     wire.close()
 
@@ -53,7 +53,7 @@ def ask(url: str, **headers: str) -> HttpRequest:
     return HttpRequest("POST", f"{url}/x", headers, b'{"a": 1}')
 
 
-def run(wire: Wire, over: list[Exchange], count: int, seconds: float = 20) -> list[Exchange]:
+def run(wire: Engine, over: list[Exchange], count: int, seconds: float = 20) -> list[Exchange]:
     """Step until so many are over."""
     end = time.monotonic() + seconds
     while len(over) < count:
@@ -85,7 +85,7 @@ def _quietly(script: Callable[[socket.socket], None], connection: socket.socket)
 
 
 class TestContract:
-    def test_many_at_once(self, wire: Wire, server: Provider) -> None:
+    def test_many_at_once(self, wire: Engine, server: Provider) -> None:
         """Fifty requests are on their way together, and each is told of its own answer."""
         all_there = threading.Barrier(50, timeout=20)
 
@@ -102,27 +102,27 @@ class TestContract:
         run(wire, over, 50)
         assert all(isinstance(one.answer, Answer) and one.answer.status == 200 for one in over)
 
-    def test_a_wake_ends_a_wait(self, wire: Wire) -> None:
+    def test_a_wake_ends_a_wait(self, wire: Engine) -> None:
         """Any thread can end a step that waits for nothing."""
         threading.Timer(0.05, wire.wake).start()
         begun = time.monotonic()
         wire.step(20)
         assert time.monotonic() - begun < 10
 
-    def test_a_wake_before_the_wait_counts(self, wire: Wire) -> None:
+    def test_a_wake_before_the_wait_counts(self, wire: Engine) -> None:
         """A wake is not lost between two steps."""
         wire.wake()
         begun = time.monotonic()
         wire.step(20)
         assert time.monotonic() - begun < 10
 
-    def test_nothing_to_do(self, wire: Wire) -> None:
+    def test_nothing_to_do(self, wire: Engine) -> None:
         """A step returns when its time is up."""
         begun = time.monotonic()
         wire.step(0.05)
         assert 0.04 < time.monotonic() - begun < 5
 
-    def test_one_grant_at_most_one_request(self, wire: Wire, server: Provider) -> None:
+    def test_one_grant_at_most_one_request(self, wire: Engine, server: Provider) -> None:
         """A server that reads a request on a kept connection and closes sees one copy of it: the rest is ambiguous."""
         closed = threading.Event()
 
@@ -140,12 +140,12 @@ class TestContract:
         run(wire, over, 1)
         wire.start(ask(server.url), target, over.append)
         run(wire, over, 2)
-        if isinstance(wire, CurlWire) or len(server.heard) == 2:
+        if isinstance(wire, CurlEngine) or len(server.heard) == 2:
             assert isinstance(over[1].answer, Unanswered)
         assert closed.wait(5) or len(server.heard) == 2
         assert len(server.heard) == 2
 
-    def test_closed_with_requests_on_the_wire(self, wire: Wire, server: Provider) -> None:
+    def test_closed_with_requests_on_the_wire(self, wire: Engine, server: Provider) -> None:
         """Closing tells nobody of anything and raises nothing."""
         gone = threading.Event()
         server.serve(server.then(lambda connection: gone.wait(10)))
@@ -158,7 +158,7 @@ class TestContract:
 
 
 class TestCurl:
-    def test_a_thousand_at_once(self, curl: CurlWire, server: Provider) -> None:
+    def test_a_thousand_at_once(self, curl: CurlEngine, server: Provider) -> None:
         """One thread holds a thousand requests."""
         seen: list[int] = []
         all_there = threading.Event()
@@ -179,7 +179,7 @@ class TestCurl:
         run(curl, over, 1000, 60)
         assert {type(one.answer) for one in over} == {Answer}
 
-    def test_every_wake_is_heard(self, curl: CurlWire) -> None:
+    def test_every_wake_is_heard(self, curl: CurlEngine) -> None:
         """Wakes from another thread, at any moment of a step: none keeps a later one from being heard."""
         ended = threading.Event()
 
@@ -203,7 +203,7 @@ class TestCurl:
         curl.step(5.0)
         assert time.monotonic() - begun < 1
 
-    def test_in_one_piece(self, curl: CurlWire, server: Provider) -> None:
+    def test_in_one_piece(self, curl: CurlEngine, server: Provider) -> None:
         """Head and body leave together: one packet, one TLS record."""
         packets: list[bytes] = []
 
@@ -220,7 +220,7 @@ class TestCurl:
         run(curl, over, 1, 10)
         assert packets[0].endswith(b"\r\n\r\n" + request.body)
 
-    def test_nothing_of_one_account_reaches_another(self, curl: CurlWire, server: Provider) -> None:
+    def test_nothing_of_one_account_reaches_another(self, curl: CurlEngine, server: Provider) -> None:
         """Headers, keys and cookies of one account's requests are not in another's, also over one connection."""
         cookie = OK.replace(b"Content-Type", b"Set-Cookie: session=first\r\nContent-Type")
         server.serve(server.answers(cookie, OK, OK))
@@ -238,7 +238,7 @@ class TestCurl:
     @pytest.mark.parametrize(
         "flood", [b"HTTP/1.1 102 Processing\r\n\r\n" * 50_000, b"X-Endless: " + b"x" * 2 * MAX_HEAD_BYTES + b"\r\n"]
     )
-    def test_endless_heads(self, curl: CurlWire, server: Provider, flood: bytes) -> None:
+    def test_endless_heads(self, curl: CurlEngine, server: Provider, flood: bytes) -> None:
         """A head that does not end is no answer, and no reason to hold it in memory."""
         start = b"" if flood.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\n"
         server.serve(server.then(lambda connection: connection.sendall(start + flood)))
@@ -247,7 +247,7 @@ class TestCurl:
         run(curl, over, 1)
         assert isinstance(over[0].answer, Unanswered)
 
-    def test_a_stale_answer_is_nobody_s(self, curl: CurlWire, server: Provider) -> None:
+    def test_a_stale_answer_is_nobody_s(self, curl: CurlEngine, server: Provider) -> None:
         """What a server sends unasked after an answer is not the next request's answer."""
         said = threading.Event()
 
@@ -270,7 +270,7 @@ class TestCurl:
         assert over[1].answer.status == 200
 
     @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://", "nonsense", "gopher://h/x"])
-    def test_only_http(self, curl: CurlWire, url: str) -> None:
+    def test_only_http(self, curl: CurlEngine, url: str) -> None:
         """Nothing but http and https leaves the process."""
         over: list[Exchange] = []
         curl.start(HttpRequest("POST", url, {}, b"x"), to("http://127.0.0.1:1"), over.append)
@@ -278,7 +278,7 @@ class TestCurl:
         assert isinstance(over[0].answer, NotSent)
         assert str(over[0].answer) == "the request cannot be built"
 
-    def test_socks(self, curl: CurlWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_socks(self, curl: CurlEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         """A SOCKS proxy of the environment is asked for the name."""
         heard: list[bytes] = []
         listener = socket.create_server(("127.0.0.1", 0))
@@ -292,7 +292,7 @@ class TestCurl:
 
         threading.Thread(target=proxy, daemon=True).start()
         monkeypatch.setenv("http_proxy", f"socks5h://127.0.0.1:{listener.getsockname()[1]}")
-        wire = CurlWire(16)
+        wire = CurlEngine(16)
         over: list[Exchange] = []
         wire.start(ask("http://provider.invalid"), to("http://provider.invalid"), over.append)
         run(wire, over, 1)
@@ -314,7 +314,7 @@ class TestNames:
                 return []
             return addresses_of(host, port)
 
-        wire = CurlWire(64, lookup)
+        wire = CurlEngine(64, lookup)
         server.serve(server.answers(OK))
         stuck: list[Exchange] = []
         over: list[Exchange] = []
@@ -341,7 +341,7 @@ class TestNames:
             asked.append(host)
             return ["127.0.0.1"]
 
-        wire = CurlWire(16, lookup)
+        wire = CurlEngine(16, lookup)
         serve_all(server, server.answers(OK, OK, OK, OK), 4)
         over: list[Exchange] = []
         url = f"http://provider.test:{server.port}"
@@ -360,4 +360,4 @@ def test_too_few_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that allows too few open files is told by the setting's name."""
     monkeypatch.setattr("resource.getrlimit", lambda what: (64, 64))
     with pytest.raises(OSError, match="POSTBACK_CONCURRENCY: it needs 10128 open files, and the limit is 64"):
-        CurlWire(10_000)
+        CurlEngine(10_000)

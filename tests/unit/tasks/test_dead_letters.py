@@ -8,8 +8,8 @@ import re
 
 import pytest
 
+from tasks.dead_letters import MAX_DETAIL, letter, wrapped
 from tasks.envelopes import Envelope, open_envelope
-from tasks.letters import MAX_DETAIL, letter, wrapped
 from tasks.outcomes import MAX_BRIEF, Outcome, Verdict, brief
 from tests.unit.tasks.fakes import message
 

@@ -24,7 +24,7 @@ from workers.observe.masking import Masker
 from workers.observe.rows import Rows
 from workers.upkeep.accounts_file import AccountsFile
 from workers.upkeep.heartbeat import Heartbeat
-from workers.upkeep.watch import Watch
+from workers.upkeep.periodic import PeriodicWork
 from workers.worker import Worker
 
 MAIN = '[tgtrack.main]\napi_key = "key-main"\n'
@@ -82,7 +82,7 @@ class Desk:
         self.masker = Masker()
         self.heartbeat = Heartbeat(self.worker, self.client, "tgtrack")
         self.file = AccountsFile(self.worker, settings, {}, "tgtrack", self.masker, self.heartbeat)
-        self.watch = Watch(self.heartbeat, self.file, Rows(), self.client)
+        self.watch = PeriodicWork(self.heartbeat, self.file, Rows(), self.client)
         self.consumer = Consumer(self.app, *accounts)
         self.watch.start(self.consumer)
 

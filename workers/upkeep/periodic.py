@@ -9,8 +9,8 @@ from typing import Any, Final
 import redis
 from celery import bootsteps
 
-from workers.observe.endpoint import Endpoint
 from workers.observe.rows import Listeners, Rows
+from workers.observe.server import Endpoint
 from workers.upkeep.accounts_file import LOOK_S, AccountsFile
 from workers.upkeep.heartbeat import HEARTBEAT_S, Heartbeat
 
@@ -18,7 +18,7 @@ from workers.upkeep.heartbeat import HEARTBEAT_S, Heartbeat
 COLLECT_AFTER: Final = 50_000
 
 
-class Watch:
+class PeriodicWork:
     """Runs on Celery's event loop."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Watch:
         self._heartbeat.end()
 
 
-def watch_step(watch: Watch) -> type[bootsteps.StartStopStep]:
+def periodic_step(watch: PeriodicWork) -> type[bootsteps.StartStopStep]:
     """Starts the process's periodic work with each connection's consumer."""
 
     class WatchStep(bootsteps.StartStopStep):

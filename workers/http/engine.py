@@ -1,4 +1,7 @@
-"""The contract of an engine that sends requests: many at once, each at most once, owned by one thread."""
+"""The contract of an engine, which sends many requests at once.
+
+An engine is owned by one thread. It sends each request at most once.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,26 @@ from tasks.request import Answer, HttpRequest, NotSent, Unanswered
 class Exchange:
     """A request that is over."""
 
-    #: What came back, or why nothing did.
+    #: The answer, or why there is none.
     answer: Answer | NotSent | Unanswered
     elapsed_s: float
 
 
-#: Told of an exchange, in the wire's thread.
+#: Called with an exchange, in the engine's thread.
 Done = Callable[[Exchange], None]
 
 
-class Wire(Protocol):
-    """Sends requests. All of it is called in one thread, except :meth:`wake`."""
+class Engine(Protocol):
+    """Sends requests. Only :meth:`wake` may be called from other threads."""
 
     def start(self, request: HttpRequest, account: Account, done: Done) -> None:
-        """Begin a request. Never raises: whatever is wrong with it is what ``done`` is told."""
+        """Begin a request. It never raises: ``done`` gets every failure."""
 
     def step(self, timeout_s: float) -> None:
-        """Wait for something to happen, at most so long, and do what is to be done."""
+        """Wait for work, at most so long, and do it."""
 
     def wake(self) -> None:
         """Make a waiting :meth:`step` return. Any thread."""
 
     def close(self) -> None:
-        """Begin nothing more and close all connections; what is on its way is told nothing of."""
+        """Begin nothing more and close all connections. Requests on their way get no ``done``."""

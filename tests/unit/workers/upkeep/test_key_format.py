@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from postback.wire import formats, keys
-from workers.upkeep.formats import NewerKeyFormat, format_step, record_key_format
+from workers.upkeep.key_format import NewerKeyFormat, format_step, record_key_format
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What operators are told of an account that pauses or goes on."""
+"""The line for operators when an account pauses or goes on."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _PAUSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PauseNews:
-    """An account has paused, or goes on. One worker is told of each."""
+    """An account has paused, or goes on. One worker reports it."""
 
     queue: str
     #: ``credentials``, ``quota``, ``outage``, ``operator``; empty when it goes on.
     reason: str
-    #: A few words of the provider, or of the operator.
+    #: A few words of the provider or of the operator.
     detail: str
-    #: When it ends by itself, ms of the epoch; None: somebody must resume it.
+    #: When the pause ends by itself, ms of the epoch; None: an operator must resume it.
     until_ms: int | None
 
     @classmethod
@@ -42,5 +42,5 @@ class PauseNews:
         words += f" ({self.detail})" if self.detail else ""
         if self.until_ms is not None:
             return f"{words}; its events wait, and it goes on by itself at {iso(self.until_ms)}"
-        mend = "correct its key in the accounts file, or " if self.reason == "credentials" else ""
-        return f"{words}; its events wait: {mend}`postback resume {self.queue}`"
+        remedy = "correct its key in the accounts file, or " if self.reason == "credentials" else ""
+        return f"{words}; its events wait: {remedy}`postback resume {self.queue}`"

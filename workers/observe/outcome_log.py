@@ -1,4 +1,4 @@
-"""The line that the log has of each event's outcome: ids, but no personal data."""
+"""The log line of each event's outcome: ids, but no personal data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from workers.observe.logs import LINES, one_line, word
 
-outcomes = logging.getLogger("postback.outcome")
+logger = logging.getLogger("postback.outcome")
 
 
 def log_outcomes(report: Report) -> None:
-    """One line for each event's outcome; one record for those of one level, since a record costs more than its lines."""
-    if not outcomes.isEnabledFor(logging.INFO):
+    """Log a line for each event. Lines of one level share a record, which costs more than a line."""
+    if not logger.isEnabledFor(logging.INFO):
         return
     queue = report.grant.queue
     for level, group in groupby(report.grant.envelopes, _level):
         envelopes = list(group)
         text = "\n".join(_line(envelope, queue) for envelope in envelopes)
-        outcomes.log(level, text, extra={LINES: lambda envelopes=envelopes: _fields(report, envelopes)})
+        logger.log(level, text, extra={LINES: lambda envelopes=envelopes: _fields(report, envelopes)})
 
 
 def _level(envelope: Envelope) -> int:
@@ -38,7 +38,7 @@ def _line(envelope: Envelope, queue: str) -> str:
 
 
 def _fields(report: Report, envelopes: list[Envelope]) -> Iterator[dict[str, Any]]:
-    """For a log store."""
+    """The fields of each line, for a log store."""
     for envelope in envelopes:
         yield {
             "outcome": envelope.ruling.kind,
