@@ -18,7 +18,7 @@ from config.policy import Policy, Setting, T
 from config.providers import POLICIES, PROVIDERS
 from config.secret import Secret
 from config.table import Table, TableError
-from postback._events.names import check_account_name
+from postback._events.account_names import check_account_name
 from postback._events.payload import Refused
 from postback.errors import ConfigurationError
 from postback.wire import keys

@@ -20,10 +20,10 @@ import pytest
 from celery.utils import uuid
 
 from postback._events.event import EventData
-from postback._send.message import check_message
 from postback._send.options import read_options
+from postback._send.outgoing import check_message
 from postback._send.producer import current
-from postback._send.ways import ways
+from postback._send.redirects import redirects
 from postback.results import EventResult
 
 __all__ = ["Outbox", "Sent", "collect", "postback_outbox"]
@@ -75,11 +75,11 @@ class Outbox(list[EventData]):
 def collect() -> Iterator[Outbox]:
     """Collect what is sent inside the block, in all threads, instead of sending it."""
     outbox = Outbox()
-    before = ways.set_sink(outbox)
+    before = redirects.set_sink(outbox)
     try:
         yield outbox
     finally:
-        ways.set_sink(before)
+        redirects.set_sink(before)
 
 
 @pytest.fixture

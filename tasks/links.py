@@ -16,7 +16,7 @@ from celery.utils.time import maybe_iso8601
 from kombu.utils import json as kombu_json
 
 from config.topology import FOREIGN_QUEUE, provider_of
-from postback._events.names import check_account_name
+from postback._events.account_names import check_account_name
 from postback._events.payload import Refused
 from tasks.checks import (
     Rule,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, NoReturn, Self, dataclass_transform
 import marshmallow
 
 from postback._events import fields
-from postback._events.names import check_account_name
+from postback._events.account_names import check_account_name
 from postback._events.payload import Refused, compact, thaw
 from postback._events.shown import in_code, in_summary
 from postback.errors import InvalidEvent

@@ -9,40 +9,45 @@ from typing import Final
 from celery.utils import uuid
 
 from postback._events.event import EventData
-from postback._send.message import Item, check_message, full, in_one_line, ready, result_of
+from postback._send.connections import CONNECTION_ERRORS, Connection
 from postback._send.options import read_options
-from postback._send.producer import LINK_ERRORS, Link, Producer, current
-from postback._send.ways import ways
+from postback._send.outgoing import Outgoing, check_message, in_one_line, prepare, queue_full, result_of
+from postback._send.producer import Producer, current
+from postback._send.redirects import redirects
 from postback.errors import NotEnqueued, PartlyEnqueued, QueueFull, SendError
 from postback.results import EventResult
 
 __all__ = ["BATCH_EVENTS", "send_many"]
 
-#: Events per pipeline: large enough to make the round trip vanish, small enough for one reply's time limit.
+#: Events per pipeline: enough to make the round trip vanish, few enough for one reply's time limit.
 BATCH_EVENTS: Final = 500
 
 
 def send_many(events: Iterable[EventData]) -> list[EventResult]:
-    """Enqueue many events through pipelines: all, or an error that says how many.
+    """Enqueue many events through pipelines of 500: all of them, or an error that says how many.
+
+    All accounts and sizes are checked before the first event is sent.
 
     Args:
-        events: Any number, of any providers and accounts. Their accounts and sizes are checked before the first is sent.
+        events: Any number, of any providers and accounts.
 
     Returns:
-        The results, in order.
+        The results, in the order of the events.
 
     Raises:
         UnknownAccount, MessageTooLarge: Nothing was sent.
-        NotEnqueued: None of the events is in its queue. :class:`QueueFull` if that is because an account has its
-            ``max_queued`` of events waiting; asked before each pipeline.
-        PartlyEnqueued: ``.enqueued`` events are certainly in their queues (the first ones, if all providers share one
-            Redis); the ids of the others are in ``.unknown_ids`` and ``.rejected_ids``.
+        NotEnqueued: None of the events is in its queue. It is a :class:`~postback.errors.QueueFull`
+            if an account has its ``max_queued`` of events waiting; Redis is asked before each
+            pipeline.
+        PartlyEnqueued: ``.enqueued`` events are certainly in their queues: the first ones, if all
+            providers share one Redis. The ids of the others are in ``.unknown_ids`` and
+            ``.rejected_ids``.
     """
     batch = list(events)
-    if ways.sink is not None:
-        return [ways.sink(event, {}) for event in batch]
+    if redirects.sink is not None:
+        return [redirects.sink(event, {}) for event in batch]
     ids = [uuid() for _ in batch]
-    work: dict[Producer, list[Item]] = {}
+    by_producer: dict[Producer, list[Outgoing]] = {}
     progress = _Progress()
     try:
         for event, task_id in zip(batch, ids, strict=True):
@@ -50,32 +55,38 @@ def send_many(events: Iterable[EventData]) -> list[EventResult]:
             account = producer.accounts.choose(event.provider, event.account)
             options = read_options(event, {})
             check_message(event, options)
-            work.setdefault(producer, []).append(Item(event, task_id, account, options))
-        for producer, items in work.items():
-            _send_items(producer, items, progress)
+            by_producer.setdefault(producer, []).append(Outgoing(event, task_id, account, options))
+        for producer, outgoing in by_producer.items():
+            _send_all(producer, outgoing, progress)
     except QueueFull as full:
         if progress.enqueued:
             raise progress.error(ids, str(full)) from full
         full.ids = tuple(ids)
         raise
-    except LINK_ERRORS as failed:
+    except CONNECTION_ERRORS as failed:
         raise progress.error(ids, in_one_line(producer, failed)) from None
-    made = {item.task_id: result_of(producer, item) for producer in work for item in work[producer]}
-    return [made[task_id] for task_id in ids]
+    results = {sent.task_id: result_of(producer, sent) for producer in by_producer for sent in by_producer[producer]}
+    return [results[task_id] for task_id in ids]
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known of a ``send_many``: ids certainly in, and ids whose reply is awaited."""
+    """How far a ``send_many`` has come.
+
+    Attributes:
+        enqueued: Ids of events that are certainly in their queues.
+        awaited: Ids of events whose reply has not come yet.
+    """
 
     enqueued: list[str] = field(default_factory=list)
     awaited: list[str] = field(default_factory=list)
 
-    def heard(self, refusals: list[Exception | None]) -> None:
-        """Note what Redis said of each awaited event.
+    def note_replies(self, refusals: list[Exception | None]) -> None:
+        """Note what Redis answered about each awaited event.
 
-        Callers go by position: first those that are in, then those of which it is not known. What Redis took behind one
-        that it refused (it had room again) is therefore not known, with what lies between.
+        Callers go by position: the enqueued events come first, the unknown ones follow. Redis may
+        have room again and take an event behind one that it refused. That event and all between
+        the two then count as unknown.
 
         Raises:
             redis.RedisError: The first refusal.
@@ -88,51 +99,56 @@ class _Progress:
         if refusal:
             raise refusal
 
-    def error(self, ids: list[str], told: str) -> SendError:
-        """The error that says how far it got."""
+    def error(self, ids: list[str], reason: str) -> SendError:
+        """The error that says how far it came.
+
+        Args:
+            ids: Of all events of the call.
+            reason: Why it stopped, in one line.
+        """
         if not self.enqueued and not self.awaited:
-            return NotEnqueued(f"none of {len(ids)} events is in its queue: {told}", ids)
+            return NotEnqueued(f"none of {len(ids)} events is in its queue: {reason}", ids)
         touched = {*self.enqueued, *self.awaited}
         return PartlyEnqueued(
             f"{len(self.enqueued)} of {len(ids)} events are in their queues, "
-            f"of {len(self.awaited)} it is not known: {told}",
+            f"of {len(self.awaited)} it is not known: {reason}",
             enqueued_ids=self.enqueued,
             unknown_ids=self.awaited,
             rejected_ids=[task_id for task_id in ids if task_id not in touched],
         )
 
 
-def _send_items(producer: Producer, items: list[Item], progress: _Progress) -> None:
-    """Send in pipelines of ``BATCH_EVENTS``, each one round trip.
+def _send_all(producer: Producer, outgoing: list[Outgoing], progress: _Progress) -> None:
+    """Send in pipelines of ``BATCH_EVENTS``, each one round trip. Errors leave the state in ``progress``.
 
     Raises:
-        QueueFull: An account has no room for the next event; those before it are in ``progress``.
-        redis.RedisError, OSError: ``progress`` says how far it got.
+        QueueFull: An account has no room for the next event.
+        redis.RedisError, OSError: Redis refused, or its reply was lost.
     """
-    with producer.link() as link:
+    with producer.connection() as connection:
         start = 0
-        while start < len(items):
-            link.check()
-            chunk = _fitting(producer, link, items[start : start + BATCH_EVENTS])
-            pushed = [ready(producer, item) for item in chunk]
+        while start < len(outgoing):
+            connection.check()
+            chunk = _fitting(producer, connection, outgoing[start : start + BATCH_EVENTS])
+            entries = [prepare(producer, item) for item in chunk]
             progress.awaited = [item.task_id for item in chunk]
-            progress.heard(link.push(pushed))
+            progress.note_replies(connection.push(entries))
             start += len(chunk)
 
 
-def _fitting(producer: Producer, link: Link, items: list[Item]) -> list[Item]:
-    """The items, up to the first whose account has no room for it; 1 or more.
+def _fitting(producer: Producer, connection: Connection, outgoing: list[Outgoing]) -> list[Outgoing]:
+    """The events before the first one whose account has no room; at least one.
 
     Raises:
-        QueueFull: There is none even for the first.
+        QueueFull: The first one's account has no room.
     """
-    rooms = producer.rooms(link, [item.place for item in items])
-    for position, item in enumerate(items if rooms else ()):
+    rooms = producer.rooms(connection, [item.place for item in outgoing])
+    for position, item in enumerate(outgoing if rooms else ()):
         room = rooms.get(item.place)
         if room == 0 and position == 0:
-            raise full(producer, item)
+            raise queue_full(producer, item)
         if room == 0:
-            return items[:position]
+            return outgoing[:position]
         if room is not None:
             rooms[item.place] = room - 1
-    return items
+    return outgoing

@@ -1,4 +1,4 @@
-"""One event: sent at once, made into a signature, sent when a transaction is committed, kept in an outbox."""
+"""One event: sent at once, made a signature of, sent when a transaction commits, kept in an outbox."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ from typing import Any
 from celery.canvas import Signature
 from celery.utils import uuid
 
+from postback._events.account_names import DEFAULT_ACCOUNT
 from postback._events.event import EventData
-from postback._events.names import DEFAULT_ACCOUNT
-from postback._send.message import Item, check_message, full, headers_of, in_one_line, ready, result_of, shown_as
+from postback._send.connections import CONNECTION_ERRORS, REFUSALS
 from postback._send.options import read_options
-from postback._send.producer import LINK_ERRORS, REFUSALS, current
-from postback._send.ways import ways
+from postback._send.outgoing import (
+    Outgoing,
+    arguments_text,
+    check_message,
+    headers_of,
+    in_one_line,
+    prepare,
+    queue_full,
+    result_of,
+)
+from postback._send.producer import current
+from postback._send.redirects import redirects
 from postback.errors import ConfigurationError, EnqueueUnknown, NotEnqueued, PostbackError
 from postback.results import EventResult
 from postback.wire import keys
@@ -25,45 +35,45 @@ __all__ = ["send", "send_on_commit", "send_via_outbox", "signature"]
 logger = logging.getLogger("postback")
 
 
-def send(event: EventData, given: dict[str, Any]) -> EventResult:
+def send(event: EventData, options: dict[str, Any]) -> EventResult:
     """Enqueue one event; see :meth:`postback._send.event.Event.apply_async`."""
-    if ways.sink is not None:
-        return ways.sink(event, given)
-    options = read_options(event, given)
+    if redirects.sink is not None:
+        return redirects.sink(event, options)
+    checked = read_options(event, options)
     producer = current(event.provider)
-    task_id = options.task_id or uuid()
+    task_id = checked.task_id or uuid()
     try:
-        item = Item(event, task_id, producer.accounts.choose(event.provider, event.account), options)
-        pushed = ready(producer, item)
-        with producer.link() as link:
-            link.check()
-            if producer.rooms(link, [item.place]).get(item.place) == 0:
-                raise full(producer, item)
+        outgoing = Outgoing(event, task_id, producer.accounts.choose(event.provider, event.account), checked)
+        entry = prepare(producer, outgoing)
+        with producer.connection() as connection:
+            connection.check()
+            if producer.rooms(connection, [outgoing.place]).get(outgoing.place) == 0:
+                raise queue_full(producer, outgoing)
             try:
-                (refusal,) = link.push([pushed])
+                (refusal,) = connection.push([entry])
             except REFUSALS:
                 raise
-            except LINK_ERRORS as lost:
+            except CONNECTION_ERRORS as lost:
                 raise EnqueueUnknown(
                     f"{event.title()} {task_id} may be in the queue or not: {in_one_line(producer, lost)}", [task_id]
                 ) from None
             if refusal:
                 raise refusal
-    except LINK_ERRORS as away:
+    except CONNECTION_ERRORS as away:
         raise NotEnqueued(
             f"{event.title()} {task_id} is not in the queue: {in_one_line(producer, away)}", [task_id]
         ) from None
-    return result_of(producer, item)
+    return result_of(producer, outgoing)
 
 
-def signature(event: EventData, given: dict[str, Any]) -> Signature[Any]:
+def signature(event: EventData, options: dict[str, Any]) -> Signature[Any]:
     """See :meth:`postback._send.event.Event.si`."""
-    options = read_options(event, given)
-    check_message(event, options)
+    checked = read_options(event, options)
+    check_message(event, checked)
     producer = current(event.provider)
     account = event.account or DEFAULT_ACCOUNT
-    if ways.sink is None:
-        with suppress(*LINK_ERRORS):  # nothing is sent yet: what cannot be looked up is taken at its word
+    if redirects.sink is None:
+        with suppress(*CONNECTION_ERRORS):  # nothing is sent yet, so a name may stay unchecked
             account = producer.accounts.choose(event.provider, event.account)
     wire = event.wire()
     made: Signature[Any] = Signature(
@@ -73,46 +83,46 @@ def signature(event: EventData, given: dict[str, Any]) -> Signature[Any]:
         immutable=True,
         app=producer.app,
         options={
-            **options.for_signature(),
+            **checked.for_signature(),
             "queue": keys.queue(event.provider, account),
-            "priority": options.priority,
-            "headers": headers_of(event, options),
-            "ignore_result": options.ignore_result,
+            "priority": checked.priority,
+            "headers": headers_of(event, checked),
+            "ignore_result": checked.ignore_result,
             "argsrepr": "()",
-            "kwargsrepr": shown_as(event, account, wire),
+            "kwargsrepr": arguments_text(event, account, wire),
         },
     )
-    for callback in options.link:
+    for callback in checked.link:
         made.link(callback)
-    for callback in options.link_error:
+    for callback in checked.link_error:
         made.link_error(callback)
     return made
 
 
-def send_on_commit(event: EventData, given: dict[str, Any], using: str | None) -> None:
+def send_on_commit(event: EventData, options: dict[str, Any], using: str | None) -> None:
     """See :meth:`postback._send.event.Event.delay_on_commit`."""
-    # What is wrong must fail here, not in a hook after the commit.
-    check_message(event, read_options(event, given))
-    given = {**given, "task_id": given.get("task_id") or uuid()}
+    # Wrong options must fail here, not in a hook after the commit.
+    check_message(event, read_options(event, options))
+    options = {**options, "task_id": options.get("task_id") or uuid()}
 
     def send_committed() -> None:
         try:
-            send(event, given)
+            send(event, options)
         except Exception as failed:
-            # The order is committed: an exception from here would answer its buyer with an error page and keep Django
-            # from running the hooks behind this one.
-            told = str(failed) if isinstance(failed, PostbackError) else type(failed).__name__
-            logger.error("%s %s was not sent after the commit: %s", event.title(), given["task_id"], told)
+            # The order is committed. An exception from here would show its buyer an error page, and
+            # Django would not run the hooks behind this one.
+            reason = str(failed) if isinstance(failed, PostbackError) else type(failed).__name__
+            logger.error("%s %s was not sent after the commit: %s", event.title(), options["task_id"], reason)
 
     on_commit = import_module("django.db.transaction").on_commit  # Django is not a dependency
     on_commit(send_committed, using=using)
 
 
-def send_via_outbox(event: EventData, given: dict[str, Any], using: str | None) -> EventResult:
+def send_via_outbox(event: EventData, options: dict[str, Any], using: str | None) -> EventResult:
     """See :meth:`postback._send.event.Event.delay_via_outbox`."""
-    if ways.outbox is None:
+    if redirects.outbox is None:
         raise ConfigurationError(
             "delay_via_outbox needs Django (pip install 'postback[django]') with 'postback.contrib.django' in "
             "INSTALLED_APPS, and django.setup()"
         )
-    return ways.outbox(event, given, using)
+    return redirects.outbox(event, options, using)

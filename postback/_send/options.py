@@ -6,30 +6,30 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import celery
 from celery.canvas import Signature
 
-if TYPE_CHECKING:
-    from postback._events.event import EventData
+from postback._events.event import EventData
 
 __all__ = ["Options", "read_options"]
 
-#: Options that become part of the message as they are, beside those read below.
+#: Options that become part of the message as they are.
 _PASSED: Final = frozenset(
     {
         "chain", "chord", "group_id", "group_index", "parent_id", "replaced_task_nesting", "reply_to", "retries",
         "root_id", "shadow", "soft_time_limit", "time_limit",
     }
 )  # fmt: skip
+#: Options that are checked here.
 _READ: Final = frozenset(
     {
         "add_to_parent", "countdown", "eta", "expires", "headers", "idempotency_key", "ignore_result", "link",
         "link_error", "priority", "task_id",
     }
 )  # fmt: skip
-#: Options of Celery that an event cannot have -> why.
+#: Celery's option that an event cannot have -> why.
 _FIXED: Final = {
     "args": "the event is the argument",
     "kwargs": "the event is the argument",
@@ -53,13 +53,14 @@ _MAX_ID_CHARS: Final = 255
 
 @dataclass(slots=True)
 class Options:
-    """Checked options.
+    """Checked options of one send.
 
     Attributes:
         priority: 0 (first) … 9.
         ignore_result: Whether the worker stores no result.
         key: SHA-256 of the idempotency key, hex.
-        timing: ``countdown``, ``eta`` and ``expires`` as given.
+        timing: ``countdown``, ``eta`` and ``expires``, those that the caller has set.
+        passed: Options that become part of the message as they are.
         parent: The task that is sending this event, if any.
     """
 
@@ -96,60 +97,66 @@ class Options:
         return made
 
 
-def read_options(event: EventData, given: dict[str, Any]) -> Options:
+def read_options(event: EventData, options: dict[str, Any]) -> Options:
     """Check the options of a send.
 
+    Args:
+        event: What is sent.
+        options: As the caller of :meth:`postback._send.event.Event.apply_async` gave them.
+
     Raises:
-        TypeError: No such option, one that cannot be chosen, or one of a wrong type.
+        TypeError: There is no such option, an event cannot have it, or its type is wrong.
         ValueError: One is out of range.
     """
-    key = event.idempotency_key()
+    own_key = event.idempotency_key()
     parent = _current_task()
-    if not given:
-        return Options(event.default_priority, not event.has_result, None, _hash(key), {}, [], [], {}, {}, True, parent)
-    for name in given.keys() - _READ - _PASSED:
+    if not options:
+        return Options(
+            event.default_priority, not event.has_result, None, _hash(own_key), {}, [], [], {}, {}, True, parent
+        )
+    for name in options.keys() - _READ - _PASSED:
         why = _FIXED.get(name)
         raise TypeError(
             f"{event.title()} has no option {name!r}"
             if why is None
             else f"{event.title()}: {name!r} cannot be set: {why}"
         )
-    timing = {name: given[name] for name in ("countdown", "eta", "expires") if given.get(name) is not None}
+    timing = {name: options[name] for name in ("countdown", "eta", "expires") if options.get(name) is not None}
     _check_timing(timing)
-    priority = given.get("priority")
+    priority = options.get("priority")
     if priority is None:
         priority = event.default_priority
     elif isinstance(priority, bool) or not isinstance(priority, int):
         raise TypeError("priority must be a whole number from 0 (first) to 9")
     elif not 0 <= priority <= 9:
         raise ValueError("priority must be from 0 (first) to 9")
-    chosen = _text("idempotency_key", given.get("idempotency_key"), _MAX_KEY_CHARS)
-    ignore = given.get("ignore_result")
+    key = _text("idempotency_key", options.get("idempotency_key"), _MAX_KEY_CHARS)
+    ignore = options.get("ignore_result")
     if ignore is not None and not isinstance(ignore, bool):
         raise TypeError("ignore_result must be true or false")
     return Options(
         priority=priority,
         ignore_result=not event.has_result if ignore is None else ignore,
-        task_id=_text("task_id", given.get("task_id"), _MAX_ID_CHARS),
-        key=_hash(chosen or key),
-        headers=_headers(given.get("headers")),
-        link=_callbacks("link", given.get("link")),
-        link_error=_callbacks("link_error", given.get("link_error")),
+        task_id=_text("task_id", options.get("task_id"), _MAX_ID_CHARS),
+        key=_hash(key or own_key),
+        headers=_headers(options.get("headers")),
+        link=_callbacks("link", options.get("link")),
+        link_error=_callbacks("link_error", options.get("link_error")),
         timing=timing,
-        passed={name: given[name] for name in _PASSED & given.keys() if given[name] is not None},
-        add_to_parent=given.get("add_to_parent", True),
+        passed={name: options[name] for name in _PASSED & options.keys() if options[name] is not None},
+        add_to_parent=options.get("add_to_parent", True),
         parent=parent,
     )
 
 
 def _current_task() -> Any:
-    """The task that this thread's worker is running, of whatever app; its events carry its id as their parent's."""
+    """The task that runs in this thread, of any Celery app. Its events carry its id as their parent's."""
     task = celery.current_task
     return task if task and not task.request.called_directly else None
 
 
 def _hash(key: str | None) -> str | None:
-    """The key itself may be an order number or a person's id: only its hash travels."""
+    """The key's hash. Only that travels, because the key may be an order number or a person's id."""
     return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -172,7 +179,7 @@ def _check_timing(timing: dict[str, Any]) -> None:
         raise TypeError("countdown and eta exclude each other")
     for name, value in timing.items():
         if isinstance(value, datetime) and name != "countdown":
-            # Celery would take a naive time for its own timezone's; ours is UTC whatever the server's is.
+            # Celery would read a naive time in the server's timezone; ours is always UTC.
             timing[name] = value if value.tzinfo else value.replace(tzinfo=UTC)
         elif name == "eta":
             raise TypeError(f"eta must be a datetime, not {type(value).__name__}")
@@ -196,14 +203,12 @@ def _headers(headers: object) -> dict[str, Any]:
     return dict(headers)
 
 
-def _callbacks(name: str, given: object) -> list[Any]:
+def _callbacks(name: str, value: object) -> list[Any]:
     """A link as Celery keeps it: a list of signatures. An event stands for its own ``si()``."""
-    from postback._events.event import EventData
-
-    if given is None:
+    if value is None:
         return []
     callbacks: list[Any] = []
-    for item in given if isinstance(given, (list, tuple)) else [given]:
+    for item in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(item, EventData):
             item = item.si()
         if not isinstance(item, Signature) and not (isinstance(item, dict) and "task" in item):

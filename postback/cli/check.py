@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from postback._send.accounts import VARIABLE, names_in_file
+from postback._send.directory import VARIABLE, names_in_file
 from postback.cli.parameters import example
 from postback.cli.terminal import Terminal, mark
 from postback.cli.wording import listed, megabytes

@@ -6,9 +6,9 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 
+from postback._events.account_names import check_account_names
 from postback._events.event import EVENTS
-from postback._events.names import check_names
-from postback._send.accounts import names_in_file
+from postback._send.directory import names_in_file
 from postback.errors import ConfigurationError
 
 __all__ = ["meant", "read_accounts"]
@@ -55,5 +55,5 @@ def _names(name: str, provider: str, names: object) -> list[str]:
     # A lone string would pass for a list of one-letter accounts.
     if not isinstance(names, (list, tuple, set, frozenset)):
         raise ConfigurationError(f"{name} must give a list of names for {provider!r}, not {type(names).__name__}")
-    check_names(name, provider, names)
+    check_account_names(name, provider, names)
     return list(names)

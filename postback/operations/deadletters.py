@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import redis
 
-from postback._events.names import is_account_name
+from postback._events.account_names import is_account_name
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
 from postback.operations.queues import announced, check_provider

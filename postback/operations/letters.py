@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from postback._events.names import is_account_name
+from postback._events.account_names import is_account_name
 from postback.operations.messages import Message, read_message, text_of
 from postback.wire.state import STATE_HEADER, DeliveryState
 from postback.wire.time import iso, moment

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import redis
 
+from postback._events.account_names import is_account_name
 from postback._events.event import EVENTS
-from postback._events.names import is_account_name
-from postback._send.accounts import read_announcement
+from postback._send.directory import read_announcement
 from postback.errors import PostbackError, UnknownAccount
 from postback.wire import keys
 from postback.wire.windows import Window

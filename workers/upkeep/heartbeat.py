@@ -11,7 +11,7 @@ from typing import Any, Final
 import redis
 
 from config.accounts import Account
-from postback._send.accounts import read_announcement
+from postback._send.directory import read_announcement
 from postback.operations import queues
 from postback.wire import keys, schedule
 from postback.wire.time import redis_now_ms

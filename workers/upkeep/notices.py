@@ -22,7 +22,7 @@ import redis
 from celery import bootsteps
 
 from config.settings import Hook, Settings
-from postback._send.producer import make_app
+from postback._send.celery_app import make_app
 from postback.errors import ConfigurationError
 from postback.operations.letters import read_letter
 from postback.wire import keys

@@ -12,7 +12,7 @@ from django.core.signals import setting_changed
 
 from postback._events.event import EventData
 from postback._send import producer
-from postback._send.ways import ways
+from postback._send.redirects import redirects
 from postback.contrib.django import checks, outbox
 from postback.contrib.django.conf import Settings, read_settings
 from postback.errors import ConfigurationError
@@ -52,7 +52,7 @@ class PostbackConfig(AppConfig):
 
     def ready(self) -> None:
         """Apply ``settings.POSTBACK`` to this process and register the system checks."""
-        ways.outbox = partial(outbox.write, self)
+        redirects.outbox = partial(outbox.write, self)
         framework.register(checks.check_settings)
         framework.register(checks.check_tables, framework.Tags.database)
         setting_changed.connect(self._on_setting_changed)
@@ -63,7 +63,7 @@ class PostbackConfig(AppConfig):
         self.postback_settings, self.problems = read_settings(getattr(django_settings, "POSTBACK", {}))
         _lift_refusal()
         if self.problems:
-            ways.set_sink(_Refuse(self.problems[0]))
+            redirects.set_sink(_Refuse(self.problems[0]))
             return
         producer.configure(
             broker_url=self.postback_settings.broker_url,
@@ -87,6 +87,6 @@ class PostbackConfig(AppConfig):
 
 
 def _lift_refusal() -> None:
-    before = ways.set_sink(None)
+    before = redirects.set_sink(None)
     if before is not None and not isinstance(before, _Refuse):
-        ways.set_sink(before)  # a test is collecting
+        redirects.set_sink(before)  # a test is collecting

@@ -14,10 +14,10 @@ from kombu.utils import json as kombu_json
 
 from postback._events.event import EventData
 from postback._send import one
-from postback._send.message import check_message
 from postback._send.options import Options, read_options
+from postback._send.outgoing import check_message
 from postback._send.producer import current
-from postback._send.ways import ways
+from postback._send.redirects import redirects
 from postback.errors import ConfigurationError
 from postback.results import EventResult
 
@@ -49,19 +49,19 @@ def missing_tables(alias: str) -> ConfigurationError:
     )
 
 
-def write(config: Configured, event: EventData, given: dict[str, Any], using: str | None) -> EventResult:
+def write(config: Configured, event: EventData, options: dict[str, Any], using: str | None) -> EventResult:
     """See :meth:`postback._send.event.Event.delay_via_outbox`."""
     now_s = time.time()
-    options = read_options(event, given)
-    check_message(event, options)
-    task_id = options.task_id or uuid()
-    if ways.sink is not None and not config.problems:
-        # In a test: collected when the transaction commits, as the relay would not see it before either.
-        one.send_on_commit(event, {**given, "task_id": task_id}, using)
+    checked = read_options(event, options)
+    check_message(event, checked)
+    task_id = checked.task_id or uuid()
+    if redirects.sink is not None and not config.problems:
+        # A test collects it when the transaction commits; the relay would not see it before either.
+        one.send_on_commit(event, {**options, "task_id": task_id}, using)
     else:
         config.require_usable()
-        _insert(event.with_time(now_s), task_id, _kept(event, given, options, task_id, now_s), using)
-    has_result = event.has_result and not options.ignore_result
+        _insert(event.with_time(now_s), task_id, _lasting(event, options, checked, task_id, now_s), using)
+    has_result = event.has_result and not checked.ignore_result
     return EventResult(task_id, app=current(event.provider).app, provider=event.provider, has_result=has_result)
 
 
@@ -80,41 +80,42 @@ def _insert(event: EventData, task_id: str, options: str, using: str | None) -> 
             created_at=timezone.now(),
         )
     except (ProgrammingError, OperationalError) as failed:
-        # PostgreSQL calls a missing table the one, SQLite the other; what else goes wrong is the database's to tell.
+        # A missing table is a ProgrammingError on PostgreSQL, an OperationalError on SQLite. Any
+        # other failure is the database's own to report.
         if isinstance(failed, ProgrammingError) or "no such table" in str(failed):
             raise missing_tables(alias) from failed
         raise
 
 
-def _kept(event: EventData, given: dict[str, Any], options: Options, task_id: str, now_s: float) -> str:
-    """The options as JSON, fit for a send at any later time.
+def _lasting(event: EventData, options: dict[str, Any], checked: Options, task_id: str, now_s: float) -> str:
+    """The options as JSON, fit for a send at any later time: what counts from now gets a date.
 
     Raises:
         TypeError: One of them is not JSON.
     """
-    kept = {name: value for name, value in given.items() if value is not None}
-    kept.pop("task_id", None)
+    lasting = {name: value for name, value in options.items() if value is not None}
+    lasting.pop("task_id", None)
     now = datetime.fromtimestamp(now_s, UTC)
-    countdown = kept.pop("countdown", None)
+    countdown = lasting.pop("countdown", None)
     if countdown is not None:
-        kept["eta"] = now + timedelta(seconds=countdown)
-    elif "eta" in kept:
-        kept["eta"] = options.timing["eta"]
-    if "expires" in kept:
-        expires = options.timing["expires"]
-        kept["expires"] = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
+        lasting["eta"] = now + timedelta(seconds=countdown)
+    elif "eta" in lasting:
+        lasting["eta"] = checked.timing["eta"]
+    if "expires" in lasting:
+        expires = checked.timing["expires"]
+        lasting["expires"] = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
     for name in ("link", "link_error"):
-        if name in kept:
-            kept[name] = getattr(options, name)
-    # A relay that is killed between its send and its commit sends again. The key lets a worker tell: what the caller
-    # chose or the event has by itself would do, else the id.
-    kept["idempotency_key"] = kept.get("idempotency_key") or event.idempotency_key() or task_id
-    parent = options.parent
+        if name in lasting:
+            lasting[name] = getattr(checked, name)
+    # A relay that is killed between its send and its commit sends again. The key lets a worker see
+    # that: the caller's, else the event's own, else the id.
+    lasting["idempotency_key"] = lasting.get("idempotency_key") or event.idempotency_key() or task_id
+    parent = checked.parent
     if parent is not None:
-        kept.setdefault("root_id", parent.request.root_id or parent.request.id)
-        kept.setdefault("parent_id", parent.request.id)
+        lasting.setdefault("root_id", parent.request.root_id or parent.request.id)
+        lasting.setdefault("parent_id", parent.request.id)
     try:
-        text: str = kombu_json.dumps(kept)
+        text: str = kombu_json.dumps(lasting)
     except (TypeError, ValueError) as unencodable:
         raise TypeError(f"{event.title()}: headers, link and the other options must be JSON") from unencodable
     return text

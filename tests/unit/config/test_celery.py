@@ -7,7 +7,7 @@ from kombu.transport.redis import Channel, SentinelChannel
 
 from config.celery import RESULT_EXPIRES_S, celery_config
 from config.settings import load_settings
-from postback._send import producer
+from postback._send import celery_app
 from postback.wire import keys
 
 SENTINEL = {"POSTBACK_BROKER_URL": "sentinel://a:1/0;sentinel://b:2/0", "POSTBACK_SENTINEL_MASTER": "mymaster"}
@@ -67,7 +67,7 @@ def test_provider_with_a_broker_of_its_own() -> None:
 
 def test_results_live_as_long_as_producers_think() -> None:
     """A producer's own idea of how long a result is kept is the worker's."""
-    assert RESULT_EXPIRES_S == producer.RESULT_EXPIRES_S
+    assert RESULT_EXPIRES_S == celery_app.RESULT_EXPIRES_S
 
 
 def test_an_app_takes_it() -> None:

@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import connections
 
 import postback
-from postback._send.ways import ways
+from postback._send.redirects import redirects
 from tests.shared.postgres import PostgresServer
 from workers.devkit import RedisServer
 
@@ -107,7 +107,7 @@ def broker(
     """An empty Redis that this process sends to; its accounts are not known."""
     for name in [name for name in os.environ if name.startswith(("POSTBACK_", "CELERY_"))]:
         monkeypatch.delenv(name)
-    ways.set_sink(None)
+    redirects.set_sink(None)
     postback.configure(broker_url=redis_server.url)
     yield redis_client
     postback.configure()

@@ -20,7 +20,7 @@ from celery import signals
 
 import postback
 from postback import EnqueueUnknown, NoResult, NotEnqueued, PartlyEnqueued, UnknownAccount, tgtrack, tonai
-from postback._send import many, producer
+from postback._send import connections, many
 
 EVENT = tgtrack.AddEvent(user_id="987654321", event_type="sale")
 QUEUE = "tgtrack.main\x06\x163"
@@ -244,7 +244,7 @@ def at_the_second_pipeline(monkeypatch):
     """Pipelines of 10 events; what is put into it is called before the second one."""
     monkeypatch.setattr(many, "BATCH_EVENTS", 10)
     actions, checks = [], []
-    check = producer.Link.check
+    check = connections.Connection.check
 
     def checked(link):
         checks.append(1)
@@ -252,7 +252,7 @@ def at_the_second_pipeline(monkeypatch):
         if len(checks) == 2:
             actions[0]()
 
-    monkeypatch.setattr(producer.Link, "check", checked)
+    monkeypatch.setattr(connections.Connection, "check", checked)
     return actions.append
 
 

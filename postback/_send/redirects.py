@@ -1,4 +1,4 @@
-"""Ways that an event may take instead of straight to Redis. Who has one registers it here: a test, Django."""
+"""Where events go instead of straight to Redis. A test and Django register themselves here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from postback._events.event import EventData
 from postback.results import EventResult
 
-__all__ = ["Sink", "ways"]
+__all__ = ["Sink", "redirects"]
 
 
 class Sink(Protocol):
@@ -19,26 +19,31 @@ class Sink(Protocol):
         """Take one event with the options of its send."""
 
 
-#: Writes an event with the options of its send into a database's (None: the default's) open transaction.
+#: Writes an event with the options of its send into the open transaction of a database, which is
+#: named by its alias. None is the default database.
 Outbox = Callable[[EventData, dict[str, Any], str | None], EventResult]
 
 
 @dataclass(slots=True)
-class Ways:
+class Redirects:
     """What is registered in this process, for all threads.
 
     Attributes:
         sink: Takes every event in place of Redis.
-        outbox: Keeps events of :meth:`postback._send.event.Event.delay_via_outbox`.
+        outbox: Keeps the events of :meth:`postback._send.event.Event.delay_via_outbox`.
     """
 
     sink: Sink | None = None
     outbox: Outbox | None = None
 
     def set_sink(self, sink: Sink | None) -> Sink | None:
-        """Send to a sink instead of Redis; returns the one before."""
+        """Send to a sink instead of Redis; None sends to Redis again.
+
+        Returns:
+            The sink before.
+        """
         before, self.sink = self.sink, sink
         return before
 
 
-ways: Final = Ways()
+redirects: Final = Redirects()

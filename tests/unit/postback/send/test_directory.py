@@ -1,7 +1,7 @@
 import pytest
 
 from postback import ConfigurationError, UnknownAccount
-from postback._send.accounts import KnownAccounts, names_in_file
+from postback._send.directory import AccountDirectory, names_in_file
 
 
 class Redis:
@@ -23,58 +23,58 @@ def no_file(monkeypatch):
 
 def test_nothing_known():
     """Where nothing is known the name is taken at its word, and no name means main."""
-    known = KnownAccounts(Redis(b"tonai.main"))
-    assert known.choose("tgtrack", "shop") == "shop"
-    assert known.choose("tgtrack", None) == "main"
+    directory = AccountDirectory(Redis(b"tonai.main"))
+    assert directory.choose("tgtrack", "shop") == "shop"
+    assert directory.choose("tgtrack", None) == "main"
 
 
 def test_the_only_account():
     """Without a name the only account is taken, whatever it is called."""
-    assert KnownAccounts(Redis(b"tgtrack.shop")).choose("tgtrack", None) == "shop"
+    assert AccountDirectory(Redis(b"tgtrack.shop")).choose("tgtrack", None) == "shop"
 
 
 def test_no_only_account():
     """Several accounts and none named main: the caller must say which."""
     with pytest.raises(UnknownAccount, match="account=") as caught:
-        KnownAccounts(Redis(b"tgtrack.a", b"tgtrack.b")).choose("tgtrack", None)
+        AccountDirectory(Redis(b"tgtrack.a", b"tgtrack.b")).choose("tgtrack", None)
     assert (caught.value.provider, caught.value.account, caught.value.known) == ("tgtrack", None, ("a", "b"))
 
 
 def test_unknown_names_the_known():
     """The refusal names the accounts there are."""
     with pytest.raises(UnknownAccount, match="known: main, shop"):
-        KnownAccounts(Redis(b"tgtrack.main", b"tgtrack.shop")).choose("tgtrack", "shpo")
+        AccountDirectory(Redis(b"tgtrack.main", b"tgtrack.shop")).choose("tgtrack", "shpo")
 
 
 def test_one_read_for_many_events():
     """There is no round trip per event."""
     redis = Redis(b"tgtrack.main")
-    known = KnownAccounts(redis)
+    directory = AccountDirectory(redis)
     for _ in range(100):
-        known.choose("tgtrack", None)
+        directory.choose("tgtrack", None)
     assert redis.reads == 1
 
 
 def test_a_stale_copy_does_not_refuse():
     """An account added since is found by reading once more; a wrong name still fails."""
     redis = Redis(b"tgtrack.main")
-    known = KnownAccounts(redis)
-    known.choose("tgtrack", None)
+    directory = AccountDirectory(redis)
+    directory.choose("tgtrack", None)
     redis.fields.append(b"tgtrack.shop")
-    assert known.choose("tgtrack", "shop") == "shop"
+    assert directory.choose("tgtrack", "shop") == "shop"
     with pytest.raises(UnknownAccount):
-        known.choose("tgtrack", "nope")
+        directory.choose("tgtrack", "nope")
     assert redis.reads == 3
 
 
 def test_a_failed_look_up_fails_nothing():
     """Redis could not be asked: the names known so far hold."""
     redis = Redis(b"tgtrack.shop")
-    known = KnownAccounts(redis)
-    known.choose("tgtrack", None)
+    directory = AccountDirectory(redis)
+    directory.choose("tgtrack", None)
     redis.fields = None
-    assert known.choose("tgtrack", None) == "shop"
-    assert KnownAccounts(lambda: None).choose("tgtrack", None) == "main"
+    assert directory.choose("tgtrack", None) == "shop"
+    assert AccountDirectory(lambda: None).choose("tgtrack", None) == "main"
 
 
 def test_a_file_keeps_redis_out(tmp_path):
@@ -82,21 +82,21 @@ def test_a_file_keeps_redis_out(tmp_path):
     file = tmp_path / "accounts.toml"
     file.write_text('[tgtrack.shop]\napi_key = "secret"\n')
     redis = Redis()
-    known = KnownAccounts(redis, path=str(file))
-    assert known.choose("tgtrack", None) == "shop"
-    assert known.choose("tonai", "x") == "x"
+    directory = AccountDirectory(redis, path=str(file))
+    assert directory.choose("tgtrack", None) == "shop"
+    assert directory.choose("tonai", "x") == "x"
     with pytest.raises(UnknownAccount) as caught:
-        known.choose("tgtrack", "main")
+        directory.choose("tgtrack", "main")
     assert redis.reads == 0
-    assert "secret" not in repr(vars(known)) + str(caught.value)
+    assert "secret" not in repr(vars(directory)) + str(caught.value)
 
 
 def test_the_cap_comes_with_the_name():
     """An announced `max_queued` is known without a further read."""
     redis = Redis(main=b'{"at": 1, "max_queued": 500}')
-    known = KnownAccounts(redis)
-    known.choose("tgtrack", "main")
-    assert known.cap("tgtrack", "main") == 500
+    directory = AccountDirectory(redis)
+    directory.choose("tgtrack", "main")
+    assert directory.cap("tgtrack", "main") == 500
     assert redis.reads == 1
 
 
@@ -114,23 +114,23 @@ def test_the_cap_comes_with_the_name():
 )
 def test_what_is_no_cap_is_none(announcement):
     """Anybody may write the hash: a cap that is none is no cap, and the account is known all the same."""
-    known = KnownAccounts(Redis(main=announcement))
-    assert known.choose("tgtrack", "main") == "main"
-    assert known.cap("tgtrack", "main") == 0
+    directory = AccountDirectory(Redis(main=announcement))
+    assert directory.choose("tgtrack", "main") == "main"
+    assert directory.cap("tgtrack", "main") == 0
 
 
 def test_an_unknown_account_has_no_cap():
     """Where nothing is known, nothing is capped."""
-    assert KnownAccounts(lambda: None).cap("tgtrack", "main") == 0
+    assert AccountDirectory(lambda: None).cap("tgtrack", "main") == 0
 
 
 def test_the_file_has_the_cap(tmp_path):
     """A producer with an accounts file takes the cap from it."""
     file = tmp_path / "accounts.toml"
     file.write_text('[tgtrack.main]\napi_key = "secret"\nmax_queued = 70\n[tgtrack.shop]\napi_key = "x"\n')
-    known = KnownAccounts(Redis(), path=str(file))
-    known.choose("tgtrack", "main")
-    assert (known.cap("tgtrack", "main"), known.cap("tgtrack", "shop")) == (70, 0)
+    directory = AccountDirectory(Redis(), path=str(file))
+    directory.choose("tgtrack", "main")
+    assert (directory.cap("tgtrack", "main"), directory.cap("tgtrack", "shop")) == (70, 0)
 
 
 @pytest.mark.parametrize("content", [None, b"[tgtrack", b'x = "hunter2', b"\xff"])

@@ -10,7 +10,7 @@ from postback._events.payload import Refused
 from postback.errors import ConfigurationError
 from postback.wire import keys
 
-__all__ = ["DEFAULT_ACCOUNT", "check_account_name", "check_names", "is_account_name"]
+__all__ = ["DEFAULT_ACCOUNT", "check_account_name", "check_account_names", "is_account_name"]
 
 #: Taken if a provider has several accounts and the event names none, or if nothing is known.
 DEFAULT_ACCOUNT: Final = "main"
@@ -39,7 +39,7 @@ def is_account_name(name: object) -> bool:
     return True
 
 
-def check_names(source: str, provider: str, names: Iterable[str]) -> None:
+def check_account_names(source: str, provider: str, names: Iterable[str]) -> None:
     """Refuse names of a provider's accounts of which one is none.
 
     Args:

@@ -13,8 +13,8 @@ import pytest
 import postback
 from config.accounts import build_account, load_accounts
 from postback import ConfigurationError, InvalidEvent, UnknownAccount, operations, tgtrack
-from postback._events.names import is_account_name
-from postback._send.accounts import names_announced, names_in_file
+from postback._events.account_names import is_account_name
+from postback._send.directory import names_announced, names_in_file
 from postback.operations import queues
 from postback.operations.letters import read_letter
 from postback.wire import keys
