@@ -12,17 +12,19 @@ from postback.wire import keys
 
 __all__ = ["DEFAULT_ACCOUNT", "check_account_name", "check_account_names", "is_account_name"]
 
-#: Taken if a provider has several accounts and the event names none, or if nothing is known.
+#: The account of an event that names none, if its provider has several or they are not known.
 DEFAULT_ACCOUNT: Final = "main"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def check_account_name(name: object) -> None:
-    """Refuse what cannot be an account's name: it becomes part of Redis keys, so no dots.
+    """Refuse what cannot be an account's name.
+
+    The name becomes part of Redis keys, so it has no dots.
 
     Raises:
-        Refused: It is none.
+        Refused: It cannot be one.
     """
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise Refused("must have 1 to 64 of the characters A-Z a-z 0-9 _ -")
@@ -40,12 +42,12 @@ def is_account_name(name: object) -> bool:
 
 
 def check_account_names(source: str, provider: str, names: Iterable[str]) -> None:
-    """Refuse names of a provider's accounts of which one is none.
+    """Refuse names that accounts cannot have.
 
     Args:
         source: Where they come from, for the message: a variable, a setting.
         provider: ``"tgtrack"``.
-        names: What ``source`` has.
+        names: The names.
 
     Raises:
         ConfigurationError: One of them breaks the rule of :func:`check_account_name`.

@@ -9,17 +9,16 @@ from dataclasses import FrozenInstanceError
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn, Self, dataclass_transform
 
-import marshmallow
-
 from postback._events import fields
 from postback._events.account_names import check_account_name
 from postback._events.payload import Refused, compact, thaw
+from postback._events.schema import Schema
 from postback._events.shown import in_code, in_summary
 from postback.errors import InvalidEvent
 
 __all__ = ["EVENTS", "EventData"]
 
-#: Priority of an event that reads: it overtakes the writes of its account.
+#: Priority of an event that reads. It overtakes the writes of its account.
 READ_PRIORITY: Final = 0
 #: Priority of an event that writes.
 WRITE_PRIORITY: Final = 3
@@ -41,14 +40,15 @@ EVENTS: Mapping[str, type[EventData]] = MappingProxyType(_registry)
 class _Declared:
     """Lets type checkers derive the constructors of the classes below from their fields."""
 
-    # Beside the fields, which are the instance's dictionary, so that no comparison sees it.
+    # The instance's dictionary holds the fields, and events are compared by it. So the encoded form
+    # must not be in it.
     __slots__ = ("_encoded",)
 
 
 class EventData(_Declared):
-    """One event for one provider: immutable, equal to any event with the same fields, safe to share between threads.
+    """One event for one provider. How it is sent is in :mod:`postback._send.event`.
 
-    How it is sent is :mod:`postback._send.event`'s.
+    It is immutable, equal to any event with the same fields, and safe to share between threads.
     """
 
     account: str | None = None
@@ -63,23 +63,20 @@ class EventData(_Declared):
     has_result: ClassVar[bool] = False
     #: 0 for reads, 3 for writes; 0 is first.
     default_priority: ClassVar[int] = WRITE_PRIORITY
-    #: The attribute that says when it happened, filled when the event is sent; None if the provider has none.
+    #: The attribute that says when it happened. It is filled when the event is sent. None if the
+    #: provider has no such field.
     time_field: ClassVar[str | None] = None
-    #: Longest wire form, in bytes of compact UTF-8 JSON. Decision, where the provider names none:
-    #: room for every field's bound that an event of people's making reaches, and a fifth of
-    #: :data:`~postback._events.payload.MAX_MESSAGE_BYTES`.
+    #: Longest wire form, in bytes of compact UTF-8 JSON. Decision, where the provider names none: a
+    #: fifth of :data:`~postback._events.payload.MAX_MESSAGE_BYTES`. No event that a person makes
+    #: comes near it.
     max_bytes: ClassVar[int] = 100_000
     #: How many of those bytes to keep free for the time, filled in when the event is sent.
     time_bytes: ClassVar[int] = 0
 
     _fields: ClassVar[dict[str, fields.Field]] = {}
-    _schema: ClassVar[marshmallow.Schema]
-    #: Made from the schema: the provider's name of a field -> our name, its check, whether None is a value of its own.
-    _readers: ClassVar[dict[str, tuple[str, fields.Check, bool]]]
+    _schema: ClassVar[Schema]
     #: Our name of a field, the provider's, and whether None means that it is absent.
     _wire_names: ClassVar[tuple[tuple[str, str, bool], ...]]
-    _defaults: ClassVar[dict[str, Any]]
-    _required: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, *, method: str = "", provider: str = "", reads: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -96,17 +93,10 @@ class EventData(_Declared):
         cls.task_name = f"{cls.provider}.{method}"
         cls.has_result = reads
         cls.default_priority = READ_PRIORITY if reads else WRITE_PRIORITY
-        by_wire: dict[str, Any] = {field.wire: field.as_marshmallow(name) for name, field in cls._fields.items()}
-        cls._schema = marshmallow.Schema.from_dict(by_wire, name=cls.__name__)(unknown=marshmallow.RAISE)
-        cls._schema.error_messages = {"unknown": "is not a field of this event", "type": "must be a JSON object"}
-        # They are those of `by_wire`, bound to the schema.
-        read: dict[str, fields.SchemaField] = cls._schema.load_fields  # type: ignore[assignment]
-        cls._readers = {wire: (field.attribute or wire, field.check, field.allow_none) for wire, field in read.items()}
-        cls._required = frozenset(wire for wire, field in read.items() if field.required)
+        cls._schema = Schema(cls.title(), cls._fields)
         cls._wire_names = tuple(
             (name, field.wire, field.default is not fields.UNSET) for name, field in cls._fields.items()
         )
-        cls._defaults = {name: field.default for name, field in cls._fields.items()}
         parameters = [
             inspect.Parameter(
                 name,
@@ -130,12 +120,11 @@ class EventData(_Declared):
             if value is not field.default:
                 data[field.wire] = value
         try:
-            self._fill(self._checked(data), account)
+            self._fill(self._schema.read(data), account)
         except InvalidEvent as invalid:
-            ours = {field.wire: name for name, field in self._fields.items()}
-            raise InvalidEvent(
-                self.title(), {ours.get(wire, wire): told for wire, told in invalid.errors.items()}
-            ) from None
+            names = {field.wire: name for name, field in self._fields.items()}
+            errors = {names.get(wire, wire): messages for wire, messages in invalid.errors.items()}
+            raise InvalidEvent(self.title(), errors) from None
 
     @classmethod
     def title(cls) -> str:
@@ -146,7 +135,7 @@ class EventData(_Declared):
     def person_fields(cls) -> frozenset[str]:
         """The provider's names of the fields that identify a person.
 
-        They are shortened where they are shown, and ``postback erase`` searches them.
+        They are shortened where they are shown. ``postback erase`` searches them.
         """
         return frozenset(field.wire for field in cls._fields.values() if field.shown == "personal")
 
@@ -159,38 +148,16 @@ class EventData(_Declared):
             account: The account's name.
 
         Raises:
-            InvalidEvent: A field is missing, unknown or breaks a rule; ``errors`` names them as the provider does.
+            InvalidEvent: A field is missing, unknown or breaks a rule; ``errors`` names them as the
+                provider does.
         """
         return cls._load(data, account)
 
     @classmethod
     def _load(cls, data: Any, account: str | None) -> Self:
         event = cls.__new__(cls)
-        event._fill(cls._checked(data), account)
+        event._fill(cls._schema.read(data), account)
         return event
-
-    @classmethod
-    def _checked(cls, data: Any) -> dict[str, Any]:
-        """Our names and checked values, of the provider's names and values.
-
-        marshmallow asks every field of a schema, and some events have forty of which a sender uses five. So the fields
-        that are there are read by the schema's own readers first; what any of them refuses, the schema tells in full.
-        """
-        if type(data) is dict and cls._required <= data.keys():
-            values, readers = dict(cls._defaults), cls._readers
-            try:
-                for wire, value in data.items():
-                    name, check, none_is_a_value = readers[wire]
-                    values[name] = None if value is None and none_is_a_value else check(value)
-            except (KeyError, Refused):
-                pass
-            else:
-                return values
-        try:
-            loaded = cls._schema.load(data)
-        except marshmallow.ValidationError as invalid:
-            raise InvalidEvent(cls.title(), fields.messages_by_field(invalid)) from None
-        return {**cls._defaults, **loaded}
 
     def _fill(self, values: dict[str, Any], account: str | None) -> None:
         """Keep checked values, after the rules about several fields at once."""
@@ -215,12 +182,16 @@ class EventData(_Declared):
         return []
 
     def wire(self) -> dict[str, Any] | str:
-        """What the provider gets: its own field names, optional fields left out if absent. A new object each time."""
+        """What the provider gets: its own field names, without optional fields that are absent.
+
+        Returns:
+            A new object each time. Text, where an event carries another service's text as it came.
+        """
         wire: dict[str, Any] = thaw(self._wire())
         return wire
 
     def _wire(self) -> Any:
-        """The wire form; nested values are the event's own and must not be changed."""
+        """The wire form. Nested values are the event's own and must not be changed."""
         own, unset = self.__dict__, fields.UNSET
         return {
             wire: value
@@ -229,7 +200,7 @@ class EventData(_Declared):
         }
 
     def encoded(self) -> bytes:
-        """The wire form as it is sent: compact JSON, or the text that was given; UTF-8."""
+        """The wire form in UTF-8: compact JSON, or another service's text as it came."""
         encoded: bytes | None = getattr(self, "_encoded", None)
         if encoded is None:
             encoded = compact(self._wire())
@@ -237,14 +208,16 @@ class EventData(_Declared):
         return encoded
 
     def size(self) -> int:
-        """Bytes of the compact UTF-8 JSON that the provider gets, with the time that is filled in on sending."""
+        """Bytes of :meth:`encoded`, with the time that a send fills in."""
         size = len(self.encoded())
         if self.time_field is not None and self.__dict__[self.time_field] is None:
             size += self.time_bytes
         return size
 
     def with_time(self, now_s: float) -> Self:
-        """The event with the time it happened; itself if it has one already or the provider takes none.
+        """The event with the time it happened.
+
+        It is the event itself if it has a time already, or if the provider takes none.
 
         Args:
             now_s: Seconds since the epoch.

@@ -4,10 +4,9 @@ A field is declared once, in its event's class body::
 
     amount: float | None = number(default=None)
 
-That declaration is the constructor's parameter (with its type, for mypy and IDEs), the check that runs on it, and the
-marshmallow field that ``load`` uses. ``default`` makes a field optional; :data:`UNSET` as the default makes an
-explicit None a value of its
-own (JSON null).
+That declaration gives the constructor its parameter (with a type, for mypy and IDEs), the check
+that runs on it, and the marshmallow field that ``load`` uses. ``default`` makes a field optional.
+With :data:`UNSET` as the default, an explicit None is a value of its own (JSON null).
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import marshmallow
-
 from postback._events.payload import FrozenDict, FrozenList, Refused, check_finite, check_text, freeze
-from postback._events.shown import Shown, field_name
+from postback._events.shown import Shown
 
 __all__ = [
     "ID_CHARS",
@@ -54,19 +51,19 @@ class Unset(enum.Enum):
         return "UNSET"
 
 
-#: Longest id where the provider names no bound, in characters. Decision: hashes, wallet addresses
-#: and UUIDs have at most 128.
+#: Longest id where the provider names no bound, in characters. Decision: twice the 128 characters
+#: of the longest hashes; wallet addresses and UUIDs have fewer.
 ID_CHARS: Final = 256
-#: Longest name of a person, event, goal or place, in characters. Decision: Telegram's names have at
-#: most 64 each.
+#: Longest name of a person, event, goal or place, in characters. Decision: far above the 64
+#: characters of Telegram's names.
 NAME_CHARS: Final = 1024
-#: Longest free text, in characters. Decision: as long as a message in Telegram; browsers' addresses
+#: Longest free text, in characters. Decision: as long as a message in Telegram. Browsers' addresses
 #: and errors are shorter.
 TEXT_CHARS: Final = 4096
 #: Most entries of a list of objects. Decision: a TON wallet signs at most 255 messages at once.
 MAX_ITEMS: Final = 256
 
-#: An optional field that was not given, where None is a value of its own.
+#: The value of an absent optional field for which None is a value of its own.
 UNSET: Final = Unset.UNSET
 
 #: A default that means: the field is required.
@@ -81,8 +78,8 @@ class Field:
 
     Attributes:
         check: Returns the value to keep or raises :class:`~postback._events.payload.Refused`.
-        default: None, :data:`UNSET`, or the marker for "required".
-        wire: The provider's name for it; the attribute's name unless given.
+        default: None, :data:`UNSET`, or :data:`REQUIRED`.
+        wire: The provider's name for it; empty takes the attribute's name.
         shown: See :data:`Shown`.
         label: What ``summary`` calls it.
     """
@@ -97,31 +94,6 @@ class Field:
     def required(self) -> bool:
         """Whether the event is invalid without it."""
         return self.default is REQUIRED
-
-    def as_marshmallow(self, attribute: str) -> marshmallow.fields.Field[Any]:
-        """The same field for the event's marshmallow schema."""
-        return SchemaField(
-            self.check,
-            data_key=self.wire,
-            attribute=attribute,
-            required=self.required,
-            allow_none=self.default is UNSET,
-            error_messages={"required": "is required", "null": "must not be null"},
-        )
-
-
-class SchemaField(marshmallow.fields.Field[Any]):
-    """Runs a :class:`Field`'s own check inside marshmallow."""
-
-    def __init__(self, check: Check, **options: Any) -> None:
-        super().__init__(**options)
-        self.check = check
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        try:
-            return self.check(value)
-        except Refused as refused:
-            raise marshmallow.ValidationError(str(refused)) from None
 
 
 def _kind(value: object) -> str:
@@ -145,7 +117,8 @@ def text(
     """A string.
 
     Args:
-        max_chars: Longest length in characters: the provider's, with its source, or one of the constants above.
+        max_chars: Longest length in characters: the provider's, with its source, or a constant
+            above.
         default: None makes it optional.
         wire: The provider's name, if it differs from the attribute's.
         min_chars: Shortest length in characters.
@@ -153,7 +126,8 @@ def text(
         rule: What the pattern asks for, as the end of a sentence: ``must be <rule>``.
         clean: Turns an accepted string into the one to send; may raise Refused.
         shown: How ``repr`` and ``summary`` show it.
-        personal: It identifies a person: it is shortened where people look, and ``postback erase`` searches it.
+        personal: It identifies a person. It is shortened where people look; ``postback erase``
+            searches it.
         label: Its name in ``summary``.
     """
     match = re.compile(pattern).fullmatch if pattern else None
@@ -191,7 +165,9 @@ def integer(
     personal: bool = False,
     label: str = "",
 ) -> Any:
-    """A whole number from ``low`` to ``high``; with ``digits``, also as a string of digits (kept as a number).
+    """A whole number from ``low`` to ``high``.
+
+    With ``digits`` it may also come as a string of digits; it is kept as a number.
 
     See :func:`text` for ``personal``.
     """
@@ -235,8 +211,8 @@ def flag(*, default: Any = REQUIRED, wire: str = "") -> Any:
 def one_of(
     *choices: str | int, default: Any = REQUIRED, wire: str = "", digits: bool = False, shown: Shown = "plain"
 ) -> Any:
-    """One of the given values; with ``digits``, a number may also come as a string of digits."""
-    told = ", ".join(str(choice) for choice in choices)
+    """One of ``choices``; with ``digits``, a number may also come as a string of digits."""
+    listed = ", ".join(str(choice) for choice in choices)
     kinds = tuple({type(choice) for choice in choices})
 
     def check(value: Any) -> str | int:
@@ -246,7 +222,7 @@ def one_of(
             for choice in choices:
                 if value == choice:
                     return choice
-        raise Refused(f"must be one of {told}")
+        raise Refused(f"must be one of {listed}")
 
     return Field(check, default, wire, shown, "")
 
@@ -254,9 +230,9 @@ def one_of(
 def items(*keys: str, max_chars: int, default: Any = REQUIRED, wire: str = "") -> Any:
     """A list of at most :data:`MAX_ITEMS` objects.
 
-    Each has exactly the given keys; all values are strings of at most ``max_chars`` characters.
+    Each object has exactly ``keys``. All values are strings of at most ``max_chars`` characters.
     """
-    wanted = frozenset(keys)
+    key_set = frozenset(keys)
 
     def check(value: Any) -> FrozenList:
         if not isinstance(value, (list, tuple)):
@@ -268,7 +244,7 @@ def items(*keys: str, max_chars: int, default: Any = REQUIRED, wire: str = "") -
     def entry(index: int, item: Any) -> FrozenDict:
         if not isinstance(item, Mapping):
             raise Refused(f"must hold objects; item {index} is {_kind(item)}")
-        if item.keys() != wanted:
+        if item.keys() != key_set:
             raise Refused(f"must hold objects with exactly {' and '.join(keys)}; item {index} differs")
         for key in keys:
             if not isinstance(item[key], str):
@@ -282,7 +258,7 @@ def items(*keys: str, max_chars: int, default: Any = REQUIRED, wire: str = "") -
 
 
 def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_chars: int) -> Any:
-    """An object of strings; names and values have ``min_chars`` to ``max_chars`` characters.
+    """An object of strings. Names and values have ``min_chars`` to ``max_chars`` characters.
 
     The event's size bounds their number.
     """
@@ -292,18 +268,21 @@ def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_cha
             raise Refused(f"must be an object, not {_kind(value)}")
         return FrozenDict({part(name, "names"): part(item, "values") for name, item in value.items()})
 
-    def part(value: Any, what: str) -> str:
+    def part(value: Any, parts: str) -> str:
         if not isinstance(value, str):
-            raise Refused(f"must have {what} that are strings, not {_kind(value)}")
+            raise Refused(f"must have {parts} that are strings, not {_kind(value)}")
         if not min_chars <= len(value) <= max_chars:
-            raise Refused(f"must have {what} of {min_chars} to {max_chars} characters")
+            raise Refused(f"must have {parts} of {min_chars} to {max_chars} characters")
         return check_text(str.__str__(value))
 
     return Field(check, default, wire, "hidden", "")
 
 
 def json_object(*, default: Any = REQUIRED, wire: str = "", or_text: bool = False) -> Any:
-    """Any JSON object, kept as given; with ``or_text``, also a string. The event's size bounds it."""
+    """Any JSON object, kept as it came; with ``or_text``, also a string.
+
+    The event's size bounds it.
+    """
 
     def check(value: Any) -> Any:
         if isinstance(value, Mapping) or (or_text and isinstance(value, str)):
@@ -311,12 +290,3 @@ def json_object(*, default: Any = REQUIRED, wire: str = "", or_text: bool = Fals
         raise Refused(f"must be an object{' or a string' if or_text else ''}, not {_kind(value)}")
 
     return Field(check, default, wire, "hidden", "")
-
-
-def messages_by_field(invalid: marshmallow.ValidationError) -> dict[str, list[str]]:
-    """Marshmallow's messages by field; those about the object as a whole stand under ``event``."""
-    found: dict[str, list[str]] = {}
-    for key, told in invalid.messages_dict.items():
-        name = "event" if key == "_schema" else field_name(key)
-        found[name] = list(told) if isinstance(told, list) else [str(told)]
-    return found

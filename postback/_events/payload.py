@@ -7,16 +7,32 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
-#: How deep an opaque payload may nest. Telegram's updates stay below 20; Python's JSON decoder gives up near 1,000.
-MAX_DEPTH = 100
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "FrozenDict",
+    "FrozenList",
+    "Refused",
+    "check_finite",
+    "check_text",
+    "compact",
+    "freeze",
+    "thaw",
+]
 
-#: Bytes of a whole message: a queue entry as it lies in Redis, and again its body once it is inflated. A bot's update has some
-#: kilobytes, the largest batch that a provider takes has a few hundred.
+#: How many levels an opaque payload may nest. Telegram's updates have fewer than 20. Python's JSON
+#: decoder gives up near 1,000.
+MAX_DEPTH: Final = 100
+
+#: Most bytes of a message: of a queue entry as it is in Redis, and of its body once it is inflated.
+#: Decision: a bot's update has a few kilobytes, the largest batch of a provider a few hundred.
 MAX_MESSAGE_BYTES: Final = 512 * 1024
 
 
 class Refused(ValueError):
-    """A value breaks a rule; the text follows the field's name in a sentence and never holds the value."""
+    """A value breaks a rule.
+
+    The text follows the field's name in a sentence. It never holds the value.
+    """
 
 
 def _no_change(self: object, *args: object, **kwargs: object) -> NoReturn:
@@ -70,7 +86,8 @@ def freeze(value: Any, depth: int = 0) -> Any:
     """A deep, immutable copy of a JSON value.
 
     Raises:
-        Refused: Something in it is not JSON: NaN, infinity, a key that is no string, a lone surrogate, a date, bytes …
+        Refused: Something in it is not JSON: NaN, infinity, a key that is no string, a lone
+            surrogate, a date, bytes …
     """
     if isinstance(value, str):
         return check_text(value)
@@ -117,5 +134,5 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circ
 
 
 def compact(wire: Any) -> bytes:
-    """The wire form as a worker sends it: text verbatim, everything else as compact JSON; UTF-8 either way."""
+    """The wire form in UTF-8: text as it is, everything else as compact JSON."""
     return (wire if isinstance(wire, str) else _encode(wire)).encode()

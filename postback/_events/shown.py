@@ -11,13 +11,13 @@ __all__ = ["Shown", "field_name", "in_code", "in_summary", "shorten"]
 #: Longest text of one plain field in a summary, in characters.
 SUMMARY_CHARS: Final = 60
 
-#: How a field is shown: as it is; as a shortened id (``98…21``), since it identifies a person; or
+#: How a field is shown: as it is; as a shortened id (``98…21``), because it identifies a person; or
 #: not at all.
 Shown = Literal["plain", "personal", "hidden"]
 
 
 def shorten(value: str) -> str:
-    """A personal id made unrecognisable but comparable by eye: ``98…21``; short ones vanish."""
+    """A personal id, shortened but still comparable by eye: ``98…21``. Short ones vanish."""
     return f"{value[:2]}…{value[-2:]}" if len(value) >= 7 else "…"
 
 
@@ -25,14 +25,14 @@ def in_summary(value: Any, shown: Shown) -> str:
     """A value in a summary."""
     if shown == "personal":
         return shorten(str(value))
-    told = str(value)[: SUMMARY_CHARS + 1]
-    if not told.isprintable():
-        told = "".join(char if char.isprintable() else " " for char in told)
-    return told if len(told) <= SUMMARY_CHARS else f"{told[:SUMMARY_CHARS]}…"
+    text = str(value)[: SUMMARY_CHARS + 1]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return text if len(text) <= SUMMARY_CHARS else f"{text[:SUMMARY_CHARS]}…"
 
 
 def in_code(value: Any, shown: Shown) -> str:
-    """A value in a repr: hidden text and payloads vanish, ids are shortened."""
+    """A value in a repr. Hidden text and payloads vanish, ids are shortened."""
     if shown == "plain" or value is None:
         return repr(value)
     if shown == "personal":

@@ -1,0 +1,99 @@
+"""How an event class reads JSON: a marshmallow schema, derived from the class's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow
+
+from postback._events.fields import UNSET, Check, Field
+from postback._events.payload import Refused
+from postback._events.shown import field_name
+from postback.errors import InvalidEvent
+
+__all__ = ["Schema"]
+
+
+class Schema:
+    """Reads the provider's JSON into checked values.
+
+    Args:
+        title: What messages call the event, ``tgtrack.AddEvent``.
+        fields: Our name of each field -> the field.
+    """
+
+    __slots__ = ("_defaults", "_full", "_readers", "_required", "_title")
+
+    def __init__(self, title: str, fields: Mapping[str, Field]) -> None:
+        self._title = title
+        self._defaults = {name: field.default for name, field in fields.items()}
+        by_wire: dict[str, Any] = {field.wire: _SchemaField(name, field) for name, field in fields.items()}
+        self._full = marshmallow.Schema.from_dict(by_wire)(unknown=marshmallow.RAISE)
+        self._full.error_messages = {"unknown": "is not a field of this event", "type": "must be a JSON object"}
+        # They are those of `by_wire`, bound to the schema.
+        bound: dict[str, _SchemaField] = self._full.load_fields  # type: ignore[assignment]
+        #: The provider's name of a field -> our name, its check, whether None is a value of its
+        #: own.
+        self._readers = {
+            wire: (field.attribute or wire, field.check, field.allow_none) for wire, field in bound.items()
+        }
+        self._required = frozenset(wire for wire, field in bound.items() if field.required)
+
+    def read(self, data: Any) -> dict[str, Any]:
+        """Our names and checked values of all fields.
+
+        marshmallow asks every field of a schema. Some events have forty, and a sender uses five of
+        them. So the fields that are there are read first, by the schema's own readers. If one of
+        them refuses, marshmallow reads the whole object and names everything that is wrong.
+
+        Args:
+            data: The provider's names and values.
+
+        Raises:
+            InvalidEvent: A field is missing, unknown or breaks a rule.
+        """
+        if type(data) is dict and self._required <= data.keys():
+            values, readers = dict(self._defaults), self._readers
+            try:
+                for wire, value in data.items():
+                    name, check, none_is_a_value = readers[wire]
+                    values[name] = None if value is None and none_is_a_value else check(value)
+            except (KeyError, Refused):
+                pass
+            else:
+                return values
+        try:
+            loaded = self._full.load(data)
+        except marshmallow.ValidationError as invalid:
+            raise InvalidEvent(self._title, _messages_by_field(invalid)) from None
+        return {**self._defaults, **loaded}
+
+
+class _SchemaField(marshmallow.fields.Field[Any]):
+    """Runs a field's own check inside marshmallow."""
+
+    def __init__(self, name: str, field: Field) -> None:
+        super().__init__(
+            data_key=field.wire,
+            attribute=name,
+            required=field.required,
+            allow_none=field.default is UNSET,
+            error_messages={"required": "is required", "null": "must not be null"},
+        )
+        self.check: Check = field.check
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        try:
+            return self.check(value)
+        except Refused as refused:
+            raise marshmallow.ValidationError(str(refused)) from None
+
+
+def _messages_by_field(invalid: marshmallow.ValidationError) -> dict[str, list[str]]:
+    """Marshmallow's messages by field; those about the object as a whole stand under ``event``."""
+    by_field: dict[str, list[str]] = {}
+    for key, messages in invalid.messages_dict.items():
+        name = "event" if key == "_schema" else field_name(key)
+        by_field[name] = list(messages) if isinstance(messages, list) else [str(messages)]
+    return by_field
