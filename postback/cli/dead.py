@@ -209,10 +209,10 @@ def _show(letter: Letter, now_ms: float, terminal: Terminal) -> None:
         plain(f"{letter.provider}.{letter.account or '?'}"),
         "?" if failed_s is None else f"{short_duration(max(1.0, now_ms / 1000 - failed_s))} ago",
     )
-    attempts = letter.told.get("attempts")
+    attempts = letter.header.get("attempts")
     event = EVENTS.get(letter.message.task)
     parts = (
-        " ".join(str(word) for word in (letter.told.get("status"), letter.told.get("detail")) if word),
+        " ".join(str(word) for word in (letter.header.get("status"), letter.header.get("detail")) if word),
         counted(attempts, "attempt") if isinstance(attempts, int) else "",
         (event.summary(letter.kwargs.get("event")) or "") if event else "",
     )

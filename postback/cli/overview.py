@@ -16,10 +16,11 @@ from rich.text import Text
 
 from postback.cli.terminal import assemble, bar, plain
 from postback.cli.wording import counted, duration, listed, megabytes, short_duration, short_number
+from postback.operations.account_status import AccountStatus
 from postback.operations.alarms import of_account
 from postback.operations.quota import Usage
 from postback.operations.server import RedisStatus
-from postback.operations.status import AccountStatus, Snapshot
+from postback.operations.status import Snapshot
 from postback.operations.totals import Totals, foremost, totals
 from postback.wire.windows import Window
 

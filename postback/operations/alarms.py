@@ -1,4 +1,7 @@
-"""What needs a person. Pauses and outages that end by themselves do not, and an operator's own pause does not."""
+"""What needs a person.
+
+A pause or an outage that ends by itself does not, nor does an operator's own pause.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from postback.operations.status import AccountStatus, Snapshot
+from postback.operations.account_status import AccountStatus
+from postback.operations.status import Snapshot
+
+__all__ = ["Alarm", "alarms", "of_account"]
 
 #: Used share of Redis' memory limit above which it will soon refuse events.
 MEMORY_SHARE: Final = 0.9
@@ -29,23 +35,22 @@ class Alarm:
 
 def alarms(snapshot: Snapshot) -> list[Alarm]:
     """Everything in a snapshot that needs a person."""
-    found = [alarm for account in snapshot.accounts for alarm in of_account(account)]
+    needed = [alarm for account in snapshot.accounts for alarm in of_account(account)]
     for provider, count in snapshot.dead.items():
         if count:
-            found.append(
+            needed.append(
                 Alarm("dead", f"{provider}.dead", f"{count:,} dead: look with `postback dead list {provider}`")
             )
-    for one in snapshot.redis:
-        share = one.memory_share
+    for server in snapshot.redis:
+        share = server.memory_share
         if share is not None and share > MEMORY_SHARE:
-            found.append(
-                Alarm("memory", one.url, f"Redis uses {share:.0%} of its maxmemory and refuses events when it is full")
-            )
-    return found
+            text = f"Redis uses {share:.0%} of its maxmemory and refuses events when it is full"
+            needed.append(Alarm("memory", server.url, text))
+    return needed
 
 
 def of_account(account: AccountStatus) -> Iterator[Alarm]:
-    """What of an account needs a person, dead letters apart."""
+    """An account's alarms, without its dead letters."""
     queue = account.queue
     waiting = account.queued + account.delayed + account.in_flight
     if account.paused and account.paused.until_ms is None and account.paused.reason != "operator":

@@ -1,8 +1,9 @@
-"""Dead letters: listed, filtered, replayed, dropped.
+"""Dead letters: listed, replayed, dropped.
 
-The list is read from its right end (the oldest) in parts of about a megabyte; workers add at the left, so places counted
-from the right stay. What is to be moved is moved by ``move_dead.lua``, which checks each entry's bytes: whatever is killed
-and whoever does the same at the same time, a letter is in the list or where it was moved to, never in both.
+The list is read from its right end (the oldest) in parts of about a megabyte. Workers add at the
+left, so places that are counted from the right stay. ``move_dead.lua`` moves letters, and checks
+the bytes of each first. So a letter is in the list or where it was moved to, never in both, even if
+a process is killed or two operators do the same at the same time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, Final
 
 import redis
 
-from postback._events.account_names import is_account_name
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
 from postback.operations.queues import announced, check_provider
@@ -23,19 +23,18 @@ from postback.wire import keys, schedule
 from postback.wire.scripts import Script
 from postback.wire.time import redis_now_ms
 
-#: Bytes of a part; reading, checking and moving it keeps Redis for some milliseconds.
+__all__ = ["Moved", "drop", "letters", "replay"]
+
+#: Bytes of a part. Reading, checking and moving it keeps Redis busy for a few milliseconds.
 PART_BYTES: Final = 1_000_000
 #: Most and fewest entries of a part.
 PART_MOST: Final = 1000
 PART_LEAST: Final = 16
-#: Entries that one COUNT_DEAD looks at.
-COUNT_PART: Final = 1000
 
 #: Every dead letter.
 ALL: Final = Filter()
 
 _move = Script("postback.operations", "move_dead")
-_count = Script("postback.operations", "count_dead")
 
 
 def letters(client: redis.Redis, provider: str, chosen: Filter = ALL) -> Iterator[Letter]:
@@ -45,70 +44,14 @@ def letters(client: redis.Redis, provider: str, chosen: Filter = ALL) -> Iterato
         UnknownProvider: There is no such provider.
         redis.RedisError: As the client does.
     """
-    now_ms, found = redis_now_ms(client), 0
+    now_ms, taken = redis_now_ms(client), 0
     for part in _parts(client, check_provider(provider)):
         for letter in part.letters:
-            if chosen.limit is not None and found >= chosen.limit:
+            if chosen.limit is not None and taken >= chosen.limit:
                 return
             if chosen.takes(letter, now_ms):
-                found += 1
+                taken += 1
                 yield letter
-
-
-@dataclass(frozen=True, slots=True)
-class DeadCount:
-    """How many dead letters a provider has, by ``(queue, reason)``; the queue is empty where a letter does not say it."""
-
-    by_queue_and_reason: Counter[tuple[str, str]]
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.by_queue_and_reason.total()
-
-    def of(self, queue: str) -> int:
-        """Those of one account."""
-        return sum(count for (name, _), count in self.by_queue_and_reason.items() if name == queue)
-
-    def reasons(self, queue: str | None = None) -> Counter[str]:
-        """Reason -> how many, of one account or of all."""
-        counts: Counter[str] = Counter()
-        for (name, reason), count in self.by_queue_and_reason.items():
-            if queue is None or name == queue:
-                counts[reason] += count
-        return counts
-
-
-def count(client: redis.Redis, provider: str) -> DeadCount:
-    """Count dead letters where they are: about 3 us each of Redis time, a thousand at a time.
-
-    Raises:
-        redis.RedisError: As the client does.
-    """
-    name = keys.dead(check_provider(provider))
-    counts: Counter[tuple[str, str]] = Counter()
-    for end in range(client.llen(name), 0, -COUNT_PART):
-        reply = _count(client, [name], [-end, -max(1, end - COUNT_PART + 1)])
-        for told, number in zip(reply[::2], reply[1::2], strict=True):
-            queue, _, reason = told.decode("utf-8", "replace").partition(" ")
-            account = queue.partition(".")[2]
-            counts[queue if queue.startswith(f"{provider}.") and is_account_name(account) else "", reason] += number
-    return DeadCount(counts)
-
-
-def notices(client: redis.Redis, providers: Iterable[str]) -> dict[str, int]:
-    """Provider -> dead letters of which ``POSTBACK_ON_DEAD`` has not been told yet.
-
-    Raises:
-        redis.RedisError: As the client does.
-    """
-    names = list(providers)
-    pipeline = client.pipeline(transaction=False)
-    for name in names:
-        pipeline.llen(keys.dead_notices(name))
-        pipeline.llen(keys.dead_notices_failed(name))
-    lengths = pipeline.execute()
-    return {name: new + failed for name, new, failed in zip(names, lengths[::2], lengths[1::2], strict=True)}
 
 
 @dataclass(slots=True)
@@ -116,9 +59,10 @@ class Moved:
     """What a replay or a drop did, or would do.
 
     Attributes:
-        by_queue: Queue -> letters, in the order in which they were met; a drop counts them by the queue they came from.
+        by_queue: Queue -> how many letters. A replay counts the queue they go to, a drop the one
+            they came from.
         expired: How many had an ``expires`` that has passed; a replay takes it off.
-        missing: Ids that were asked for and not found.
+        missing: Ids of the filter that were in no letter.
     """
 
     by_queue: Counter[str] = field(default_factory=Counter)
@@ -139,7 +83,9 @@ def replay(
     dry_run: bool = False,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Moved:
-    """Put dead letters back into their accounts' queues, at the back, the oldest first; so the quota holds for them.
+    """Put dead letters back into their accounts' queues, at the back, the oldest first.
+
+    The quota holds for them as for any event.
 
     Args:
         client: Replies as bytes.
@@ -150,7 +96,8 @@ def replay(
 
     Raises:
         UnknownProvider: There is no such provider.
-        redis.RedisError: As the client does. What was moved before stays moved; doing it again moves the rest.
+        redis.RedisError: As the client does. What was moved before stays moved; doing it again
+            moves the rest.
     """
     accounts = announced(client, [check_provider(provider)])
     now_ms = redis_now_ms(client)
@@ -186,11 +133,11 @@ def _home(letter: Letter, accounts: Iterable[str]) -> str:
     """The queue of the account that a letter belongs to."""
     named = keys.queue(letter.provider, text_of(letter.kwargs.get("account")))
     if letter.reason == "unknown_account" and named in accounts:
-        return named  # it lay in another account's queue; its own exists by now
+        return named  # it was in another account's queue; its own exists by now
     if letter.account:
         return _from(letter)
-    known = list(accounts)
-    return known[0] if len(known) == 1 else keys.queue(letter.provider, "main")
+    names = list(accounts)
+    return names[0] if len(names) == 1 else keys.queue(letter.provider, "main")
 
 
 def _from(letter: Letter) -> str:
@@ -199,18 +146,22 @@ def _from(letter: Letter) -> str:
 
 @dataclass(slots=True)
 class _Part:
-    """Entries read together: ``passed`` older ones are left in the list behind them."""
+    """Entries that are read together.
+
+    Attributes:
+        passed: How many older entries stay in the list behind them.
+        taken: How many of these were taken out; the next part begins that much earlier.
+        stale: The list has changed at its right end, so reading begins anew.
+    """
 
     passed: int
     letters: list[Letter]
-    #: How many of them were taken out of the list, so that the next part begins there.
     taken: int = 0
-    #: The list has changed on the right: begin anew.
     stale: bool = False
 
 
 def _parts(client: redis.Redis, provider: str) -> Iterator[_Part]:
-    """The dead letters that there are now, the oldest first; later ones are not met."""
+    """The dead letters that are in the list now, the oldest first. Later ones are not read."""
     name = keys.dead(provider)
     left = client.llen(name)
     passed, size = 0, 64
@@ -238,8 +189,19 @@ def _each(
     dry_run: bool,
     progress: Callable[[int], object],
 ) -> Moved:
-    """Move what the filter takes; ``moved_to`` says the queue to count it under, the list to push to or "", and what."""
-    done, found, begun_anew = set[object](), set[str](), False
+    """Move the letters that pass the filter.
+
+    Args:
+        client: Replies as bytes.
+        provider: Whose dead letters.
+        chosen: The filter.
+        now_ms: Redis' clock.
+        moved_to: For a letter the queue to count it under, the list to push to ("" for none), and
+            what to push.
+        dry_run: Only count.
+        progress: Called with how many letters were looked at since the last call.
+    """
+    done, moved_ids, begun_anew = set[object](), set[str](), False
     result = Moved()
     for part in _parts(client, provider):
         lists = [keys.dead(provider)]
@@ -248,7 +210,8 @@ def _each(
         for place, letter in enumerate(part.letters, 1):
             if chosen.limit is not None and result.total + len(taken) >= chosen.limit:
                 break
-            # Begun anew, it meets letters that it has replayed and that died again: they are not replayed twice.
+            # A replayed letter may have died again. After a new beginning it is met once more, and
+            # must not be replayed twice.
             if not chosen.takes(letter, now_ms) or (begun_anew and letter.key in done):
                 continue
             queue, target, raw = moved_to(letter)
@@ -268,13 +231,13 @@ def _each(
                 letter, queue = taken.pop(place)
                 result.by_queue[queue] += 1
                 result.expired += is_expired(letter.message, now_ms)
-                found.add(letter.message.id)
+                moved_ids.add(letter.message.id)
             for letter, _ in taken.values():
                 done.discard(letter.key)
         progress(len(part.letters))
         if chosen.limit is not None and result.total >= chosen.limit:
             break
-        if chosen.ids and chosen.ids <= found:
+        if chosen.ids and chosen.ids <= moved_ids:
             break
-    result.missing = chosen.ids - found
+    result.missing = chosen.ids - moved_ids
     return result

@@ -1,9 +1,10 @@
 """Removing a person's events from everything that waits, and what was answered about them.
 
-Events wait in queues, delayed and held sets, halves of batches, dead letters and notices of them; answers are Celery's results. Either is a
-person's if one of its fields says so: a field that its event declares as a person's (``user_id``, ``wallet_address`` …), the
-people of a Telegram update, their like in an opaque payload or in a linked event. What cannot be read is a person's if the
-id stands in it as a word.
+Events wait in queues, in delayed and held sets, in halves of batches, in dead letters and in
+notices of them. Answers are Celery's results. An event or an answer is a person's if one of its
+fields says so: a field that its event class declares as personal (``user_id``, ``wallet_address``
+…), the people of a Telegram update, and fields of the same meaning in an opaque payload or a linked
+event. What cannot be read is a person's if it contains the id as a word.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from postback.operations.messages import Message, read_message, text_of
 from postback.wire import keys
 from postback.wire.scripts import Script
 
+__all__ = ["Erased", "Person", "erase"]
+
 #: Messages, or names of results, read at a time.
 PART: Final = 500
-#: Results read at a time: one may be as long as a provider's longest answer.
+#: Results read at a time. One may be as long as a provider's longest answer.
 RESULTS_PART: Final = 20
 #: Grants and halves of batches unpacked at a time.
 PACKED_PART: Final = 50
-#: Passes over everything: events move while they are looked for (a delayed one becomes due, a failed one comes back).
+#: Passes over everything. Events move while they are looked for: a delayed one becomes due, a
+#: failed one comes back.
 PASSES: Final = 5
-#: Shortest id that is looked for in text that is no JSON; a shorter one could be anything.
+#: Shortest id that is looked for in text that is no JSON. A shorter one could be anything.
 WORD_CHARS: Final = 6
 
 
@@ -42,8 +46,8 @@ def _comparable(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
-#: Fields that hold a person's id: those that events declare, and other services' names for them in
-#: opaque payloads; comparable.
+#: Fields that hold a person's id, as :func:`_comparable` writes them: those that events declare,
+#: and names that other services use in opaque payloads.
 _ID_FIELDS: Final = frozenset(
     {
         "telegramid", "tguserid", "tgid", "tgchatid", "chatid",
@@ -51,7 +55,8 @@ _ID_FIELDS: Final = frozenset(
         *(_comparable(name) for event in EVENTS.values() for name in event.person_fields()),
     }
 )  # fmt: skip
-#: Objects whose ``id`` is a person's (Telegram's names and other services'), comparable.
+#: Objects whose ``id`` is a person's, as :func:`_comparable` writes them: names of Telegram and of
+#: other services.
 _PEOPLE: Final = frozenset(
     {
         "from", "user", "users", "chat", "senderchat", "contact", "client", "customer", "subscriber", "person", "forwardfrom",
@@ -70,8 +75,9 @@ class Erased:
 
     Attributes:
         by_place: Queue, dead-letter list or list of notices -> entries removed.
-        in_flight: The person's events on the wire just now. They are not removed, and may come back to a queue.
-        results: Answers removed that a caller might still have read.
+        in_flight: The person's events that are on the wire. They are not removed, and may come back
+            to a queue.
+        results: Removed answers that a caller might still have read.
     """
 
     by_place: Counter[str] = field(default_factory=Counter)
@@ -84,7 +90,7 @@ class Erased:
         return self.by_place.total()
 
     def __add__(self, other: Erased) -> Erased:
-        """Of two Redis servers together."""
+        """Two Redis servers together."""
         return Erased(self.by_place + other.by_place, self.in_flight + other.in_flight, self.results + other.results)
 
 
@@ -97,8 +103,8 @@ def erase(
 ) -> Erased:
     """Remove a person's events and results about the person from one Redis.
 
-    Other events keep their bytes and their order. Idempotency keys of removed events are released. A result does not say
-    whose it is: all in this database of Redis are looked at.
+    Other events keep their bytes and their order. Idempotency keys of removed events are released.
+    A result does not say whose it is, so all results in this database of Redis are read.
 
     Args:
         client: Replies as bytes.
@@ -108,7 +114,8 @@ def erase(
 
     Raises:
         PostbackError: There is no id to look for.
-        redis.RedisError: As the client does. What was removed before stays removed; doing it again removes the rest.
+        redis.RedisError: As the client does. What was removed before stays removed; another call
+            removes the rest.
     """
     if not user.strip():
         raise PostbackError("an id is needed to erase a person's events")
@@ -138,7 +145,7 @@ class Person:
 
     def __init__(self, user: str) -> None:
         self._user = user
-        # Most messages are somebody else's: this look at the bytes spares their decoding.
+        # Most messages are somebody else's. A look at the bytes spares their decoding.
         self._plain = user.encode() if re.fullmatch(r"[\x21-\x7e]+", user) and not set(user) & set('"\\/') else None
         word = rf"(?<![0-9A-Za-z]){re.escape(user)}(?![0-9A-Za-z])"
         self._word = re.compile(word.encode()) if len(user) >= WORD_CHARS else None
@@ -148,7 +155,7 @@ class Person:
         return self.owns_message(read_message(raw))
 
     def owns_message(self, message: Message) -> bool:
-        """The same of an entry that was read."""
+        """Whether an entry that was read is about this person."""
         original = message.original
         if original is not None:
             return self.owns(original)
@@ -190,7 +197,7 @@ class Person:
         if isinstance(value, list):
             return any(self._is_in(item, parent, depth + 1) for item in value)
         if isinstance(value, str) and value[:1] in "{[" and self._user in value:
-            # An update that travels as text, byte for byte.
+            # An update that is sent as text, byte for byte.
             try:
                 return self._is_in(json.loads(value), parent, depth + 1)
             except (ValueError, RecursionError):
@@ -203,31 +210,34 @@ def _erase_account(client: redis.Redis, queue: str, person: Person, result: Eras
     for name in keys.priority_lists(queue):
         removed += _erase_list(client, name, queue, person)
     for name in (keys.delayed(queue), keys.held(queue)):
-        found = [raw for raw, _ in client.zscan_iter(name, count=PART) if person.owns(raw)]
-        removed += _remove(client, name, queue, found)
+        owned = [raw for raw, _ in client.zscan_iter(name, count=PART) if person.owns(raw)]
+        removed += _remove(client, name, queue, owned)
     result.by_place[queue] += removed + _erase_halves(client, queue, person, result)
 
 
 def _erase_halves(client: redis.Redis, queue: str, person: Person, result: Erased) -> int:
-    """From the halves of refused batches; what is in flight is only counted. In parts: each is unpacked in Redis."""
+    """Remove from halves of refused batches, and count what is in flight.
+
+    Redis unpacks both in parts.
+    """
     removed = 0
     place, cursor = b"0", b"0"
     while place or cursor:
         args = [place, cursor, PACKED_PART]
         grouped, flying, next_place, cursor = _packed(client, [keys.groups(queue), keys.unacked(queue)], args)
-        mine = [raw for raw in grouped if person.owns(raw)]
-        if mine:
+        owned = [raw for raw in grouped if person.owns(raw)]
+        if owned:
             first = int(place)
-            # Places move on while others take halves out: some more are looked at.
+            # Others take halves out meanwhile, which moves the places. So a wider span is searched.
             span = [max(0, first - PACKED_PART), first + 2 * PACKED_PART]
-            removed += _erase_packed(client, [keys.groups(queue)], [*span, f"postback:{uuid.uuid4().hex}", *mine])
+            removed += _erase_packed(client, [keys.groups(queue)], [*span, f"postback:{uuid.uuid4().hex}", *owned])
         result.in_flight += sum(person.owns(raw) for raw in flying)
         place = next_place
     return removed
 
 
 def _erase_results(client: redis.Redis, person: Person) -> int:
-    """Results live for ten minutes: one that is written meanwhile is the next run's."""
+    """Remove results. One that is written meanwhile stays; it expires in ten minutes."""
     removed = cursor = 0
     while True:
         scanned: Any = client.scan(cursor, match=f"{keys.RESULT_PREFIX}*", count=PART)
@@ -235,37 +245,39 @@ def _erase_results(client: redis.Redis, person: Person) -> int:
         for start in range(0, len(names), RESULTS_PART):
             part = names[start : start + RESULTS_PART]
             values: Any = client.mget(part)
-            mine = [name for name, raw in zip(part, values, strict=True) if raw and person.owns_result(raw)]
-            removed += int(client.delete(*mine)) if mine else 0
+            owned = [name for name, raw in zip(part, values, strict=True) if raw and person.owns_result(raw)]
+            removed += int(client.delete(*owned)) if owned else 0
         if cursor == 0:
             return removed
 
 
 def _erase_list(client: redis.Redis, name: str, queue: str, person: Person) -> int:
-    """From one list, read from the left: new events arrive there, so that what is ahead only comes to be met twice.
+    """Remove from one list, which is read from the left.
 
-    What a worker takes out of a batch's middle meanwhile may move an event past us; the next pass meets it.
+    New events arrive at the left, so an event may be read twice but is not missed. If a worker
+    takes events out of the middle meanwhile, an event may slip by; the next pass meets it.
     """
     start = removed = 0
     while True:
         part: Any = client.lrange(name, start, start + PART - 1)
         if not part:
             return removed
-        found = dict.fromkeys(raw for raw in part if person.owns(raw))
-        gone = _remove(client, name, queue, list(found), max(0, start - PART), start + 2 * PART) if found else 0
-        removed += gone
-        start += len(part) - gone
+        owned = dict.fromkeys(raw for raw in part if person.owns(raw))
+        count = _remove(client, name, queue, list(owned), max(0, start - PART), start + 2 * PART) if owned else 0
+        removed += count
+        start += len(part) - count
 
 
-def _remove(client: redis.Redis, name: str, queue: str, found: list[bytes], first: int = 0, last: int = 0) -> int:
-    """Take out exact entries: of a sorted set, or of a list those between two places."""
+def _remove(client: redis.Redis, name: str, queue: str, raws: list[bytes], first: int = 0, last: int = 0) -> int:
+    """Remove exact entries from a sorted set, or from a list between two places."""
     removed = 0
-    for start in range(0, len(found), PART):
+    for start in range(0, len(raws), PART):
         args: list[Any] = [first, last, f"postback:{uuid.uuid4().hex}"]
-        for raw in found[start : start + PART]:
+        for raw in raws[start : start + PART]:
             message = read_message(raw)
             key = text_of(message.headers.get("postback_key"))
-            # Anybody may have written them: a lone surrogate is nothing that Redis takes, and no key of ours.
+            # Anybody may have written the headers. Redis takes no lone surrogate, and none of our
+            # keys has one.
             args += [raw, message.id.encode("utf-8", "replace"), key.encode("utf-8", "replace")]
         removed += _erase(client, [name, keys.idempotency(queue), keys.idempotency_ends(queue)], args)
     return removed

@@ -10,23 +10,31 @@ from postback.operations.messages import Message, read_message, text_of
 from postback.wire.state import STATE_HEADER, DeliveryState
 from postback.wire.time import iso, moment
 
+__all__ = ["Filter", "Letter", "read_letter"]
+
 #: Longest piece of an entry that is no message, in characters.
 RAW_CHARS: Final = 2000
 
 
 @dataclass(slots=True)
 class Letter:
-    """One dead letter. ``told`` is its header ``postback_dead``; empty for an entry that nobody of ours buried."""
+    """One dead letter.
+
+    Attributes:
+        message: Its entry in the list.
+        provider: Whose list it is in.
+        header: Its header ``postback_dead``; empty if no worker has buried it.
+    """
 
     message: Message
     provider: str
-    told: dict[str, Any] = field(default_factory=dict)
+    header: dict[str, Any] = field(default_factory=dict)
     _kwargs: dict[str, Any] | None = None
 
     @property
     def reason(self) -> str:
-        """Reason code; ``malformed`` for an entry without a letter."""
-        return text_of(self.told.get("reason")) or "malformed"
+        """Reason code; ``malformed`` for an entry without the header."""
+        return text_of(self.header.get("reason")) or "malformed"
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -47,37 +55,37 @@ class Letter:
     @property
     def enqueued_at(self) -> str | None:
         """When the producer enqueued it, ISO 8601."""
-        told = text_of(self.told.get("enqueued_at"))
+        noted = text_of(self.header.get("enqueued_at"))
         at = self.message.headers.get("postback_at")
-        return told or (iso(at) if isinstance(at, int) and 0 < at < 1 << 47 else None)
+        return noted or (iso(at) if isinstance(at, int) and 0 < at < 1 << 47 else None)
 
     @property
     def failed_at(self) -> str | None:
         """When it became a dead letter, ISO 8601."""
-        return text_of(self.told.get("failed_at")) or None
+        return text_of(self.header.get("failed_at")) or None
 
     @property
     def possible_duplicate(self) -> bool:
-        """An attempt may have been recorded."""
+        """Whether an attempt may have been recorded."""
         state = DeliveryState.parse(self.message.headers.get(STATE_HEADER))
-        return bool(self.told.get("possible_duplicate")) or state.duplicate
+        return bool(self.header.get("possible_duplicate")) or state.duplicate
 
     @property
     def key(self) -> object:
-        """What makes it the same letter if it dies again."""
+        """What it has in common with itself if it dies again."""
         return self.message.id or self.message.original or self.message.raw
 
     def as_json(self) -> dict[str, Any]:
-        """For machines, with the whole event; an entry that is no message has its text under ``raw``."""
+        """For machines, with the whole event. What is no message has its text under ``raw``."""
         shown = {
             "id": self.message.id or None,
             "task": self.message.task or None,
             "account": self.account or None,
             "event": self.kwargs.get("event"),
             "reason": self.reason,
-            "status": self.told.get("status"),
-            "detail": text_of(self.told.get("detail")),
-            "attempts": self.told.get("attempts", 0),
+            "status": self.header.get("status"),
+            "detail": text_of(self.header.get("detail")),
+            "attempts": self.header.get("attempts", 0),
             "enqueued_at": self.enqueued_at,
             "failed_at": self.failed_at,
             "possible_duplicate": self.possible_duplicate,
@@ -96,7 +104,8 @@ class Filter:
         ids: Any of these ids; empty: all.
         reasons: Any of these reason codes; empty: all.
         account: Of this account only.
-        older_than_s: Dead for longer than this; letters that do not say when they died are left alone then.
+        older_than_s: Dead for longer than this; then letters that do not say when they died do not
+            pass.
         limit: At most so many, the oldest first.
     """
 
@@ -112,7 +121,7 @@ class Filter:
         return not self.ids and not self.reasons and self.account is None and self.older_than_s is None
 
     def takes(self, letter: Letter, now_ms: float) -> bool:
-        """Whether the letter is one of them (the limit aside)."""
+        """Whether the letter passes; the limit does not count here."""
         if self.ids and letter.message.id not in self.ids:
             return False
         if self.reasons and letter.reason not in self.reasons:
@@ -127,5 +136,5 @@ class Filter:
 def read_letter(raw: bytes, provider: str) -> Letter:
     """Read an entry of a dead-letter list; never raises."""
     message = read_message(raw)
-    told = message.headers.get("postback_dead")
-    return Letter(message, provider, told if isinstance(told, dict) else {})
+    header = message.headers.get("postback_dead")
+    return Letter(message, provider, header if isinstance(header, dict) else {})

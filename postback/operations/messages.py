@@ -14,13 +14,21 @@ from postback.wire.compression import inflate
 from postback.wire.state import STATE_HEADER, UNTOUCHED, DeliveryState
 from postback.wire.time import moment
 
+__all__ = ["Message", "for_replay", "is_expired", "read_message", "text_of"]
+
 #: Content type of a dead letter that is wrapped around something that was no message.
 WRAPPED_TYPE: Final = "application/octet-stream"
 
 
 @dataclass(slots=True)
 class Message:
-    """One entry; ``document`` is empty if it is no Celery message."""
+    """One entry.
+
+    Attributes:
+        raw: Its bytes.
+        document: The Celery message; empty if it is none.
+        headers: Its headers.
+    """
 
     raw: bytes
     document: dict[str, Any] = field(default_factory=dict)
@@ -39,8 +47,8 @@ class Message:
     @property
     def properties(self) -> dict[str, Any]:
         """What kombu adds: priority, encoding, where it was sent to."""
-        found = self.document.get("properties")
-        return found if isinstance(found, dict) else {}
+        properties = self.document.get("properties")
+        return properties if isinstance(properties, dict) else {}
 
     @property
     def queue(self) -> str:
@@ -50,7 +58,7 @@ class Message:
 
     @property
     def original(self) -> bytes | None:
-        """The entry that a dead letter is wrapped around; None if it is a message itself."""
+        """The entry inside a dead letter; None if the letter is a message itself."""
         if self.document.get("content-type") != WRAPPED_TYPE or "postback_dead" not in self.headers:
             return None
         return self.body()
@@ -87,7 +95,10 @@ class Message:
             return None
 
     def priority_list(self, queue: str) -> str:
-        """The list of ``queue`` that it belongs into; the same rule as in ``workers/governor/lua/include/message.lua``."""
+        """The list of ``queue`` that it belongs to.
+
+        ``workers/governor/lua/include/message.lua`` has the same rule.
+        """
         priority = self.properties.get("priority")
         number = priority if isinstance(priority, int) and priority >= 0 else 0
         return keys.priority_list(queue, max(step for step in keys.PRIORITY_STEPS if step <= number))
@@ -113,9 +124,14 @@ def is_expired(message: Message, now_ms: float) -> bool:
 def for_replay(message: Message, now_ms: float, *, possible_duplicate: bool) -> bytes:
     """A dead letter as it goes back into its queue.
 
-    Its attempts start anew. That an attempt may have been recorded stays with it for good; so does the time of its
-    first grant, where that is the event's own time (a raw client's message without one). An ``expires`` that has passed
-    is taken off: it would only end there again.
+    Its attempts start anew. What may have been recorded stays flagged. The time of its first grant
+    stays too if the provider takes a time: an event without one of its own goes out with that. An
+    ``expires`` that has passed is taken off; with it the event would only be buried again.
+
+    Args:
+        message: The dead letter.
+        now_ms: Redis' clock.
+        possible_duplicate: Whether an attempt may have been recorded.
     """
     if message.original is not None:
         return message.original
@@ -136,5 +152,5 @@ def for_replay(message: Message, now_ms: float, *, possible_duplicate: bool) -> 
 
 
 def text_of(value: Any) -> str:
-    """A text, or nothing."""
+    """The value if it is text, else nothing."""
     return value if isinstance(value, str) else ""

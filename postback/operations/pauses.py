@@ -1,4 +1,4 @@
-"""Pausing and resuming an account. Both act on Redis, hence on all of its workers at once."""
+"""Pausing and resuming an account. Both act in Redis, so on all of its workers at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import redis
 from postback.operations import queues
 from postback.wire import keys, schedule
 from postback.wire.scripts import Script
+
+__all__ = ["Paused", "Resumed", "pause", "resume"]
 
 #: Reason of a pause that a person asked for.
 OPERATOR: Final = "operator"
@@ -24,7 +26,7 @@ class Paused:
 
     Attributes:
         changed: False if the account already waited for somebody.
-        reason: Why it did, then.
+        reason: In that case why it waited; else empty.
     """
 
     queue: str
@@ -38,8 +40,10 @@ class Resumed:
 
     Attributes:
         was_paused: Whether it was paused.
-        reason: Why it was: ``operator``, ``credentials``, ``outage``, ``quota``, ``retrying``; else empty.
-        released: Events that had been held aside in a run of failures; the next worker that looks puts them to the front.
+        reason: Why it was: ``operator``, ``credentials``, ``outage``, ``quota``, ``retrying``; else
+            empty.
+        released: Events that had been held aside in a run of failures. The next TAKE puts them to
+            the front.
     """
 
     queue: str
@@ -49,9 +53,10 @@ class Resumed:
 
 
 def pause(client: redis.Redis, queue: str, detail: str = "") -> Paused:
-    """Pause an account until :func:`resume`; its events stay queued and no token is spent.
+    """Pause an account until :func:`resume`. Its events stay queued and no quota is used.
 
-    A request on the wire ends as it ends. A pause for a time (quota, outage) becomes one without end.
+    Requests on the wire are not stopped. A pause for a time (quota, outage) becomes one without
+    end.
 
     Args:
         client: Replies as bytes.
@@ -59,17 +64,20 @@ def pause(client: redis.Redis, queue: str, detail: str = "") -> Paused:
         detail: A few words for whoever looks.
 
     Raises:
-        redis.RedisError: As the client does; the pause may or may not have come through, and asking again is safe.
+        redis.RedisError: As the client does. The account may be paused or not; calling again is
+            safe.
     """
     changed, reason = _pause(client, [keys.meta(queue)], [OPERATOR, detail[:200]])
     return Paused(queue, bool(changed), reason.decode())
 
 
 def resume(client: redis.Redis, queue: str) -> Resumed:
-    """End an account's pause, whatever its reason: one request goes first, the others when it was answered well.
+    """End an account's pause, whatever its reason.
+
+    One request goes first, the others after its good answer.
 
     Raises:
-        redis.RedisError: As the client does; asking again is safe.
+        redis.RedisError: As the client does. Calling again is safe.
     """
     was_paused, reason, released, shared = _resume(client, [keys.meta(queue), keys.held(queue)])
     if shared:
@@ -80,9 +88,9 @@ def resume(client: redis.Redis, queue: str) -> Resumed:
 
 def _sharing(client: redis.Redis, queue: str) -> list[str]:
     """Accounts that share a key or a quota with this one, as workers have announced it."""
-    told = queues.announced(client, [queue.partition(".")[0]])
-    own = told.get(queue)
+    accounts = queues.announced(client, [queue.partition(".")[0]])
+    own = accounts.get(queue)
     if own is None:
         return []
-    mine = {own.quota, own.credential} - {""}
-    return [name for name, one in told.items() if mine & {one.quota, one.credential}]
+    shared = {own.quota, own.credential} - {""}
+    return [name for name, account in accounts.items() if shared & {account.quota, account.credential}]

@@ -1,4 +1,4 @@
-"""Which accounts there are: those that workers have announced, and those of which only a queue is left in Redis."""
+"""Which accounts there are: those that workers announce, and queues that hold events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ from postback.errors import PostbackError, UnknownAccount
 from postback.wire import keys
 from postback.wire.windows import Window
 
-#: Seconds of silence after which a worker counts as gone; it announces itself every 2.5 s.
+__all__ = [
+    "ALIVE_S",
+    "Announced",
+    "UnknownProvider",
+    "Worker",
+    "announced",
+    "check_provider",
+    "providers",
+    "queues_with_events",
+    "select",
+    "served",
+    "workers",
+]
+
+#: Seconds of silence after which a worker counts as gone. It announces itself every 2.5 s.
 ALIVE_S: Final = 9.0
 #: Keys that one SCAN step looks at.
 SCAN_COUNT: Final = 2000
@@ -28,7 +42,7 @@ class UnknownProvider(PostbackError, LookupError):
     """There is no such provider.
 
     Attributes:
-        provider: The word that was given.
+        provider: The word in its place.
     """
 
     def __init__(self, provider: str) -> None:
@@ -36,7 +50,7 @@ class UnknownProvider(PostbackError, LookupError):
         super().__init__(f"{provider[:80]!r} is not a provider; providers are {', '.join(providers())}")
 
     def __str__(self) -> str:
-        # LookupError's family prints the repr of its argument.
+        # LookupError would print the repr of its argument.
         return str(self.args[0])
 
 
@@ -45,12 +59,12 @@ class Announced:
     """What a provider's workers say of an account.
 
     Attributes:
-        at_ms: When they said so, by Redis' clock; 0 where their heartbeat says that they serve it.
+        at_ms: When they said so, by Redis' clock; 0 if their heartbeat says that they serve it.
         windows: The account's quota; empty if none is known.
         batch_max: Most events in one request.
         max_queued: Most events that producers may let wait; 0: no cap.
-        quota: Names its quota, see ``keys.quota``; empty: an older worker's.
-        credential: Names its credential: a keyed fingerprint (ADR 33); empty: an older worker's.
+        quota: Names its quota, see ``keys.quota``; empty from an older worker.
+        credential: Names its credential: a keyed fingerprint (ADR 33); empty from an older worker.
     """
 
     queue: str
@@ -69,7 +83,7 @@ class Worker:
     Attributes:
         provider: Whose accounts it serves; empty for all.
         metrics: Where its metrics are, ``host:port``; empty if it serves none.
-        serves: Names its accounts, see ``keys.served``; empty for a worker of an older edition.
+        serves: Names its accounts, see ``keys.served``; empty from an older worker.
     """
 
     name: str
@@ -86,10 +100,10 @@ def providers() -> tuple[str, ...]:
 
 
 def check_provider(name: str) -> str:
-    """The name itself.
+    """Refuse a name that is no provider's; returns the name.
 
     Raises:
-        UnknownProvider: It is none.
+        UnknownProvider: There is no such provider.
     """
     if name not in providers():
         raise UnknownProvider(name)
@@ -97,28 +111,32 @@ def check_provider(name: str) -> str:
 
 
 def announced(client: redis.Redis, names: Iterable[str]) -> dict[str, Announced]:
-    """Queue -> what its workers announced, for some providers, in the order of their names.
+    """Queue -> what its workers announced, in alphabetical order.
+
+    Args:
+        client: Replies as bytes.
+        names: Providers.
 
     Raises:
         redis.RedisError: As the client does.
     """
     wanted = set(names)
-    found = {}
-    for field, text in sorted(_hash(client, keys.ACCOUNTS)):
-        provider, _, account = field.partition(".")
+    accounts = {}
+    for queue, text in sorted(_hash(client, keys.ACCOUNTS)):
+        provider, _, account = queue.partition(".")
         if provider in wanted and is_account_name(account):
-            told = read_announcement(text)
-            windows = tuple(window for given in told.get("windows") or () if (window := _window(given)))
-            found[field] = Announced(
-                field,
-                _number(told.get("at")),
+            fields = read_announcement(text)
+            windows = tuple(window for parts in fields.get("windows") or () if (window := _window(parts)))
+            accounts[queue] = Announced(
+                queue,
+                _number(fields.get("at")),
                 windows,
-                max(1, int(_number(told.get("batch_max")))),
-                max(0, int(_number(told.get("max_queued")))),
-                str(told.get("quota") or ""),
-                str(told.get("credential") or ""),
+                max(1, int(_number(fields.get("batch_max")))),
+                max(0, int(_number(fields.get("max_queued")))),
+                str(fields.get("quota") or ""),
+                str(fields.get("credential") or ""),
             )
-    return found
+    return accounts
 
 
 def workers(client: redis.Redis, now_ms: float) -> list[Worker]:
@@ -129,31 +147,32 @@ def workers(client: redis.Redis, now_ms: float) -> list[Worker]:
     """
     alive = []
     for name, text in sorted(_hash(client, keys.WORKERS)):
-        told = read_announcement(text)
-        at_ms = _number(told.get("at"))
+        fields = read_announcement(text)
+        at_ms = _number(fields.get("at"))
         if now_ms - at_ms <= ALIVE_S * 1000:
-            provider, metrics, serves = (str(told.get(field) or "") for field in ("provider", "metrics", "serves"))
-            alive.append(Worker(name, provider, at_ms, int(_number(told.get("pid"))), metrics, serves))
+            provider, metrics, serves = (str(fields.get(field) or "") for field in ("provider", "metrics", "serves"))
+            alive.append(Worker(name, provider, at_ms, int(_number(fields.get("pid"))), metrics, serves))
     return alive
 
 
-def served(client: redis.Redis, alive: Iterable[Worker], told: Mapping[str, Announced], now_ms: float) -> set[str]:
+def served(client: redis.Redis, alive: Iterable[Worker], accounts: Mapping[str, Announced], now_ms: float) -> set[str]:
     """Queues that some live worker serves.
 
     Args:
         client: Replies as bytes.
         alive: Live workers.
-        told: What was announced: an older edition's workers announce each account anew all the time.
+        accounts: What was announced. Workers of an older edition announce each account again and
+            again.
         now_ms: Redis' clock.
 
     Raises:
         redis.RedisError: As the client does.
     """
-    found = {queue for queue, one in told.items() if now_ms - one.at_ms <= ALIVE_S * 1000}
+    names = {queue for queue, account in accounts.items() if now_ms - account.at_ms <= ALIVE_S * 1000}
     for serves in sorted({worker.serves for worker in alive if worker.serves}):
         members: Any = client.smembers(keys.served(serves))
-        found.update(member.decode("utf-8", "replace") for member in members)
-    return found
+        names.update(member.decode("utf-8", "replace") for member in members)
+    return names
 
 
 def queues_with_events(client: redis.Redis, names: Iterable[str]) -> set[str]:
@@ -163,9 +182,10 @@ def queues_with_events(client: redis.Redis, names: Iterable[str]) -> set[str]:
         redis.RedisError: As the client does.
     """
     wanted = set(names)
-    # One pass over the keys for all providers: a keyspace may hold many results and other applications' keys.
+    # One pass over the keys for all providers, because there may be many other keys: results, and
+    # those of other applications.
     initials = "".join(sorted({name[0] for name in wanted}))
-    found = set()
+    holding = set()
     for key in client.scan_iter(match=f"[{initials}]*.*", count=SCAN_COUNT):
         name, step, _ = key.decode("utf-8", "replace").partition(keys.PRIORITY_SEPARATOR)
         provider, _, rest = name.partition(".")
@@ -173,14 +193,15 @@ def queues_with_events(client: redis.Redis, names: Iterable[str]) -> set[str]:
         if provider not in wanted or (dot and suffix not in _HOLDING):
             continue
         if is_account_name(account) and (dot or step or client.type(key) == b"list"):
-            found.add(f"{provider}.{account}")
-    return found
+            holding.add(f"{provider}.{account}")
+    return holding
 
 
 def select(client: redis.Redis, target: str) -> list[str]:
     """The queues that ``tgtrack.main`` (one) or ``tgtrack`` (all of the provider) names.
 
-    An account is refused only where its provider's accounts are known: one may be paused before its worker has ever run.
+    An account is refused only if its provider's accounts are announced. Before its first worker
+    runs, an account may be paused too.
 
     Raises:
         UnknownProvider: There is no such provider.
@@ -189,15 +210,14 @@ def select(client: redis.Redis, target: str) -> list[str]:
     """
     provider, dot, account = target.partition(".")
     check_provider(provider)
-    announced_ones = announced(client, [provider])
-    known = sorted(set(announced_ones) | queues_with_events(client, [provider]))
-    names = [queue.partition(".")[2] for queue in known]
+    announced_queues = announced(client, [provider])
+    queues = sorted(set(announced_queues) | queues_with_events(client, [provider]))
     if not dot:
-        if not known:
+        if not queues:
             raise PostbackError(f"{provider} has no account yet: no worker has announced one and no queue holds events")
-        return known
-    if not is_account_name(account) or (announced_ones and target not in known):
-        raise UnknownAccount(provider, account, names)
+        return queues
+    if not is_account_name(account) or (announced_queues and target not in queues):
+        raise UnknownAccount(provider, account, [queue.partition(".")[2] for queue in queues])
     return [target]
 
 
@@ -206,11 +226,11 @@ def _hash(client: redis.Redis, key: str) -> list[tuple[str, bytes]]:
     return [(field.decode("utf-8", "replace"), text) for field, text in fields.items()]
 
 
-def _window(given: Any) -> Window | None:
-    if not isinstance(given, list) or len(given) != 3:
+def _window(parts: Any) -> Window | None:
+    if not isinstance(parts, list) or len(parts) != 3:
         return None
-    limit, window_s = int(_number(given[0])), _number(given[1])
-    return Window(limit, window_s, str(given[2])) if limit > 0 and window_s > 0 else None
+    limit, window_s = int(_number(parts[0])), _number(parts[1])
+    return Window(limit, window_s, str(parts[2])) if limit > 0 and window_s > 0 else None
 
 
 def _number(value: Any) -> float:

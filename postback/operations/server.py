@@ -1,4 +1,4 @@
-"""What one Redis says of itself, as far as it matters to events."""
+"""The state of one Redis, as far as it matters to events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+
+__all__ = ["RedisStatus", "redis_status"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,12 @@ class RedisStatus:
 
 
 def redis_status(client: redis.Redis, providers: Iterable[str] = (), *, url: str = "") -> RedisStatus:
-    """What Redis says of itself.
+    """Ask Redis for its state.
+
+    Args:
+        client: Any.
+        providers: Whose events it carries.
+        url: What to call it, without a password.
 
     Raises:
         redis.RedisError: As the client does.

@@ -6,13 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from postback.operations.account_status import AccountStatus
 from postback.operations.alarms import of_account
-from postback.operations.status import AccountStatus
+
+__all__ = ["Totals", "foremost", "totals"]
 
 
 @dataclass(slots=True)
 class Totals:
-    """A provider's accounts together. Events and requests are counted as in :class:`~postback.operations.status.AccountStatus`."""
+    """A provider's accounts together.
+
+    Counts are those of :class:`~postback.operations.account_status.AccountStatus`.
+    """
 
     accounts: int = 0
     #: Accounts that no live worker serves.
@@ -30,7 +35,7 @@ class Totals:
     quota_answers: int = 0
 
     def add(self, account: AccountStatus) -> None:
-        """One account more."""
+        """Add one account."""
         self.accounts += 1
         self.unserved += not account.served
         if account.paused:
@@ -43,16 +48,16 @@ class Totals:
 
 def totals(accounts: Iterable[AccountStatus]) -> dict[str, Totals]:
     """Provider -> its accounts together."""
-    found: dict[str, Totals] = {}
+    by_provider: dict[str, Totals] = {}
     for account in accounts:
-        found.setdefault(account.provider, Totals()).add(account)
-    return found
+        by_provider.setdefault(account.provider, Totals()).add(account)
+    return by_provider
 
 
 def foremost(accounts: Sequence[AccountStatus], most: int) -> list[AccountStatus]:
-    """The accounts that an operator wants to see first, in their order; all if they are no more than ``most``.
+    """The ``most`` accounts that an operator wants to see first, in the order of ``accounts``.
 
-    First those that need a person, then those that fail or pause, then the longest queues.
+    First come those that need a person, then those that fail or pause, then the longest queues.
     """
     chosen = sorted(range(len(accounts)), key=lambda at: _urgency(accounts[at]), reverse=True)[:most]
     return [accounts[at] for at in sorted(chosen)]

@@ -1,8 +1,10 @@
-"""Where Redis is: the broker URLs that Celery and kombu take, read here and nowhere else, and clients made from them.
+"""Where Redis is: the broker URLs of Celery and kombu, and clients made from them.
+
+Only this module reads such URLs.
 
 Accepted: ``redis://``, ``rediss://``, ``redis+socket://``, ``sentinel://a;sentinel://b`` and
-``redis+sentinel://:password@a:26379,b:26379/0?master_name=mymaster``. kombu knows no ``redis+sentinel``; it takes the
-name of the primary from its options, not from the URL.
+``redis+sentinel://:password@a:26379,b:26379/0?master_name=mymaster``. kombu does not know
+``redis+sentinel``. It takes the primary's name from its options, not from the URL.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ __all__ = [
 
 #: The environment variable that holds the URL.
 VARIABLE: Final = "POSTBACK_BROKER_URL"
-#: The environment variable that names the primary, if the URL lists sentinels and has no ``master_name``.
+#: The environment variable that names the primary, if the URL lists sentinels without a
+#: ``master_name``.
 MASTER_VARIABLE: Final = "POSTBACK_SENTINEL_MASTER"
 #: Used if the variable is not set.
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
@@ -49,10 +52,11 @@ class Broker:
     """Where Redis is.
 
     Attributes:
-        url: For ``celery.Celery(broker=…, backend=…)``; may hold a password, so it is not shown.
-        options: Transport options that belong to the URL (``master_name``); for the broker and the result backend
-            alike.
-        password: To be masked in messages.
+        url: For ``celery.Celery(broker=…, backend=…)``. It may hold a password, so ``repr`` leaves
+            it out.
+        options: Transport options that belong to the URL (``master_name``), for the broker and the
+            result backend.
+        password: What :meth:`mask` masks.
     """
 
     url: str = field(repr=False)
@@ -71,12 +75,14 @@ class Broker:
 
 
 def own_variable(provider: str) -> str:
-    """The environment variable that gives a provider a Redis of its own: ``POSTBACK_TGTRACK_BROKER_URL``."""
+    """The variable that gives a provider a Redis of its own: ``POSTBACK_TGTRACK_BROKER_URL``."""
     return f"POSTBACK_{provider.upper()}_BROKER_URL"
 
 
 def broker_of(provider: str | None, environ: Mapping[str, str] = os.environ) -> Broker:
-    """The broker that carries a provider's events: its own variable's, else the common one's, else the default.
+    """The broker that carries a provider's events.
+
+    It is that of the provider's own variable, else of the common one, else the default.
 
     Args:
         provider: None for the common one.
@@ -104,8 +110,8 @@ def parse_broker(url: str, *, variable: str = VARIABLE, master: str | None = Non
     Raises:
         ConfigurationError: It cannot be used; the message does not repeat it.
     """
-    scheme, found, rest = url.strip().partition("://")
-    if not found or scheme not in _SCHEMES:
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or scheme not in _SCHEMES:
         raise ConfigurationError(
             f"{variable} must be a URL that begins with redis://, rediss://, sentinel:// or redis+sentinel://"
         )
@@ -115,13 +121,16 @@ def parse_broker(url: str, *, variable: str = VARIABLE, master: str | None = Non
         return _sentinel(rest, variable, os.environ.get(MASTER_VARIABLE, "") if master is None else master)
     password = _check(rest, variable)
     if scheme == "rediss" and "ssl_cert_reqs" not in rest:
-        # Celery's result backend refuses to guess it; the broker's side must not be laxer.
+        # Celery's result backend insists on it. The broker's side must not be laxer.
         rest += ("&" if "?" in rest else "?") + "ssl_cert_reqs=CERT_REQUIRED"
     return Broker(f"{scheme}://{rest}", password=password)
 
 
 def _check(rest: str, variable: str) -> str | None:
-    """The password of one host's URL, after making sure that no part of it is taken for a host or port."""
+    """Check one host's URL; returns its password.
+
+    No part of the password may be taken for a host or a port.
+    """
     try:
         parts = urlsplit(f"http://{rest}")
         readable = parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment
@@ -149,7 +158,7 @@ def _sentinel(rest: str, variable: str, master: str) -> Broker:
             f"{variable} names sentinels but not the master: end it with ?master_name=… or set {MASTER_VARIABLE}"
         )
     hosts = [host.rpartition("://")[2] for host in rest.replace(",", ";").split(";") if host]
-    # The database may stand after the last host only; kombu reads it from the first.
+    # The database may follow the last host only, but kombu reads it from the first.
     database = next((host.partition("/")[2] for host in hosts if "/" in host), "")
     passwords = [_check(host, variable) for host in hosts]
     urls = [f"sentinel://{host.partition('/')[0]}/{database}" for host in hosts]
@@ -159,26 +168,24 @@ def _sentinel(rest: str, variable: str, master: str) -> Broker:
 def connect(
     broker: Broker | str,
     *,
-    sentinel_master: str = "",
     timeout_s: float = 5.0,
     connect_timeout_s: float = 2.0,
     decode: bool = False,
     single: bool = False,
     client_class: type[redis.Redis] = redis.Redis,
 ) -> redis.Redis:
-    """A client for a broker; it connects at its first command, or at once with ``single``.
+    """A client for a broker. It connects at its first command, with ``single`` at once.
 
-    Its retries are off: redis-py repeats a command whose reply was lost, and a script that ran twice would do its work
-    twice.
+    It does not retry: redis-py would repeat a command whose reply was lost, and a script would do
+    its work twice.
 
     Args:
         broker: The broker, or its URL.
-        sentinel_master: Name of the primary, for a Sentinel URL that does not say it.
         timeout_s: Longest wait for a reply, seconds.
         connect_timeout_s: Longest wait for a connection, seconds.
         decode: Replies as ``str`` and not ``bytes``.
-        single: One connection of its own and no pool (except behind Sentinels): for one thread, and faster, since a
-            pool looks at a connection's socket before each command.
+        single: Use one connection without a pool, except behind Sentinels. It is for one thread,
+            and faster: a pool looks at the socket before each command.
         client_class: What to make.
 
     Raises:
@@ -186,7 +193,7 @@ def connect(
         redis.RedisError: With ``single``, Redis is away.
     """
     if isinstance(broker, str):
-        broker = parse_broker(broker, variable="the broker's URL", master=sentinel_master or None)
+        broker = parse_broker(broker, variable="the broker's URL")
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": connect_timeout_s,
@@ -194,14 +201,15 @@ def connect(
         "health_check_interval": 25,
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": decode,
-        # Without it redis-py 8 asks for maintenance notifications that only Redis Enterprise sends, at each connection.
+        # With protocol 3 redis-py 8 asks each connection for notifications that only Redis
+        # Enterprise sends.
         "protocol": 2,
     }
     url = broker.url
     if url.startswith("sentinel://"):
         client = _through_sentinel(broker, options, client_class)
     elif url.startswith("redis+socket://"):
-        # kombu names the database differently.
+        # kombu has another name for the database.
         client = client_class.from_url(
             url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db="),
             **{
@@ -215,7 +223,7 @@ def connect(
         if match:
             url = url.replace(match[1], _CERT_REQS.get(match[1], "required"))
         client = client_class.from_url(url, **options)
-    # A connection that Sentinels manage asks them for the primary only when a pool hands it out.
+    # Behind Sentinels, a connection asks for the primary only when a pool hands it out.
     if single and not url.startswith("sentinel://"):
         return client_class(connection_pool=client.connection_pool, single_connection_client=True)
     return client
@@ -224,7 +232,7 @@ def connect(
 def _through_sentinel(broker: Broker, options: dict[str, Any], client_class: type[redis.Redis]) -> redis.Redis:
     parts = [urlsplit(part) for part in broker.url.split(";")]
     hosts = [(part.hostname or "127.0.0.1", part.port or 26379) for part in parts]
-    # As kombu does: the credentials are the primary's, and the sentinels have none.
+    # As in kombu, the credentials are the primary's. The sentinels have none.
     user = next((unquote(part.username) for part in parts if part.username), None)
     sentinel_options = {
         key: value for key, value in options.items() if key not in ("decode_responses", "health_check_interval")

@@ -1,4 +1,7 @@
-"""Message bodies that a Celery client has compressed, read up to a bound: a megabyte can hold gigabytes."""
+"""Message bodies that a Celery client has compressed.
+
+They are read up to a bound, because a compressed megabyte can hold gigabytes.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from typing import Any, Final
 
 __all__ = ["inflate"]
 
-#: What LZMA may take of memory while it reads, in bytes: Celery's clients need 9 MiB.
+#: Memory that LZMA may use while it reads, in bytes. Celery's clients need 9 MiB.
 LZMA_BYTES: Final = 16 * 1024 * 1024
 
-#: kombu's names of compressions -> what makes a decompressor. Others of kombu's cannot be stopped at a bound.
+#: kombu's name of a compression -> what makes a decompressor. kombu's other compressions cannot be
+#: stopped at a bound.
 _DECOMPRESSORS: Final[dict[str, Callable[[], Any]]] = {
     **dict.fromkeys(("application/x-gzip", "gzip", "zlib"), zlib.decompressobj),
     **dict.fromkeys(("application/x-bz2", "bzip2", "bzip"), bz2.BZ2Decompressor),
@@ -22,15 +26,16 @@ _DECOMPRESSORS: Final[dict[str, Callable[[], Any]]] = {
 
 
 def inflate(data: bytes, compression: object, most: int) -> bytes:
-    """What was compressed.
+    """Decompress a body.
 
     Args:
         data: The compressed body.
-        compression: kombu's name of how.
-        most: Bytes that it may have at most.
+        compression: kombu's name of the compression.
+        most: Most bytes of the decompressed body.
 
     Raises:
-        ValueError: It is larger, damaged, or compressed in another way; the text ends a sentence about the body.
+        ValueError: It is larger, damaged, or compressed in another way. The text ends a sentence
+            about the body.
     """
     make = _DECOMPRESSORS.get(compression) if isinstance(compression, str) else None
     if make is None:

@@ -1,7 +1,8 @@
 """Every Redis key that Postback uses, built in this one module.
 
-A *queue* is an account's list of Celery messages, ``<provider>.<account>``. The account's other keys have the
-same name with a suffix, so that ``KEYS tgtrack.main*`` in a console shows the whole account.
+A *queue* is an account's list of Celery messages, ``<provider>.<account>``. The account's other
+keys have the same name with a suffix. So ``KEYS tgtrack.main*`` in a console shows the whole
+account.
 """
 
 from __future__ import annotations
@@ -16,43 +17,47 @@ PRIORITY_SEPARATOR: Final = "\x06\x16"
 #: kombu's priority steps, the most urgent first; step 0 is the plain name.
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
 
-#: hash: ``<provider>.<account>`` -> JSON that the provider's workers announce: limits, never a
+#: hash: ``<provider>.<account>`` -> JSON in which the provider's workers announce limits, never a
 #: credential.
 ACCOUNTS: Final = "postback.accounts"
 #: hash: worker node name -> JSON heartbeat.
 WORKERS: Final = "postback.workers"
-#: zset: id of an event that was revoked -> when (ms); see ADR 23.
+#: zset: id of a revoked event -> when it was revoked (ms); see ADR 23.
 REVOKED: Final = "postback.revoked"
 #: zset: ``keys`` -> format of the keys, recorded by workers; see ``postback/wire/formats.py``.
 FORMAT: Final = "postback.format"
 
-#: string: the key of the credentials' fingerprints (ADR 33), which all workers of this Redis agree on.
+#: string: the key of the credentials' fingerprints (ADR 33). All workers of this Redis use the
+#: same.
 FINGERPRINTS: Final = "postback.fingerprints"
 
-#: set with an expiry: accounts that some workers serve together, all with the same accounts.
+#: set with an expiry: the accounts of those workers that serve the same accounts.
 _SERVED: Final = "postback.served."
-#: hash of a provider's quota: its log, the freeze after a 429; beside it, with a suffix, the log's
-#: times (``.log``), its requests on their way (``.flight``), accounts that wait for it (``.waiting``).
+#: hash of a provider's quota: its log, the freeze after a 429. Keys with a suffix hold the log's
+#: times (``.log``), its requests in flight (``.flight``) and the accounts that wait for it
+#: (``.waiting``).
 _QUOTA: Final = "postback.quota."
-#: hash of a provider's credential: its health; beside it, with a suffix, its requests on their way
-#: (``.flight``) if its quota has others as well, and accounts that wait for an answer (``.blocked``).
+#: hash of a provider's credential: its health. Keys with a suffix hold its requests in flight
+#: (``.flight``), if its quota has other credentials too, and the accounts that wait for its first
+#: answer (``.blocked``).
 _CREDENTIAL: Final = "postback.credential."
-#: zset of a provider: queue -> when it may be asked (ms, Redis clock). A send to a queue that stands
-#: here changes nothing; see ADR 29.
+#: zset of a provider: queue -> when it may be asked (ms, Redis clock). A send to a queue that is in
+#: it already changes nothing; see ADR 29.
 _SCHEDULE: Final = "postback.schedule."
-#: zset of a provider: queue -> when it is to be asked though nothing is sent to it (ms).
+#: zset of a provider: queue -> when it must be asked even if nothing is sent to it (ms).
 _TIMERS: Final = "postback.timers."
-#: channel of a provider: workers that wait are woken.
+#: channel of a provider: wakes the workers that wait.
 _WAKE: Final = "postback.wake."
-#: string with an expiry, for a provider: who looks for what stands in no schedule, this second.
+#: string with an expiry, for a provider: the worker that looks for unscheduled queues in this
+#: second.
 _SWEEPER: Final = "postback.sweeper."
-#: list of a provider: messages that TAKE has buried, to be told of by one worker.
+#: list of a provider: messages that TAKE has buried. One worker reports each of them.
 _BURIED: Final = "postback.buried."
 
-#: set: kombu's bindings of the mailboxes from which workers read remote control.
+#: set: kombu's bindings of the mailboxes in which workers receive remote control.
 MAILBOXES: Final = "_kombu.binding.celery.pidbox"
 
-#: Celery's own keys of results, each followed by the task's id
+#: Celery's own keys of results begin so; the task's id follows
 #: (``BaseKeyValueStoreBackend.task_keyprefix``).
 RESULT_PREFIX: Final = "celery-task-meta-"
 
@@ -68,12 +73,12 @@ def dead(provider: str) -> str:
 
 
 def dead_notices(provider: str) -> str:
-    """list: dead letters that the hook has not heard of, if there is one; the oldest at the right."""
+    """list: dead letters that wait for the hook, if there is one; the oldest at the right."""
     return f"{provider}.dead.notices"
 
 
 def dead_notices_failed(provider: str) -> str:
-    """list: notices whose hook has raised; the next to be tried again at the right."""
+    """list: notices whose hook has raised; the next to be tried at the right."""
     return f"{provider}.dead.notices.failed"
 
 
@@ -83,27 +88,27 @@ def dead_notices_lock(provider: str) -> str:
 
 
 def name_of_set(queue_names: Iterable[str]) -> str:
-    """The same for the same queues in any order."""
+    """A name for a set of queues; their order does not matter."""
     return hashlib.sha256(" ".join(sorted(queue_names)).encode()).hexdigest()[:16]
 
 
 def served(accounts: str) -> str:
-    """Set with an expiry: queues of the workers whose heartbeat says that they serve these."""
+    """Set with an expiry: queues of the workers whose heartbeat has this name of a set."""
     return f"{_SERVED}{accounts}"
 
 
 def quota(provider: str, name: str) -> str:
-    """hash: a quota: where its log is written, the freeze after a 429."""
+    """hash: a quota's place in its log, and its freeze after a 429."""
     return f"{_QUOTA}{provider}.{name}"
 
 
 def quota_log(provider: str, name: str) -> str:
-    """string: a quota's log, one big-endian double (ms) for each of the latest responses."""
+    """string: a quota's log, one big-endian double (ms) for each of the latest answers."""
     return f"{quota(provider, name)}.log"
 
 
 def quota_flight(provider: str, name: str) -> str:
-    """zset: grant -> end of its lease (ms), of all accounts of a quota."""
+    """zset: grant -> end of its lease (ms), for all accounts of a quota."""
     return f"{quota(provider, name)}.flight"
 
 
@@ -118,17 +123,17 @@ def schedule(provider: str) -> str:
 
 
 def timers(provider: str) -> str:
-    """zset: queue -> when it is to be asked though nothing is sent to it (ms, Redis clock)."""
+    """zset: queue -> when it must be asked even if nothing is sent to it (ms, Redis clock)."""
     return f"{_TIMERS}{provider}"
 
 
 def wake(provider: str) -> str:
-    """Channel on which workers that wait are woken."""
+    """Channel that wakes the workers that wait."""
     return f"{_WAKE}{provider}"
 
 
 def sweeper(provider: str) -> str:
-    """String with an expiry: the worker that looks for what stands in no schedule."""
+    """String with an expiry: the worker that looks for unscheduled queues."""
     return f"{_SWEEPER}{provider}"
 
 
@@ -163,7 +168,7 @@ def delayed(queue_name: str) -> str:
 
 
 def held(queue_name: str) -> str:
-    """zset: message that failed in the current run of failures -> its first grant (us, Redis clock)."""
+    """zset: message held in a run of failures -> its first grant (us, Redis clock)."""
     return f"{queue_name}.held"
 
 
@@ -193,7 +198,7 @@ def unacked(queue_name: str) -> str:
 
 
 def idempotency(queue_name: str) -> str:
-    """hash: idempotency key (sha256) -> ``<id> <end ms> <delivery tag>`` of its owner, a message."""
+    """hash: idempotency key (sha256) -> ``<id> <end ms> <delivery tag>`` of the message with it."""
     return f"{queue_name}.idem"
 
 
@@ -203,15 +208,14 @@ def idempotency_ends(queue_name: str) -> str:
 
 
 def account(queue_name: str) -> tuple[str, ...]:
-    """The keys of an account's events and state, in the order in which scripts are given them."""
+    """The keys of an account's events and state, in the order in which scripts take them."""
     places = (delayed, held, groups, meta, ring, flight, unacked)
     return (*priority_lists(queue_name), *(place(queue_name) for place in places))
 
 
-#: All keys that are called after a queue, or after a provider, with a suffix.
+#: Functions whose key is the name of a queue or a provider with a suffix.
 _SUFFIXED: Final[tuple[Callable[[str], str], ...]] = (
     dead, delayed, held, groups, meta, ring, flight, unacked, idempotency, idempotency_ends,
 )  # fmt: skip
-#: Names that an account cannot have: its keys would read like others (``tgtrack.dead``,
-#: ``tgtrack.main.meta``).
+#: Names that an account cannot have. Its queue would be named like another key (``tgtrack.dead``).
 RESERVED_NAMES: Final = frozenset(key("").removeprefix(".") for key in _SUFFIXED)

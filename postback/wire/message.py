@@ -1,4 +1,7 @@
-"""A queue entry: a Celery message (protocol 2) as kombu writes it, without what says nothing (ADR 30)."""
+"""A queue entry: a Celery message (protocol 2) as kombu writes it, but without empty values.
+
+See ADR 30.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ from postback.wire import keys
 __all__ = ["entry", "list_of"]
 
 #: Values of Celery's headers that mean the same as their absence.
-_NOTHING: Final[tuple[Any, ...]] = (None, {}, [None, None], (None, None))
+_EMPTY: Final[tuple[Any, ...]] = (None, {}, [None, None], (None, None))
 
 _encode = JSONEncoder(check_circular=False).encode
 
 
 def entry(headers: Mapping[str, Any], properties: Mapping[str, Any], body: Any, queue: str, priority: int) -> bytes:
-    """What is pushed to a queue's list.
+    """The bytes that are pushed to a queue's list.
 
     Args:
-        headers: Of a message that Celery's factory made.
-        properties: Its own.
+        headers: The headers of a message from Celery's factory.
+        properties: Its properties.
         body: ``(args, kwargs, embed)``.
         queue: ``tgtrack.main``.
         priority: 0 … 9.
@@ -33,13 +36,13 @@ def entry(headers: Mapping[str, Any], properties: Mapping[str, Any], body: Any, 
         TypeError, ValueError, RecursionError: Something in it is not JSON.
     """
     args, kwargs, embed = body
-    hanging = {name: value for name, value in embed.items() if value is not None}
+    links = {name: value for name, value in embed.items() if value is not None}
     message = {
-        # Read by their place: workers search the text behind the body.
-        "body": base64.b64encode(_encode((args, kwargs, hanging)).encode()).decode(),
+        # Their order matters: workers search the text behind the body.
+        "body": base64.b64encode(_encode((args, kwargs, links)).encode()).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {name: value for name, value in headers.items() if value not in _NOTHING},
+        "headers": {name: value for name, value in headers.items() if value not in _EMPTY},
         "properties": {
             **properties,
             "delivery_mode": 2,

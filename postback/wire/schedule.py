@@ -11,12 +11,14 @@ import redis
 from postback.wire import keys
 from postback.wire.scripts import Script
 
-#: Why a queue is due: it was sent to; somebody came by and found something in it; it is to be asked
-#: whatever stands in the schedule; its limits have changed.
+__all__ = ["LONGEST_MS", "Why", "by_provider", "due", "sent", "wake"]
+
+#: Why a queue is due: an event was sent to it; a sweep found events in it; it must be asked
+#: whatever the schedule says; its limits have changed.
 Why = Literal["sent", "found", "ask", "changed"]
-#: Longest wait that TAKE plans; ``workers/governor/lua/include/schedule.lua`` has it too.
+#: Longest wait that TAKE plans. ``workers/governor/lua/include/schedule.lua`` has the same number.
 LONGEST_MS: Final = 60_000
-#: Queues that one call makes due.
+#: Most queues that one call makes due.
 MOST_QUEUES: Final = 500
 
 _due = Script("postback.wire", "due")
@@ -25,42 +27,43 @@ _due = Script("postback.wire", "due")
 def due(client: redis.Redis, queues: Iterable[str], why: Why) -> None:
     """Make queues due and wake the workers that wait.
 
-    Nothing depends on it for good: what stands in no schedule is found within a second.
+    If this is lost, a sweep finds the queues within a second.
 
     Args:
         client: Replies as bytes or text.
         queues: ``tgtrack.main``; of any providers.
-        why: Why they are.
+        why: Why they are due.
 
     Raises:
         redis.RedisError: As the client does.
     """
-    for provider, some in by_provider(queues).items():
-        for first in range(0, len(some), MOST_QUEUES):
-            part = some[first : first + MOST_QUEUES]
+    for provider, names in by_provider(queues).items():
+        for first in range(0, len(names), MOST_QUEUES):
+            part = names[first : first + MOST_QUEUES]
             _due(client, [keys.schedule(provider), keys.timers(provider)], [keys.wake(provider), why, *part])
 
 
 def sent(pipeline: Any, queues: Iterable[str]) -> list[str]:
-    """The same for a producer, which runs no scripts: one ZADD for each provider, whose reply is above 0 if somebody is to be woken.
+    """Make queues due as a producer does, without a script: one ZADD for each provider.
 
     Args:
-        pipeline: Is executed by the caller.
-        queues: That it pushes to.
+        pipeline: The ZADDs are added to it; the caller executes it. If a reply is above 0, the
+            caller must wake the provider's workers.
+        queues: Those that the pipeline pushes to.
 
     Returns:
-        The providers.
+        The providers, in the order of the ZADDs.
     """
     grouped = by_provider(queues)
-    for provider, some in grouped.items():
-        # 0: since ever. The next look writes the time, by Redis' clock.
-        pairs = [part for queue in some for part in (0, queue)]
+    for provider, names in grouped.items():
+        # 0 is always past. The next TAKE writes a time of Redis' clock.
+        pairs = [part for name in names for part in (0, name)]
         pipeline.execute_command("ZADD", keys.schedule(provider), "NX", *pairs)
     return list(grouped)
 
 
 def wake(client: Any, providers: Iterable[str]) -> None:
-    """Wake the workers of these providers. If that fails, they look within a second."""
+    """Wake the workers of these providers. If that fails, they ask within a second anyway."""
     with suppress(redis.RedisError):
         for provider in providers:
             client.publish(keys.wake(provider), "")
@@ -68,7 +71,7 @@ def wake(client: Any, providers: Iterable[str]) -> None:
 
 def by_provider(queues: Iterable[str]) -> dict[str, list[str]]:
     """Provider -> its queues among these, in their order."""
-    found: dict[str, list[str]] = {}
+    grouped: dict[str, list[str]] = {}
     for queue in queues:
-        found.setdefault(queue.partition(".")[0], []).append(queue)
-    return found
+        grouped.setdefault(queue.partition(".")[0], []).append(queue)
+    return grouped

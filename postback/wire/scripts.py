@@ -1,8 +1,9 @@
 """Lua scripts: one file per operation, joined with what it includes, and run by their SHA.
 
-A line ``-- @include name`` stands for the file of that name in the folder ``include`` beside the script, if that is not in sight already.
-A line that is indented stands in a function, and so does what it includes. Redis makes every function anew in each run of
-a script, but those in a rare one only when that one runs.
+A line ``-- @include name`` stands for the file of that name in the folder ``include`` beside the
+script. A file that is in scope already is not included again. An indented line is inside a
+function, and its includes are then local to that function: Redis makes every function anew in each
+run of a script, but an inner function only when the outer one runs.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from typing import Any, Final
 
 import redis
 
-#: Told of each run: the script's name and its seconds, the way to Redis and back included.
+__all__ = ["CircularInclude", "Observer", "Script", "joined", "named"]
+
+#: Called after each run with the script's name and its seconds, the round trip included.
 Observer = Callable[[str, float], None]
 
 _INCLUDE: Final = re.compile(r"^( *)-- @include (\w+)\n", re.MULTILINE)
 
 
 class CircularInclude(Exception):
-    """A Lua file includes itself, perhaps by way of others."""
+    """A Lua file includes itself, directly or through others."""
 
 
 def joined(folder: Traversable, name: str) -> str:
@@ -39,16 +42,16 @@ def joined(folder: Traversable, name: str) -> str:
         FileNotFoundError: There is no such script, or no such file to include.
     """
 
-    def text_of(file: Traversable, way: tuple[str, ...], in_sight: set[str]) -> str:
+    def text_of(file: Traversable, path: tuple[str, ...], in_scope: set[str]) -> str:
         def include(line: re.Match[str]) -> str:
             indent, wanted = line.groups()
-            if wanted in way:
-                raise CircularInclude(" > ".join((*way, wanted)))
-            if wanted in in_sight:
+            if wanted in path:
+                raise CircularInclude(" > ".join((*path, wanted)))
+            if wanted in in_scope:
                 return ""
-            inside = set(in_sight) if indent else in_sight
-            inside.add(wanted)
-            return text_of(folder / "include" / f"{wanted}.lua", (*way, wanted), inside)
+            scope = set(in_scope) if indent else in_scope
+            scope.add(wanted)
+            return text_of(folder / "include" / f"{wanted}.lua", (*path, wanted), scope)
 
         return _INCLUDE.sub(include, file.read_text(encoding="utf-8"))
 
@@ -62,15 +65,18 @@ def source(package: str, name: str) -> str:
 
 
 class Script:
-    """A script by its SHA; loaded at the first call, and again when the server has forgotten it (restart, failover)."""
+    """A script that is called by its SHA.
+
+    It is loaded at the first call, and again if the server has lost it (restart, failover).
+    """
 
     def __init__(self, package: str, name: str, observe: Observer | None = None) -> None:
-        """Nothing is read or sent before the first call.
+        """Name the script. Nothing is read or sent before the first call.
 
         Args:
             package: Holds the folder ``lua``, such as ``postback.operations``.
             name: The operation: the file's name without ``.lua``.
-            observe: Told of each run, in the caller's thread.
+            observe: Called after each run, in the caller's thread.
         """
         self.package, self.name = package, name
         self._observe = observe
@@ -85,7 +91,8 @@ class Script:
         """Run it.
 
         Raises:
-            redis.RedisError: As the client does. After a lost connection the script may or may not have run.
+            redis.RedisError: As the client does. If the connection was lost, the script may have
+                run.
         """
         begun = time.perf_counter()
         try:
@@ -98,7 +105,7 @@ class Script:
                 self._observe(self.name, time.perf_counter() - begun)
 
     def sha(self, client: redis.Redis) -> str:
-        """Its SHA; the server has heard of it once.
+        """Its SHA. The server has had the script at least once.
 
         Raises:
             redis.RedisError: As the client does.
@@ -106,7 +113,7 @@ class Script:
         return self._sha or self.load(client)
 
     def load(self, client: redis.Redis) -> str:
-        """Make the server know it; returns its SHA.
+        """Load it into the server; returns its SHA.
 
         Raises:
             redis.RedisError: As the client does.
@@ -117,5 +124,5 @@ class Script:
 
 
 def named(reply: Sequence[Any]) -> dict[str, Any]:
-    """A reply ``[name, value, ...]`` of a client that does not decode, by name."""
+    """A reply ``[name, value, …]`` as a dict. The client must not decode."""
     return {reply[at].decode(): reply[at + 1] for at in range(0, len(reply), 2)}

@@ -1,6 +1,6 @@
 """An event's delivery state: the header ``postback`` of its message (ADR 5).
 
-The scripts write it and read it by the same rule, see ``workers/governor/lua/include/state.lua``.
+The scripts read and write it by the same rule; see ``workers/governor/lua/include/state.lua``.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+__all__ = ["MAX_AGE_MS", "MAX_COUNTED", "STATE_HEADER", "UNTOUCHED", "DeliveryState"]
+
 #: The header.
 STATE_HEADER: Final = "postback"
-#: Longest delivery state, in characters, and most digits of a number in it. Microseconds of the
-#: year 5138 have so many.
+#: Longest delivery state, in characters.
 MAX_STATE: Final = 400
+#: Most digits of a number in it: microseconds need so many until the year 5138.
 MAX_DIGITS: Final = 17
-#: Largest number of requests, crashes, polls of one event; longest age in ms.
+#: Most requests, crashes or polls of one event.
 MAX_COUNTED: Final = 100_000
+#: Highest age of an event, in ms.
 MAX_AGE_MS: Final = 400 * 86_400_000
-#: A first grant lies at most so far in the future, in microseconds: clocks differ.
+#: How far a first grant may lie in the future, in microseconds, because clocks differ.
 MAX_AHEAD_US: Final = 86_400_000_000
 
 
@@ -28,17 +31,17 @@ class DeliveryState:
 
     #: Attempts used up so far.
     attempts: int = 0
-    #: Failures in the current run of failures; given back if it turns out to be an outage.
+    #: Failures in the current run of failures. They are given back if it turns out to be an outage.
     tries: int = 0
     #: Time of the first grant, microseconds of the Redis clock; 0 before it.
     first_us: int = 0
-    #: An earlier attempt may have been recorded.
+    #: Whether an earlier attempt may have been recorded.
     duplicate: bool = False
     #: Workers that died, or were cut off, with this message.
     crashes: int = 0
-    #: Looks at an answer that was not final.
+    #: Polls of an answer that was not final.
     polls: int = 0
-    #: Answers that are worth few attempts.
+    #: Answers after which only few attempts are made.
     odd: int = 0
     #: Milliseconds of back-off so far.
     age_ms: int = 0
@@ -47,8 +50,8 @@ class DeliveryState:
     def parse(cls, text: object) -> DeliveryState:
         """Read ``attempts=2 first=1732240000000000 duplicate=1``.
 
-        As in the scripts, anything else counts as no state. Anybody may write it, so a number outside its range is
-        dropped.
+        Anything else counts as no state, as in the scripts. Anybody may write it, so a number
+        outside its range is dropped.
         """
         if not isinstance(text, str) or not text or len(text) > MAX_STATE:
             return UNTOUCHED
@@ -71,7 +74,7 @@ class DeliveryState:
         )
 
     def text(self) -> str:
-        """The header's text; what is 0 is left out. Reverse of :meth:`parse`."""
+        """The header's text, without what is 0. The reverse of :meth:`parse`."""
         numbers = {
             "attempts": self.attempts,
             "tries": self.tries,

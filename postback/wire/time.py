@@ -1,22 +1,24 @@
-"""Times in Redis: the one clock, which is Redis' own, and moments as text."""
+"""Times in Redis: Redis' own clock, which is the only one that counts, and times as text."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+__all__ = ["iso", "moment", "redis_now_ms"]
+
 if TYPE_CHECKING:
     import redis
 
-#: Longest text of a moment, in characters.
+#: Longest text of a time, in characters.
 MAX_CHARS: Final = 255
-#: The first and the last second that a time in UTC can be.
+#: The first and the last second of Python's dates.
 FIRST_S: Final = -62_135_596_800
 LAST_S: Final = 253_402_300_799
 
 
 def redis_now_ms(client: redis.Redis) -> float:
-    """Milliseconds of the epoch by Redis. No producer's and no worker's clock decides anything.
+    """Milliseconds since the epoch by Redis' clock. No other clock decides anything.
 
     Raises:
         redis.RedisError: As the client does.
@@ -26,12 +28,12 @@ def redis_now_ms(client: redis.Redis) -> float:
 
 
 def iso(epoch_ms: float) -> str:
-    """A moment as ISO 8601 in UTC, to the millisecond."""
+    """A time as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(text: object) -> float | None:
-    """An ISO 8601 time in seconds of the epoch; None if it is none.
+    """An ISO 8601 time in seconds since the epoch; None if the text is none.
 
     A time without a zone is UTC, as Celery sends it.
     """

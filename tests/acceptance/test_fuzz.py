@@ -292,7 +292,7 @@ def test_fifty_bad_messages_stop_nobody() -> None:
         until(lambda: client.llen(keys.dead("tgtrack")) == 50, 10, "fifty dead letters")
         letters = list(operations.letters(client, "tgtrack"))
         assert {letter.reason for letter in letters} == {"malformed"}
-        assert all("must be" in str(letter.told["detail"]) for letter in letters)
+        assert all("must be" in str(letter.header["detail"]) for letter in letters)
         assert stack.sandbox.stats()["requests"] == 20
         assert "Traceback" not in stack.logs()
 
@@ -311,7 +311,7 @@ def test_nobody_makes_a_worker_fill_a_queue() -> None:
         until(lambda: client.llen(keys.dead("tgtrack")) == 1, 10, "a dead letter")
         (letter,) = operations.letters(client, "tgtrack")
         assert letter.reason == "malformed"
-        assert "POSTBACK_LINK_QUEUES" in letter.told["detail"]
+        assert "POSTBACK_LINK_QUEUES" in letter.header["detail"]
         assert stack.sandbox.stats()["requests"] == 0
         assert not [key for key in client.keys("*") if b"made-up" in key]
 

@@ -71,7 +71,7 @@ def test_a_bomb_takes_no_memory(stack: Stack) -> None:
     push(stack, json.dumps(document).encode())
     (letter,) = letters(stack, 1)
     assert letter.reason == "malformed"
-    assert "decompressed" in letter.told["detail"]
+    assert "decompressed" in letter.header["detail"]
     assert peak_mb(stack) < before + 20
     # What reads it afterwards takes no more.
     operations.erase(stack.redis.client(), "987654321")
@@ -87,7 +87,7 @@ def test_a_huge_message_is_a_dead_letter(stack: Stack) -> None:
     stack.sandbox.wait_for(lambda sandbox: sandbox.stats()["events"] > recorded, timeout_s=20)
     by_id = {letter.message.id: letter for letter in letters(stack, 2)}
     assert {letter.reason for letter in by_id.values()} == {"malformed"}
-    assert "bytes" in by_id["huge"].told["detail"]
+    assert "bytes" in by_id["huge"].header["detail"]
     assert len(by_id["huge"].message.raw) > 10_000_000
 
 
@@ -110,8 +110,8 @@ def test_forbidden_links_make_no_queue(stack: Stack, part: str) -> None:
     requests = stack.sandbox.stats()["requests"]
     push(stack, linked("made-up", part=part))
     (letter,) = letters(stack, 1)
-    assert "POSTBACK_LINK_QUEUES" in letter.told["detail"]
-    assert "made-up" not in letter.told["detail"]
+    assert "POSTBACK_LINK_QUEUES" in letter.header["detail"]
+    assert "made-up" not in letter.header["detail"]
     assert stack.sandbox.stats()["requests"] == requests
     assert not client.keys("*made-up*")
 

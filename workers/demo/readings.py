@@ -55,7 +55,7 @@ def read_all(client: redis.Redis, stats: Mapping[str, Any]) -> dict[str, Reading
     dead: dict[str, list[str]] = {}
     for provider in PROVIDERS:
         for letter in letters(client, provider):
-            told = (letter.reason, letter.told.get("status"), letter.told.get("detail"))
+            told = (letter.reason, letter.header.get("status"), letter.header.get("detail"))
             dead.setdefault(f"{provider}.{letter.account}", []).append(" ".join(str(part) for part in told if part))
     return {cast.queue: _reading(cast, seen.of(cast.queue), dead.get(cast.queue, []), stats) for cast in CAST}
 

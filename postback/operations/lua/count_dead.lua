@@ -1,8 +1,8 @@
--- COUNT_DEAD: a part of a provider's dead letters by queue and reason, without sending them anywhere. Reads only.
+-- COUNT_DEAD: counts a part of a provider's dead letters by queue and reason. It only reads.
 --
 -- KEYS  1 dead-letter list
--- ARGV  1 first, 2 last: places in the list as LRANGE has them
--- Returns { "<queue> <reason>", count, ... }; the queue is empty where the message does not say it.
+-- ARGV  1 first, 2 last: places in the list, as for LRANGE
+-- Returns { "<queue> <reason>", count, ... }; the queue is empty if the message does not say it.
 -- O(bytes of the part); call it with a thousand places at a time.
 
 local counts, order = {}, {}

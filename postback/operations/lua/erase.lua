@@ -1,15 +1,19 @@
--- ERASE: removes exact messages from one list or sorted set of an account, with the idempotency keys that they own. Order and bytes of all others
--- stay. In a list they are looked for between two places, since a queue's entries move on while somebody looks at them.
+-- ERASE: removes exact messages from one list or sorted set of an account, and releases the
+-- idempotency keys that they own. The other messages keep their bytes and their order. In a list
+-- the messages are looked for between two places, because entries move while somebody looks.
 --
--- KEYS  1 list or zset of messages   2 idem (hash key -> "id end_ms")   3 idem_ends (zset key -> end ms)
--- ARGV  1 first, 2 last: places in a list as LRANGE has them, from the left    3 a text that no entry is
+-- KEYS  1 list or zset of messages
+--       2 idem (hash key -> "id end_ms")   3 idem_ends (zset key -> end ms)
+-- ARGV  1 first, 2 last: places in a list, as for LRANGE
+--       3 a text that no entry has
 --       4.. for each message: its bytes, its id, its idempotency key or ''
 -- Returns how many entries were removed. O(last); O(messages x log) for a zset.
 
 local name, first, tombstone = KEYS[1], tonumber(ARGV[1]), ARGV[3]
 local zset = redis.call('TYPE', name).ok == 'zset'
 local gone, removed = {}, 0
--- A full Redis lets a script finish that has written, and refuses one whose first write could take memory: LSET.
+-- A full Redis refuses a script if its first write could take memory, and finishes one that has
+-- written. LTRIM takes none. LSET could.
 if not zset then redis.call('LTRIM', name, 0, -1) end
 
 if zset then

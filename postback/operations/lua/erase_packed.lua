@@ -1,7 +1,10 @@
--- ERASE_PACKED: removes exact messages from the halves of refused batches. What is left of a half stays together; a half of which nothing is left goes.
+-- ERASE_PACKED: removes exact messages from the halves of refused batches. The rest of a half stays
+-- together. A half without any rest is removed.
 --
 -- KEYS  1 groups (list of cmsgpack)
--- ARGV  1 first, 2 last: places to look at, as LRANGE has them    3 a text that is no entry    4.. the messages' bytes
+-- ARGV  1 first, 2 last: places to look at, as for LRANGE
+--       3 a text that no entry has
+--       4.. the messages' bytes
 -- Returns how many were removed. O(messages of the part + places).
 
 local erased = {}
@@ -16,7 +19,8 @@ local function kept(raws)
   return rest
 end
 
--- A full Redis lets a script finish that has written, and refuses one whose first write could take memory: LSET.
+-- A full Redis refuses a script if its first write could take memory, and finishes one that has
+-- written. LTRIM takes none. LSET could.
 redis.call('LTRIM', KEYS[1], 0, -1)
 for i, packed in ipairs(redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[2])) do
   local before, group = removed, cmsgpack.unpack(packed)

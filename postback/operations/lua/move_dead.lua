@@ -1,19 +1,22 @@
--- MOVE_DEAD: takes exact entries out of a dead-letter list and pushes what becomes of them to the back of queues, in one step.
--- An entry is moved only if the list still has these very bytes at that place: of two operators who read the same entries one moves them, and
--- whatever is killed, an entry is in one list or in the other. The other entries keep their bytes and their order.
+-- MOVE_DEAD: takes exact entries out of a dead-letter list and pushes what they become to queues.
+-- An entry is moved only if the list still has these bytes at that place. So if two operators read
+-- the same entries, one of them moves them; and if a process is killed, an entry is in one list or
+-- in the other. The other entries keep their bytes and their order.
 --
 -- KEYS  1 dead-letter list    2.. lists to push to
--- ARGV  1 passed: entries at the right end (the oldest) that the caller has dealt with    2 read: how many it has read behind them
---       3 a text that is no entry
---       4.. for each entry to move, the oldest first: its place 1..read (1 is the oldest), its bytes, number of its list in KEYS or 0 for none,
---           what to push
--- Returns the places that were moved. O(passed + read), without copying what is passed by.
+-- ARGV  1 passed: entries at the right end (the oldest) that the caller has left there
+--       2 read: entries that it has read behind them
+--       3 a text that no entry has
+--       4.. for each entry to move, the oldest first: its place 1..read (1 is the oldest), its
+--           bytes, the number of its list in KEYS or 0 for none, what to push
+-- Returns the places that were moved. O(passed + read); the passed entries are not copied.
 
 local dead, passed, count, tombstone = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
--- Lua passes so many arguments to one command at most.
+-- Messages in one LPUSH: Lua's unpack has a limit.
 local MOST = 500
 
--- A full Redis lets a script finish that has written, and refuses one whose first write could take memory.
+-- A full Redis refuses a script if its first write could take memory, and finishes one that has
+-- written. LTRIM takes none.
 redis.call('LTRIM', dead, 0, -1)
 local slice = redis.call('LRANGE', dead, -(passed + count), -(passed + 1))
 local moved, pushes = {}, {}

@@ -1,8 +1,10 @@
--- PACKED: a part of the messages that stand packed together: halves of refused batches, and what is in flight. Reads only.
+-- PACKED: reads a part of the messages that are packed together: halves of refused batches, and
+-- what is in flight.
 --
 -- KEYS  1 groups (list of cmsgpack)   2 unacked (hash grant -> cmsgpack)
 -- ARGV  1 first place in groups, '' for none   2 cursor in unacked, '' for none   3 most of either
--- Returns { {messages in groups}, {messages in flight}, next place or '', next cursor or '' }. O(messages of the part).
+-- Returns { {messages in groups}, {messages in flight}, next place or '', next cursor or '' }.
+-- O(messages of the part).
 
 local first, cursor, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 

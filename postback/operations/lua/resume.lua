@@ -1,11 +1,15 @@
--- RESUME: ends an account's pause, whatever its reason: its own, that of its credential, which then ends for all accounts that have the same key,
--- and its quota's freeze. Its run of failures is forgotten, TAKE puts events held aside back to the front in order of their first grant, and one
--- request goes first (healthy 0): if the provider still refuses, only that one is spent.
+-- RESUME: ends an account's pause, whatever its reason: its own, its credential's and the freeze of
+-- its quota. The credential's pause then ends for all accounts with the same key. The run of
+-- failures is forgotten. TAKE puts events that were held aside back to the front, in the order of
+-- their first grants. The credential is not healthy yet, so one request goes first. If the provider
+-- still refuses it, only that one is spent.
 --
--- KEYS  1 meta (hash)   2 held (zset)   Those of its quota and its credential are named in meta (ADR 33).
--- Returns { 1 if it was paused, reason, events to be released, 1 if others had to wait with it }. O(1).
+-- KEYS  1 meta (hash)   2 held (zset)
+-- meta names the keys of its quota and of its credential (ADR 33).
+-- Returns { 1 if it was paused, reason, events to be released, 1 if others waited with it }. O(1).
 
--- A full Redis lets a script finish that has written, and refuses one whose first write could take memory.
+-- A full Redis refuses a script if its first write could take memory, and finishes one that has
+-- written. HDEL takes none.
 redis.call('HDEL', KEYS[1], '')
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + clock[2] / 1000

@@ -1,14 +1,17 @@
--- STATUS: everything that is asked about one account, at one moment. Reads only.
+-- STATUS: everything about one account at one moment. It only reads.
 --
 -- KEYS  1-4 lists of the queue by priority step 0, 3, 6, 9; the right end is the front
---       5 delayed (zset)  6 held (zset)  7 groups (list of cmsgpack)  8 meta (hash)  9 ring (string)  10 flight (zset)  11 unacked (hash)
--- Those of its quota and its credential are named in meta (ADR 33).
--- Returns { now_us, queued, delayed, held, events in groups, requests in flight, events in flight, oldest_ms or 0, last_due_ms or 0,
---           {meta field, value, ...}, {credential field, value, ...},
---           { {quota field, value, ...}, times of its log, requests in flight, and the same of each log that it has left and that still binds } }
---   oldest_ms: when the longest waiting event at the front of a list was enqueued (its header postback_at).
---   events in groups and in flight: exact for up to SAMPLE batches, reckoned from so many for more.
--- O(SAMPLE + size of the ring).
+--       5 delayed (zset)   6 held (zset)   7 groups (list of cmsgpack)   8 meta (hash)
+--       9 ring (string)   10 flight (zset)   11 unacked (hash)
+-- meta names the keys of its quota and of its credential (ADR 33).
+-- Returns { now_us, queued, delayed, held, events in groups, requests in flight, events in flight,
+--           oldest_ms or 0, last_due_ms or 0, {meta field, value, ...},
+--           {credential field, value, ...},
+--           { {quota field, value, ...}, times of its log, requests in flight,
+--             and these three again for each former log that still binds } }
+--   oldest_ms: when the longest waiting event at the front of a list was enqueued (postback_at).
+--   events in groups, in flight: exact for up to SAMPLE batches, an estimate for more.
+-- O(SAMPLE + size of the log).
 
 local SAMPLE = 200
 local clock = redis.call('TIME')
@@ -48,7 +51,8 @@ for at = 1, #meta, 2 do named[meta[at]] = meta[at + 1] end
 
 local logs = {}
 local function add(name)
-  local first = name == '-'   -- an account of the first edition, whose log is its own
+  -- An account of the first edition has its own log.
+  local first = name == '-'
   logs[#logs + 1] = redis.call('HGETALL', first and KEYS[8] or name)
   logs[#logs + 1] = redis.call('GET', first and KEYS[9] or name .. '.log') or ''
   logs[#logs + 1] = redis.call('ZCARD', first and KEYS[10] or name .. '.flight')

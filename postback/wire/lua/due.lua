@@ -1,14 +1,16 @@
--- DUE: queues have something to do. They stand in the schedule from now on, and workers that wait are woken (ADR 29).
--- A queue that stands there already costs no more than the look: it is asked anyway, or cannot be asked yet.
+-- DUE: puts queues into the schedule and wakes the workers that wait (ADR 29).
+-- A queue that is in it already costs one look: it will be asked anyway, or cannot be asked yet.
 --
 -- KEYS  1 schedule (zset)   2 timers (zset)
--- ARGV  1 channel of those who wait
---       2 why: sent; found: somebody came by it (one with a timer is left to it); ask: whatever stands there;
---              changed: its limits have, so that what the schedule says of it may not hold any more
+-- ARGV  1 channel that wakes workers
+--       2 why: sent: an event was sent to them
+--              found: a sweep found events in them; a queue with a timer is left to its timer
+--              ask: they must be asked, whatever the schedule says
+--              changed: their limits have changed, so what the schedule says may be wrong
 --       3.. queues
 -- Returns how many were not due before. O(queues x log).
 
--- A full Redis refuses a script whose first write could take memory (ADR 18).
+-- A full Redis refuses a script if its first write could take memory. ZREM takes none (ADR 18).
 redis.call('ZREM', KEYS[1], '')
 local why = ARGV[2]
 local clock = redis.call('TIME')

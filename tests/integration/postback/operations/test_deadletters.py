@@ -18,7 +18,7 @@ import redis
 
 from postback import tgtrack, tonai, tonapi
 from postback.operations import Filter, drop, letters, replay
-from postback.operations.deadletters import count
+from postback.operations.dead_counts import count_dead
 from postback.operations.messages import read_message
 from postback.wire import keys
 
@@ -94,7 +94,7 @@ class TestList:
         desk.sales(3)
         desk.sales(2, "expired", account="shop")
         desk.client.lpush("tgtrack.dead", b"garbage")
-        counted = count(desk.client, "tgtrack").by_queue_and_reason
+        counted = count_dead(desk.client, "tgtrack").by_queue_and_reason
         assert counted == {("tgtrack.main", "rejected"): 3, ("tgtrack.shop", "expired"): 2, ("", "malformed"): 1}
         read = [(letter.account, letter.reason) for letter in letters(desk.client, "tgtrack")]
         assert sorted(read) == sorted([("main", "rejected")] * 3 + [("shop", "expired")] * 2 + [("", "malformed")])

@@ -240,7 +240,7 @@ class TestReasons:
         check(worker, "tgtrack.main", [hostile.build([(place, value)], id="bad", **options_of("tgtrack"))])
         (letter,) = deadletters.letters(worker.client, "tgtrack")
         assert letter.reason == "malformed"
-        assert place[1].replace("compression", "compressed") in letter.told["detail"]
+        assert place[1].replace("compression", "compressed") in letter.header["detail"]
         assert letter.message.id == "bad"
 
     def test_forbidden_link(self, worker: Worker, watch: Watch) -> None:
@@ -249,7 +249,7 @@ class TestReasons:
         raw = hostile.build([(("embed", "callbacks"), [link])], id="bad", **options_of("tgtrack"))
         check(worker, "tgtrack.main", [raw])
         (letter,) = deadletters.letters(worker.client, "tgtrack")
-        assert "POSTBACK_LINK_QUEUES" in letter.told["detail"]
+        assert "POSTBACK_LINK_QUEUES" in letter.header["detail"]
         assert not [name for name in worker.client.keys("*") if b"anything" in name or b"_kombu" in name]
 
 

@@ -384,7 +384,7 @@ class TestBrokers:
         )
         unix = connect("redis+socket:///run/redis.sock?virtual_host=2").connection_pool.connection_kwargs
         assert (unix["path"], unix["db"]) == ("/run/redis.sock", 2)
-        one = connect(f"sentinel://:{SECRET}@a:1/2;sentinel://b:2/0", sentinel_master="m")
+        one = connect(f"sentinel://:{SECRET}@a:1/2;sentinel://b:2/0?master_name=m")
         assert one.connection_pool.service_name == "m"
         assert one.connection_pool.connection_kwargs["password"] == SECRET
         assert isinstance(parse_broker("redis://h"), Broker)

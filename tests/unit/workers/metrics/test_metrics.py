@@ -16,11 +16,11 @@ import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
 from postback.operations import AccountStatus, Snapshot
+from postback.operations.account_status import Pause
 from postback.operations.queues import Worker
 from postback.operations.quota import Log
 from postback.operations.server import RedisStatus
 from postback.operations.sites import Site
-from postback.operations.status import Pause
 from postback.wire.broker import parse_broker
 from postback.wire.windows import Window
 from workers.metrics import exporter
