@@ -1,5 +1,6 @@
 """What may vary between installations.
 
-Settings from the environment, the accounts file, the providers' policies, the queue topology, Celery's and Flower's
-configuration. This room imports only ``postback``; ``tasks`` and ``workers`` import it.
+Here are the settings from the environment, the accounts file, the providers' policies, the queues,
+and the configuration of Celery and Flower. This room imports only ``postback``. ``tasks`` and
+``workers`` import it.
 """

@@ -1,10 +1,11 @@
 """Flower's configuration file (``flower --conf=config/flower.py``).
 
-Flower's own defaults are open: every interface, no password. Here it serves loopback only until ``FLOWER_BASIC_AUTH``
-is set. Flower executes this file after it has read its environment, and what the file says wins, so the three variables
-are read again here.
+By its own defaults Flower serves every interface without a password. Here it serves loopback only,
+until ``FLOWER_BASIC_AUTH`` is set. Flower reads its environment first and executes this file then.
+The file wins, so it reads the three variables again.
 
-Names at the top level are Flower's options: import nothing under a name that Flower has (``logging`` is one).
+Names at the top level are Flower's options. So import nothing under a name that Flower has, such as
+``logging``.
 """
 
 import ipaddress
@@ -19,11 +20,12 @@ def flower_options(environ: Mapping[str, str]) -> dict[str, Any]:
     """Address, port and passwords. A variable that is set but empty counts as not set.
 
     Returns:
-        ``address`` ("" means every interface), ``port``, ``basic_auth`` (list of ``user:password``, empty for none).
+        ``address`` ("" is every interface), ``port`` and ``basic_auth`` (``["user:password", …]``,
+        empty for none).
 
     Raises:
-        ConfigurationError: A value is impossible, or would serve Flower to others without a password. No password is
-        shown.
+        ConfigurationError: A value is impossible, or would serve Flower to others without a
+            password. The message shows no password.
     """
     passwords = [pair.strip() for pair in environ.get("FLOWER_BASIC_AUTH", "").split(",") if pair.strip()]
     if not all(user and colon and password for user, colon, password in (pair.partition(":") for pair in passwords)):
@@ -37,7 +39,7 @@ def flower_options(environ: Mapping[str, str]) -> dict[str, Any]:
                 "set FLOWER_BASIC_AUTH too"
             )
     number = environ.get("FLOWER_PORT", "").strip() or "5555"
-    # Port 0 is whatever the system has free; Flower prints which one it was.
+    # With port 0 the system chooses one, and Flower prints it.
     if not number.isascii() or not number.isdecimal() or int(number) > 65535:
         raise ConfigurationError("FLOWER_PORT must be a whole number from 0 to 65535")
     return {"address": address, "port": int(number), "basic_auth": passwords}
@@ -59,13 +61,13 @@ address: str = _options["address"]
 port: int = _options["port"]
 basic_auth: list[str] = _options["basic_auth"]
 
-#: Flower keeps tasks in memory only and is no record: 10,000 take some 50 MB, Flower's default of 100,000 ten times
-#: that.
+#: Tasks that Flower keeps, in memory only. 10,000 take about 50 MB; Flower's default is 100,000.
 max_tasks = 10_000
-#: The state kept on disk would hold task arguments, and an old file breaks the next version's start.
+#: A state on disk would hold task arguments, and an old file breaks the start of the next version.
 persistent = False
-#: A RabbitMQ setting; the Redis broker is asked directly.
+#: It is for RabbitMQ. Flower asks a Redis broker directly.
 broker_api = None
-#: Which columns, in order: what people look for first, and no arguments but the short ones that Postback writes itself.
+#: The columns, in order: first what people look for. ``kwargs`` is the short text that Postback
+#: writes.
 tasks_columns = "name,uuid,state,exception,kwargs,result,received,started,runtime,worker"
 natural_time = True

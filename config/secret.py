@@ -12,9 +12,9 @@ MASK: Final = "***"
 class Secret:
     """A string that shows itself only to a caller who asks for it with :meth:`reveal`.
 
-    ``repr``, ``str`` and ``format`` give ``***``; pickling raises ``TypeError`` and so does ``json.dumps``, since a
-    secret is not a ``str``. Secrets live in a worker's memory only (invariant I8): a message, a result or a log line
-    cannot carry one.
+    ``repr``, ``str`` and ``format`` give ``***``. Pickling raises ``TypeError``; so does
+    ``json.dumps``, because a secret is no ``str``. Secrets are in a worker's memory only (invariant
+    I8). No message, result or log line can carry one.
     """
 
     __slots__ = ("_value",)
@@ -50,7 +50,7 @@ class Secret:
         return hash((Secret, self._value))
 
     def __copy__(self) -> Secret:
-        """Immutable, so its own copy; without this ``copy`` would go through ``__reduce_ex__``."""
+        """Itself, since it is immutable. Otherwise ``copy`` would use ``__reduce_ex__``."""
         return self
 
     def __deepcopy__(self, memo: dict[int, object]) -> Secret:

@@ -1,8 +1,8 @@
 """Settings from the environment, read here and nowhere else.
 
-They are checked at start; what is wrong is told in one sentence that names the variable.
+They are checked at start. What is wrong becomes one sentence that names the variable.
 
-``.env.example`` lists every variable with its default and meaning; a test keeps the two in step.
+``.env.example`` has every variable with its default and meaning. A test keeps the two in step.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from postback.wire.broker import DEFAULT_URL, Broker, broker_of, own_variable
 
 __all__ = ["DEFAULTS", "Settings", "load_settings", "masked_url"]
 
-#: Variable -> default as it would be written; "" where leaving it out means something that the text of ``.env.example``
-#: says.
+#: Variable -> its default, as it would be written. ``.env.example`` says what "" means.
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "POSTBACK_BROKER_URL": DEFAULT_URL,
@@ -44,11 +43,11 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: Requests at once in one worker process.
+#: Most requests at once in one worker process.
 MAX_CONCURRENCY: Final = 10_000
 
 _NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
-#: Ways to write ``POSTBACK_ON_DEAD``: a function of a module, or a Celery task and its queue.
+#: ``POSTBACK_ON_DEAD`` names a function of a module, or a Celery task and its queue.
 _FUNCTION: Final = re.compile(rf"(?P<module>{_NAME}):(?P<name>{_NAME})")
 _TASK: Final = re.compile(r"celery:(?P<name>[^\s@]{1,200})@(?P<queue>[^\s@]{1,200})")
 
@@ -58,7 +57,7 @@ _FORMATS: Final = ("text", "json")
 
 @dataclass(frozen=True)
 class Hook:
-    """Who is told of dead letters: a function of a module, or a Celery task of a queue.
+    """What is called with each dead letter: a function of a module, or a Celery task of a queue.
 
     Attributes:
         name: The function in its module, or the task's full name.
@@ -81,33 +80,35 @@ class Settings:
     brokers: Mapping[str, Broker] = field(default_factory=dict)
     #: Relative to the working directory.
     accounts_path: Path = Path(DEFAULTS["POSTBACK_ACCOUNTS"])
-    #: Whose events ``celery -A workers.app`` serves; None for all. ``python -m workers PROVIDER`` says it itself.
+    #: Whose events ``celery -A workers.app`` serves; None for all. ``python -m workers PROVIDER``
+    #: does not use it.
     provider: str | None = None
     #: Requests at once in one worker process, 1..10,000.
     concurrency: int = 256
-    #: Which engine sends, ``curl`` or ``requests``; None for curl where it is installed.
+    #: The engine that sends, ``curl`` or ``requests``; None for curl where it is installed.
     http: str | None = None
     #: Queues that a link may lead to, beside those of accounts and Celery's own.
     link_queues: tuple[str, ...] = ()
     log_level: str = "INFO"
     #: ``text`` for people, ``json`` for a log store: one object a line.
     log_format: str = "text"
-    #: Where a worker process serves its own metrics: this port or, if it is taken, one of the next; 0 for any free one; None for none.
+    #: Port of a worker process's own metrics. If it is taken, one of the next is used. 0: any free
+    #: one; None: no metrics.
     metrics_port: int | None = None
     #: Address of all metrics. They have no password and hold no secret.
     metrics_address: str = "127.0.0.1"
     #: Port of ``python -m workers.metrics``.
     exporter_port: int = 9180
-    #: Most accounts with metrics of their own, in a process; the others are in the totals.
+    #: Most accounts with metrics of their own in a process. The others are in the totals only.
     metrics_accounts: int = 200
-    #: Who is told of each dead letter; None for nobody.
+    #: What is called with each dead letter; None for nothing.
     on_dead: Hook | None = None
     #: Whether workers listen to Celery's remote control.
     remote_control: bool = True
 
     @property
     def broker_url(self) -> str:
-        """URL of the common Redis as Celery takes it; may hold a password, see :func:`masked_url`."""
+        """URL of the common Redis for Celery. It may hold a password; see :func:`masked_url`."""
         return self.broker.url
 
     def broker_of(self, provider: str | None) -> Broker:
@@ -115,17 +116,8 @@ class Settings:
         return self.brokers.get(provider or "", self.broker)
 
     def broker_url_of(self, provider: str | None) -> str:
-        """Its URL; may hold a password."""
+        """Its URL, which may hold a password."""
         return self.broker_of(provider).url
-
-    def sentinel_master_of(self, provider: str | None) -> str:
-        """Name under which the Sentinels know its primary; "" without Sentinel."""
-        return str(self.broker_of(provider).options.get("master_name", ""))
-
-    @property
-    def sentinel_master(self) -> str:
-        """The same for the common Redis."""
-        return self.sentinel_master_of(None)
 
     def broker_urls_in_use(self) -> dict[str, tuple[str, ...]]:
         """Broker URL -> providers whose events it carries."""
@@ -137,10 +129,16 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Read and check all settings. A variable that is set but empty counts as not set, as Compose leaves them.
+    """Read and check all settings.
+
+    A variable that is set but empty counts as not set: Compose sets them so.
+
+    Args:
+        environ: The variables.
 
     Raises:
-        ConfigurationError: A variable has an impossible value; the sentence names the variable and shows no secret.
+        ConfigurationError: A variable has an impossible value. The sentence names it and shows no
+            secret.
     """
 
     def text(name: str) -> str:
@@ -169,7 +167,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def masked_url(url: str) -> str:
-    """The URL with passwords replaced by ``***``, fit for a log. Several Sentinel URLs are separated by ``;``."""
+    """The URL, or several of Sentinels separated by ``;``, with ``***`` in place of passwords."""
     parts = re.split(r";(?=[a-z+]+://)", url)
     masked = [re.sub(r"://(?:[^:@/]*)(?::.*)?@", "://***@", part, flags=re.DOTALL) for part in parts]
     return re.sub(r"(password=)[^&;]*", r"\1***", ";".join(masked))
@@ -181,10 +179,10 @@ def _whole(name: str, value: str, low: int, high: int) -> int:
     return int(value)
 
 
-def _names(name: str, value: str) -> tuple[str, ...]:
-    names = tuple(filter(None, (one.strip() for one in value.split(","))))
-    if not all(re.fullmatch(r"[\w.:-]{1,255}", one) for one in names):
-        raise ConfigurationError(f"{name} must be names of queues, separated by commas")
+def _names(variable: str, value: str) -> tuple[str, ...]:
+    names = tuple(filter(None, (name.strip() for name in value.split(","))))
+    if not all(re.fullmatch(r"[\w.:-]{1,255}", name) for name in names):
+        raise ConfigurationError(f"{variable} must be names of queues, separated by commas")
     return names
 
 

@@ -1,4 +1,4 @@
-"""Queues: one for each account, one dead-letter list for each provider, and which task belongs where."""
+"""Queues: one for each account, a dead-letter list for each provider, and where a task belongs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ from config.accounts import Account
 from config.providers import POLICIES, PROVIDERS
 from postback.wire import keys
 
-#: The exchange without a name delivers to the queue that the routing key names and needs no binding. A named one would
-#: add a ``_kombu.binding.*`` set to Redis for each account and an SMEMBERS to each message sent.
+#: The exchange without a name. It delivers to the queue that the routing key names, and needs no
+#: binding. A named one would add a set ``_kombu.binding.*`` for each account and an SMEMBERS for
+#: each message.
 DEFAULT_EXCHANGE: Final = Exchange("", type="direct")
 
-#: Celery's own queue, for tasks that are not ours (``link`` callbacks without a queue). No worker of Postback consumes
-#: it.
+#: Celery's own queue, for tasks that are not ours (``link`` callbacks without a queue). No worker
+#: of Postback consumes it.
 FOREIGN_QUEUE: Final = "celery"
 
 
 #: Accounts that Flower's pages list one by one.
 MOST_LISTED: Final = 200
-#: What follows a provider's name where all of its accounts are meant. No account can have this name.
+#: What follows a provider's name if all of its accounts are meant. No account can have this name.
 TOGETHER: Final = ".*"
-
-
-def queue_name(provider: str, account: str) -> str:
-    """``tgtrack.main``."""
-    return keys.queue(provider, account)
 
 
 def dead_letter_name(provider: str) -> str:
@@ -42,7 +38,7 @@ def dead_letter_names(providers: Iterable[str] = PROVIDERS) -> tuple[str, ...]:
 
 
 def provider_of(task_name: str) -> str | None:
-    """The provider whose task this is (``tgtrack.add_event`` -> ``tgtrack``), or None for a task that is not ours."""
+    """A task's provider, ``tgtrack.add_event`` -> ``tgtrack``; None if the task is not ours."""
     provider = task_name.partition(".")[0]
     return provider if provider in POLICIES else None
 
@@ -57,10 +53,12 @@ def account_queue(name: str) -> Queue:
 
 
 def together(queues: Iterable[str]) -> list[str]:
-    """Names for people to look at: of more than :data:`MOST_LISTED` accounts one for each provider, ``tgtrack.*``.
+    """Names of queues for Flower's pages.
+
+    Of more than :data:`MOST_LISTED` queues it is one name for each provider, ``tgtrack.*``.
 
     Args:
-        queues: Of accounts.
+        queues: Queues of accounts.
     """
     names = list(queues)
     if len(names) <= MOST_LISTED:
@@ -71,7 +69,7 @@ def together(queues: Iterable[str]) -> list[str]:
 def account_queues(accounts: Iterable[Account]) -> list[Queue]:
     """Kombu's queues for some accounts, in their order.
 
-    Dead-letter lists are never among them: a worker would consume what it was told of.
+    Dead-letter lists must not be among them, because a worker would consume them.
     """
     return [account_queue(account.queue) for account in accounts]
 
@@ -84,10 +82,10 @@ def route(
     task: object = None,
     **_: object,
 ) -> dict[str, Any] | None:
-    """Celery's router (``task_routes``): an event goes to the queue of the account in its keyword arguments.
+    """Celery's router (``task_routes``): an event goes to its account's queue.
 
-    It serves tasks sent from a worker, such as a ``link`` that names an event of another provider. A message without an
-    account goes to ``main``, as the SDK assumes where it knows no names.
+    It routes what a worker sends, such as a ``link`` to an event of another provider. A message
+    without an account goes to ``main``, as in the SDK where the accounts are not known.
     """
     provider = provider_of(name)
     if provider is None:

@@ -3,16 +3,17 @@
 ::
 
     PostbackError
-    ├── InvalidEvent (ValueError)         the event breaks a rule of its provider; nothing was sent
-    ├── MessageTooLarge (ValueError)      the event with its options is too long for a message; nothing was sent
-    ├── UnknownAccount (LookupError)      no such account at this provider; nothing was sent
-    ├── ConfigurationError                a setting is wrong; one sentence that names it
-    ├── NoResult                          .get() on an event that never has a result
+    ├── InvalidEvent (ValueError)      the event breaks a rule of its provider; nothing was sent
+    ├── MessageTooLarge (ValueError)   the event and its options are too long for a message;
+    │                                  nothing was sent
+    ├── UnknownAccount (LookupError)   the provider has no such account; nothing was sent
+    ├── ConfigurationError             a setting is wrong; one sentence names it
+    ├── NoResult                       .get() on an event that never has a result
     └── SendError
-        ├── NotEnqueued                   certainly not in the queue: send again freely
-        │   └── QueueFull                 the account has as many events waiting as it may have
-        ├── EnqueueUnknown                the reply was lost: it may be in the queue
-        └── PartlyEnqueued                send_many stopped half-way
+        ├── NotEnqueued                certainly not in the queue: send again freely
+        │   └── QueueFull              the account has as many events waiting as it may have
+        ├── EnqueueUnknown             the reply was lost: it may be in the queue
+        └── PartlyEnqueued             send_many stopped half-way
 
 No message holds a credential, a broker's password, a user's id or a name.
 """
@@ -43,7 +44,7 @@ class PostbackError(Exception):
     """Base of all errors raised by Postback."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions with keyword-only arguments do not survive pickling by themselves, and process pools pickle them.
+        # Process pools pickle exceptions. Those with keyword-only arguments need help.
         return _restore_error, (type(self), self.args, dict(self.__dict__))
 
 
@@ -60,7 +61,7 @@ class PostbackWarning(UserWarning):
 
 
 class UnknownEventName(PostbackWarning):
-    """The event name is not in the provider's published list; it is sent all the same."""
+    """The event's name is not in the provider's published list. The event is sent all the same."""
 
 
 class InvalidEvent(PostbackError, ValueError):
@@ -68,24 +69,25 @@ class InvalidEvent(PostbackError, ValueError):
 
     Attributes:
         event: Which event, ``"tgtrack.AddEvent"``.
-        errors: Field name -> what is wrong with it. Constructors name attributes (``custom_user_id``), ``load`` names
-            wire fields (``customUserId``). A rule about the event as a whole stands under ``"event"``.
+        errors: Field's name -> what is wrong with it. Constructors name attributes
+            (``custom_user_id``), ``load`` names the provider's fields (``customUserId``). What is
+            wrong with the event as a whole stands under ``"event"``.
     """
 
     def __init__(self, event: str, errors: Mapping[str, Sequence[str]]) -> None:
         self.event = event
         self.errors: dict[str, list[str]] = {field: list(messages) for field, messages in errors.items()}
-        told = "; ".join(f"{field} {message}" for field, messages in self.errors.items() for message in messages)
-        super().__init__(f"{event}: {told}")
+        text = "; ".join(f"{field} {message}" for field, messages in self.errors.items() for message in messages)
+        super().__init__(f"{event}: {text}")
 
 
 class MessageTooLarge(PostbackError, ValueError):
-    """The event with its headers, links and other options is longer than a worker takes.
+    """The event with its headers, links and other options is longer than a worker accepts.
 
     Attributes:
         event: Which event, ``"tgtrack.AddEvent"``.
-        size: Bytes that the message would have at most.
-        limit: Bytes that a message may have.
+        size: Bytes of the message, its reserve for deliveries included.
+        limit: Most bytes of a message.
     """
 
     def __init__(self, event: str, size: int, limit: int) -> None:
@@ -100,9 +102,9 @@ class UnknownAccount(PostbackError, LookupError):
 
     Attributes:
         provider: ``"tgtrack"``.
-        account: The name asked for; None if no name was given and there is neither one account only nor one named
-            ``main``.
-        known: The names that exist, sorted.
+        account: The event's account. None if the event names none and the provider has several,
+            none of them ``main``.
+        known: The provider's accounts, sorted.
     """
 
     def __init__(self, provider: str, account: str | None, known: Sequence[str]) -> None:
@@ -118,11 +120,11 @@ class UnknownAccount(PostbackError, LookupError):
 
 
 class ConfigurationError(PostbackError):
-    """A setting is missing or wrong; the message is one sentence that names the variable or the key in its file."""
+    """A setting is missing or wrong. One sentence names the variable or the key in its file."""
 
 
 class NoResult(PostbackError):
-    """This event has no result to wait for; only look-ups such as ``tgtrack.GetUserInfo`` have one."""
+    """This event has no result. Only look-ups such as ``tgtrack.GetUserInfo`` have one."""
 
 
 class SendError(PostbackError):
@@ -146,7 +148,7 @@ class SendError(PostbackError):
 
 
 class NotEnqueued(SendError):
-    """The events are certainly not in the queue: sending them again cannot duplicate them."""
+    """The events are certainly not in the queue. Sending them again cannot duplicate them."""
 
 
 class QueueFull(NotEnqueued):
@@ -170,12 +172,12 @@ class QueueFull(NotEnqueued):
 
 
 class EnqueueUnknown(SendError):
-    """The command was written but its reply was lost: the events may be in the queue or not.
+    """The command was written but its reply was lost. The events may be in the queue or not.
 
-    Workers recognise a duplicate by its idempotency key only. An event sent with ``idempotency_key=``
-    (``tonai.Conversion`` always has one) may simply be sent again with the same key. Without one, sending again may
-    record the event twice;
-    ``task_id=`` (see ``ids``) makes at least the two messages recognisable in Flower and in the logs.
+    A worker recognises a duplicate by its idempotency key. So an event with ``idempotency_key=``
+    may be sent again with the same key (``tonai.Conversion`` always has one). An event without a
+    key may then be recorded twice. Send it with the same ``task_id=`` (see ``ids``), so that Flower
+    and the logs show that the two messages are one event.
     """
 
 
@@ -183,11 +185,12 @@ class PartlyEnqueued(SendError):
     """``send_many`` stopped half-way.
 
     Attributes:
-        enqueued: How many events are certainly in their queues; the first ones of the list, if all providers share
-            one Redis.
+        enqueued: How many events are certainly in their queues. They are the first ones of the list
+            if all providers share one Redis.
         enqueued_ids: Their ids.
-        unknown_ids: Ids of the events whose reply was lost, or of which a Redis at its limit took some and refused
-            some; they follow the enqueued ones. See :class:`EnqueueUnknown`.
+        unknown_ids: Ids of the events that follow them and may be in their queues or not: the reply
+            was lost, or a full Redis took some of them and refused others. See
+            :class:`EnqueueUnknown`.
         rejected_ids: Ids of the events that are certainly not in their queues.
         ids: ``unknown_ids`` and ``rejected_ids``.
     """

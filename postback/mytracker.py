@@ -1,7 +1,9 @@
-"""Events for myTracker's server-to-server API. Attributes are snake_case; the wire has the provider's camelCase.
+"""Events for myTracker's server-to-server API.
 
-Source of every field and bound: myTracker, "Import events", "Parameters". Numbers may be given as strings of digits,
-as in the provider's own examples; they travel as JSON numbers.
+Attributes are snake_case, the provider's fields are camelCase. Numbers may be strings of digits, as
+in the provider's own examples; they are sent as JSON numbers.
+
+Source of every field and bound: myTracker, "Import events", "Parameters".
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ __all__ = ["CustomEvent", "Login", "Registration", "VkPlatform"]
 
 #: Bounds of ``eventTimestamp`` in unix seconds. Source: "Parameters", Common.
 MIN_TIMESTAMP, MAX_TIMESTAMP = 946674000, 4294967295
-#: Largest request body in bytes. Source: "Limit on the maximum size of imported data — 10Kb", taken as 10,000.
+#: Largest request body in bytes. Source: "Limit on the maximum size of imported data — 10Kb", read
+#: as 10,000.
 MAX_BYTES = 10_000
 
 VkPlatform = Literal[
@@ -29,7 +32,8 @@ VkPlatform = Literal[
     "mobile_iphone_messenger",
 ]
 
-#: Any of them ties a custom event to a user or a device. Source: "customEvent", required parameters.
+#: A custom event needs one of them: it names the user or the device. Source: "customEvent",
+#: required parameters.
 IDENTIFIERS = ("custom_user_id", "instance_id", "lvid", "gaid", "android_id", "app_set_id", "idfa", "ios_vendor_id")
 
 

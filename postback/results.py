@@ -14,7 +14,7 @@ __all__ = ["EventResult"]
 
 
 class _NoBackend(DisabledBackend):
-    """Stands for the results that are never stored: asking for one says so instead of waiting for ever."""
+    """The backend of results that are never stored: it raises instead of waiting for ever."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise NoResult("this event has no result; only look-ups such as tgtrack.GetUserInfo have one")
@@ -32,14 +32,15 @@ else:  # Celery 5.6 cannot be subscripted
 class EventResult(_AsyncResult):
     """A Celery AsyncResult of an event.
 
-    Only ``tgtrack.GetUserInfo`` and ``tonapi.GetEvent`` have a result: a plain dict, kept 10 minutes. ``get`` (and
-    ``state``, ``ready`` …) of any other event raises :class:`~postback.errors.NoResult` at once. Pass ``get`` a
-    ``timeout``: an
-    event may wait for its provider's quota for hours.
+    Only ``tgtrack.GetUserInfo`` and ``tonapi.GetEvent`` have a result: a plain dict, kept for 10
+    minutes. ``get`` (and ``state``, ``ready`` …) of any other event raises
+    :class:`~postback.errors.NoResult` at once. Pass ``get`` a ``timeout``, because an event may
+    wait for its provider's quota for hours.
 
     Attributes:
+        id: The event's id: in Redis, in Flower, in the logs.
         provider: ``"tgtrack"``.
-        has_result: Whether there is something to wait for.
+        has_result: Whether there is a result to wait for.
     """
 
     def __init__(self, id: str, *, app: Celery, provider: str, has_result: bool = False, **options: Any) -> None:
@@ -52,9 +53,16 @@ class EventResult(_AsyncResult):
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """Wait for the result.
 
+        Args:
+            *args: As for Celery's ``AsyncResult.get``.
+            **kwargs: Likewise; ``timeout`` in seconds.
+
+        Returns:
+            The provider's answer, a plain dict.
+
         Raises:
             NoResult: The event never has one.
-            celery.exceptions.TimeoutError: It is not there in time; the event goes on all the same.
+            celery.exceptions.TimeoutError: There is none in time. The event goes on all the same.
         """
         if not self.has_result:
             raise NoResult("this event has no result; only look-ups such as tgtrack.GetUserInfo have one")
@@ -63,7 +71,7 @@ class EventResult(_AsyncResult):
     wait = get
 
     def __del__(self) -> None:
-        # The base class unsubscribes from the result's channel; without a result nothing was subscribed.
+        # The base class unsubscribes from the result's channel. Without a result there is none.
         if getattr(self, "has_result", False):
             super().__del__()
 

@@ -6,7 +6,7 @@
         checkout(order)
         assert postback_outbox == [tgtrack.AddEvent(user_id="98765", event_type="sale")]
 
-It is loaded by itself once Postback is installed.
+pytest loads it by itself where Postback is installed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Sent:
     """One send.
 
     Attributes:
-        event: The event as it was made; its time is not filled in.
-        id: The id its caller got.
+        event: The event as it was made, without the time that a send fills in.
+        id: The id that its caller got.
         options: The options it was sent with.
     """
 
@@ -45,10 +45,10 @@ class Sent:
 
 
 class Outbox(list[EventData]):
-    """The events sent so far, in order; compares with a plain list.
+    """The events sent so far, in order. It compares with a plain list.
 
     Attributes:
-        sent: The same with ids and options.
+        sent: The same events with their ids and options.
     """
 
     def __init__(self) -> None:
@@ -56,13 +56,13 @@ class Outbox(list[EventData]):
         self.sent: list[Sent] = []
 
     def __call__(self, event: EventData, options: dict[str, Any]) -> EventResult:
-        """Take one event; wrong options fail as they would on a real send."""
-        read = read_options(event, options)
-        check_message(event, read)
-        task_id = read.task_id or uuid()
+        """Take one event. Wrong options fail as on a real send."""
+        checked = read_options(event, options)
+        check_message(event, checked)
+        task_id = checked.task_id or uuid()
         self.sent.append(Sent(event, task_id, dict(options)))
         self.append(event)
-        has_result = event.has_result and not read.ignore_result
+        has_result = event.has_result and not checked.ignore_result
         return EventResult(task_id, app=current(event.provider).app, provider=event.provider, has_result=has_result)
 
     def clear(self) -> None:

@@ -13,9 +13,11 @@ from postback.errors import UnknownEventName
 
 __all__ = ["Event", "Message"]
 
-#: Largest event in bytes; the provider names no limit, so the batch's default is taken.
+#: Largest event in bytes. Decision: the provider names no limit; a batch has at most so many by
+#: default.
 MAX_BYTES = 10_000
-#: Largest whole number that a JSON reader with floating-point numbers keeps exactly; Telegram's ids stay below 2**52.
+#: Largest whole number that is exact as a float, as which many JSON readers read it. Telegram's ids
+#: are below 2**52.
 MAX_USER_ID = 2**53 - 1
 
 #: Names of events the service knows. Source: the official browser SDK.
@@ -40,7 +42,8 @@ class Message(TypedDict):
 class Event(postback._send.event.Event, method="event", provider="tganalytics"):
     """Something a user did in a Mini App.
 
-    A name outside the published list warns (:class:`~postback.errors.UnknownEventName`) and is sent all the same.
+    A name that is not in the provider's published list gives a warning
+    (:class:`~postback.errors.UnknownEventName`) and is sent all the same.
     """
 
     time_field: ClassVar[str | None] = "client_timestamp"

@@ -1,6 +1,7 @@
 """Events for TGTrack (the Russian subscription tracker «Откуда Подписки»).
 
-Source of every field: TGTrack service API, "Методы API – запись", "– глубокие цели" and "– получение данных".
+Source of every field: TGTrack service API, "Методы API – запись", "– глубокие цели" and
+"– получение данных".
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ __all__ = [
     "WinWinWasStarted",
 ]
 
-#: Latest ``date`` in unix seconds; later ones are milliseconds by mistake.
+#: Latest ``date`` in unix seconds. A later one is in milliseconds by mistake.
 MAX_DATE = 4294967295
-#: Largest payload of another service, in bytes. Decision: a Telegram update with two texts of 4,096
-#: characters, 200 entities and a hundred winners has 160,000, each letter written as ``\u0431``.
+#: Largest payload of another service, in bytes. Decision: a Telegram update has 160,000 if it holds
+#: two texts of 4,096 characters, each written as ``\u0431``, 200 entities and a hundred winners.
 MAX_PAYLOAD_BYTES = 256_000
 
 
@@ -52,7 +53,7 @@ class TgtrackEvent(Event):
 
 
 class _Carrier(TgtrackEvent):
-    """Base of events that are what somebody else sent."""
+    """Base of events that carry what another service sent."""
 
     max_bytes: ClassVar[int] = MAX_PAYLOAD_BYTES
 
@@ -80,7 +81,7 @@ class _Carrier(TgtrackEvent):
 
     @classmethod
     def summary(cls, wire: Any) -> str:
-        """The payload's size; what stands in it is somebody's."""
+        """The payload's size. Its content is personal."""
         try:
             return f"bytes={len(compact(wire))}"
         except (TypeError, ValueError):
@@ -94,12 +95,13 @@ class Opaque(_Carrier):
 
 
 class OnTelegramWebhook(_Carrier, method="on_telegram_webhook"):
-    """A Telegram update, forwarded 1:1. Source: on_telegram_webhook ("никак не меняйте вебхук от телеграмма").
+    """A Telegram update, forwarded as it came.
 
-    Load the request's raw body: it is sent byte for byte. A dict is accepted too and sent as JSON of the same content.
+    Load the request's raw body: it is sent byte for byte. A dict is accepted too, and sent as JSON
+    of the same content. Source: on_telegram_webhook ("никак не меняйте вебхук от телеграмма").
     """
 
-    # Not a field of its own: the update as text if it came so, else as an object; both travel under "payload".
+    # The whole update: text if it came as text or bytes, else an object.
     payload: Mapping[str, Any] | str | bytes = json_object(or_text=True)
 
     def __init__(self, *, payload: Mapping[str, Any] | str | bytes, account: str | None = None) -> None:
@@ -171,7 +173,7 @@ class SambotOnTgWebhook(TgtrackEvent, method="sambot_on_tg_webhook"):
 
     max_bytes: ClassVar[int] = MAX_PAYLOAD_BYTES
 
-    #: The full Telegram webhook, an object or its text; sent as given.
+    #: The full Telegram webhook, an object or its text. It is sent as it came.
     webhook: Mapping[str, Any] | str = json_object(or_text=True)
 
 
@@ -184,7 +186,10 @@ class OnSendPulseEvent(Opaque, method="on_send_pulse_event"):
 
 
 class UserDidStartBot(TgtrackEvent, method="user_did_start_bot"):
-    """A user started the bot; for platforms that know the user but not the webhook. Source: user_did_start_bot."""
+    """A user started the bot. It is for platforms that know the user but not the webhook.
+
+    Source: user_did_start_bot.
+    """
 
     #: Telegram id, as a string.
     user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")
@@ -197,7 +202,10 @@ class UserDidStartBot(TgtrackEvent, method="user_did_start_bot"):
 
 
 class SendReachGoal(TgtrackEvent, method="send_reach_goal"):
-    """Pass a goal on to the advertising system the user came from. Source: send_reach_goal; counts for 21 days."""
+    """A goal for the advertising system that the user came from. It counts for 21 days.
+
+    Source: send_reach_goal.
+    """
 
     #: Telegram id, as a string.
     user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")
@@ -214,13 +222,13 @@ class AddEvent(TgtrackEvent, method="add_event"):
     user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")
     #: The step's name in the reports.
     event_type: str = text(min_chars=1, max_chars=NAME_CHARS, shown="plain")
-    #: TGTrack takes ``in_progress`` if absent.
+    #: Without it TGTrack assumes ``in_progress``.
     event_result: Literal["in_progress", "success", "failure"] | None = one_of(
         "in_progress", "success", "failure", default=None
     )
     #: Unix seconds.
     date: int | None = integer(low=0, high=MAX_DATE, default=None, shown="plain")
-    #: Passed on to the advertising system; works for 21 days after the start.
+    #: Goal for the advertising system. It works for 21 days after the start.
     conversion_target: str | None = text(max_chars=NAME_CHARS, default=None, shown="plain")
     #: Revenue; negative for costs.
     amount: float | None = number(default=None)
@@ -228,7 +236,7 @@ class AddEvent(TgtrackEvent, method="add_event"):
 
 
 class GetUserInfo(TgtrackEvent, method="get_user_info", reads=True):
-    """What TGTrack knows about a user; ``.get()`` returns it as a dict. Source: get_user_info."""
+    """Asks what TGTrack knows about a user; ``.get()`` returns a dict. Source: get_user_info."""
 
     #: Telegram id, as a string.
     user_id: str = text(min_chars=1, max_chars=ID_CHARS, personal=True, label="user")

@@ -14,12 +14,14 @@ __all__ = ["Conversion"]
 
 
 class Conversion(Event, method="conversion", provider="tonai"):
-    """A user completed the conversion. One per account and user: a second within the horizon (7 days) is dropped.
+    """A user completed the conversion.
 
-    On the wire: ``{"eventType": "conversion", "eventData": {"telegramUserId": "<digits>"}}``.
+    It is reported once for each account and user: the user's id is its idempotency key, and a
+    second one within 7 days is dropped. TON AI gets
+    ``{"eventType": "conversion", "eventData": {"telegramUserId": "<digits>"}}``.
     """
 
-    #: Always has an idempotency key, so that a conversion is reported once.
+    #: Telegram id, as a string of digits.
     telegram_user_id: str = text(
         wire="telegramUserId",
         max_chars=20,
@@ -29,7 +31,7 @@ class Conversion(Event, method="conversion", provider="tonai"):
         label="user",
     )
 
-    #: The fixed part of every report.
+    #: The same in every report.
     EVENT_TYPE: ClassVar[str] = "conversion"
 
     @classmethod

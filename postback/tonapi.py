@@ -26,20 +26,19 @@ def _as_hex(event_id: str) -> str:
             raw = base64.urlsafe_b64decode(event_id[:43] + "=")
         except binascii.Error:  # pragma: no cover - the pattern admits only decodable text
             raise Refused("must be hex or base64url of 32 bytes") from None
-        # The last character carries four unused bits; if they are set, the id was cut or mistyped.
+        # The last character has four unused bits. If they are set, the id was cut or mistyped.
         if base64.urlsafe_b64encode(raw).decode()[:43] == event_id[:43]:
             return raw.hex()
     raise Refused("must be hex (without 0x) or base64url of 32 bytes")
 
 
 class GetEvent(Event, method="get_event", provider="tonapi", reads=True):
-    """A TON event, once its trace is final; ``.get()`` returns it as a dict.
+    """Asks for a TON event. ``.get()`` returns it as a dict once its trace is final."""
 
-    The event id, or the hash of any transaction of the trace, in hex or base64url; kept as 64 lower-case hex digits.
-    """
-
+    #: The event's id, or the hash of any transaction of its trace, in hex or base64url. It is kept
+    #: as 64 lower-case hex digits.
     event_id: str = text(max_chars=64, clean=_as_hex, shown="plain")
-    #: The ``Accept-Language`` header, which sets the language of previews, ``ru-RU,ru;q=0.5``.
+    #: The ``Accept-Language`` header: the language of previews, ``ru-RU,ru;q=0.5``.
     accept_language: str | None = text(
         max_chars=100, default=None, pattern=r"[A-Za-z0-9*,;=. -]+", rule="an Accept-Language header's value"
     )

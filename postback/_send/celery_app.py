@@ -1,7 +1,7 @@
 """The SDK's own Celery app, by which producers send.
 
-The app is private. The user's ``current_app``, configuration module and ``CELERY_*`` variables do not
-change it, and it does not change them.
+The app is private. The user's ``current_app``, configuration module and ``CELERY_*`` variables do
+not change it, and it does not change them.
 """
 
 from __future__ import annotations

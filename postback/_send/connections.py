@@ -32,7 +32,8 @@ class Connection:
         try:
             # Any: kombu's stubs do not have the pools of the Redis channel yet.
             channel: Any = self.connection.default_channel
-            # The channel has pinged Redis on a socket for consuming. A producer never uses it again.
+            # The channel has pinged Redis on a socket for consuming. A producer never uses it
+            # again.
             channel.async_pool.disconnect()
             self.pool = channel.pool
             self.client: Any = redis.Redis(connection_pool=self.pool)

@@ -115,7 +115,8 @@ class AccountDirectory:
 
         Args:
             provider: ``"tgtrack"``.
-            account: The name that the caller wants; None takes the provider's only account or ``main``.
+            account: The name that the caller wants; None takes the provider's only account or
+                ``main``.
 
         Raises:
             UnknownAccount: The provider has no such account.

@@ -18,27 +18,29 @@ __all__ = ["EVENTS", "Event", "event_class"]
 
 
 class Event(data.EventData):
-    """One event for one provider: immutable, equal to any event with the same fields, safe to share between threads.
+    """One event for one provider.
+
+    It is immutable, equal to any event with the same fields, and safe to share between threads.
 
     Attributes:
-        account: Which account's credentials and quota carry it; None is the provider's only account or the one named
-            ``main``. It is not part of what the provider gets.
+        account: The account whose credentials and quota carry it. None is the provider's only
+            account, or the one named ``main``. The provider does not get it.
     """
 
     def delay(self) -> EventResult:
         """Put the event into its account's queue.
 
-        Takes at most ``POSTBACK_SEND_TIMEOUT_S`` (2 s), whatever Redis does.
+        It takes at most ``POSTBACK_SEND_TIMEOUT_S`` (2 s), whatever Redis does.
 
         Returns:
-            A Celery AsyncResult; ``.id`` is the event's id.
+            A Celery AsyncResult. Its ``.id`` is the event's id.
 
         Raises:
-            UnknownAccount: The provider's accounts are known and this is none of them.
-            MessageTooLarge: A carried payload becomes too long for a message; nothing was sent.
+            UnknownAccount: The provider has no such account.
+            MessageTooLarge: A carried payload is too long for a message; nothing was sent.
             NotEnqueued: Redis is away or full; the event is certainly not in the queue.
-            QueueFull: The account has its ``max_queued`` of events waiting; a ``NotEnqueued``.
-            EnqueueUnknown: Redis fell silent after it was written to.
+            QueueFull: A ``NotEnqueued``: the account has its ``max_queued`` of events waiting.
+            EnqueueUnknown: Redis did not answer; the event may be in the queue or not.
         """
         return one.send(self, {})
 
@@ -46,21 +48,25 @@ class Event(data.EventData):
         """Put the event into its account's queue with Celery's options.
 
         Args:
-            **options: ``countdown`` (s), ``eta``, ``expires``, ``priority`` (0 is first … 9), ``link``,
-                ``link_error``, ``task_id``, ``headers`` (merged), and Celery's others; ``idempotency_key`` (str):
-                within the horizon (7 days) a
-                second event of the account with the same key is dropped.
+            **options: ``countdown`` (s), ``eta``, ``expires``, ``priority`` (0 is first … 9),
+                ``link``, ``link_error``, ``task_id``, ``headers`` (merged), and Celery's others.
+                And ``idempotency_key`` (str): for 7 days a second event of the account with the
+                same key is dropped.
+
+        Returns:
+            A Celery AsyncResult. Its ``.id`` is the event's id.
 
         Raises:
-            TypeError: There is no such option, or it cannot be chosen.
+            TypeError: There is no such option, an event cannot have it, or its type is wrong.
+            ValueError: An option is out of range.
             UnknownAccount, MessageTooLarge, NotEnqueued, EnqueueUnknown: As for :meth:`delay`.
         """
         return one.send(self, options)
 
     def si(self, **options: Any) -> Signature[Any]:
-        """An immutable Celery signature, for ``link=``, chains and beat schedules, also of another Celery app.
+        """An immutable Celery signature for ``link=``, chains and beat schedules of any app.
 
-        Its time is left open: a worker sets it when it first takes the event.
+        The event's time is left open. A worker sets it when it first takes the event.
 
         Args:
             **options: As for :meth:`apply_async`.
@@ -68,38 +74,51 @@ class Event(data.EventData):
         return one.signature(self, options)
 
     async def adelay(self, **options: Any) -> EventResult:
-        """:meth:`apply_async` in a thread, for bots and asynchronous views."""
+        """:meth:`apply_async` in a thread, for bots and asynchronous views.
+
+        Args:
+            **options: As for :meth:`apply_async`.
+        """
         return await asyncio.to_thread(one.send, self, options)
 
     def delay_on_commit(self, *, using: str | None = None, **options: Any) -> None:
-        """Send the event when Django's transaction commits (at once outside of one); never if it is rolled back.
+        """Send the event when Django's transaction commits, or at once if none is open.
 
-        If the send fails then, the commit stands and nothing is raised: the logger ``postback`` gets one ERROR line
-        with the event's id, and the event is lost. :meth:`delay_via_outbox` loses none.
+        It is not sent if the transaction is rolled back. If the send itself fails after the commit,
+        the event is lost: nothing is raised, and the logger ``postback`` gets one ERROR line with
+        the event's id. :meth:`delay_via_outbox` loses no event.
 
         Args:
-            using: Which database's transaction.
+            using: Alias of the database; None is the default one.
             **options: As for :meth:`apply_async`.
+
+        Raises:
+            TypeError, ValueError, MessageTooLarge: As for :meth:`apply_async`, at once.
         """
         one.send_on_commit(self, options, using)
 
     def delay_via_outbox(self, *, using: str | None = None, **options: Any) -> EventResult:
-        """Write the event into Django's database, in the transaction that is open; ``postback_relay`` sends it.
+        """Write the event into Django's database. ``postback_relay`` sends it.
 
-        It is committed and rolled back with the rest of the transaction. Redis is not asked. Its time, ``countdown``
-        and ``expires`` count from now.
+        It is committed or rolled back with the open transaction. Redis is not asked. The
+        event's time, ``countdown`` and ``expires`` count from now.
 
         Args:
-            using: Which database; None is the one that Django's routers choose for the outbox.
+            using: Alias of the database; None is the one that Django's routers choose for the
+                outbox.
             **options: As for :meth:`apply_async`.
 
         Returns:
-            A Celery AsyncResult; ``.id`` is the event's id in the outbox, in Redis and in Flower.
+            A Celery AsyncResult. Its ``.id`` is the event's id in the outbox, in Redis and in
+            Flower.
 
         Raises:
-            ConfigurationError: ``postback.contrib.django`` is not installed or not migrated, or its settings are wrong.
-            TypeError: There is no such option, or it cannot be chosen, or it is not JSON.
-            MessageTooLarge: With its options it is too long for a message; nothing was written.
+            ConfigurationError: ``postback.contrib.django`` is not installed or not migrated, or its
+                settings are wrong.
+            TypeError: As for :meth:`apply_async`, or an option is not JSON.
+            ValueError: An option is out of range.
+            MessageTooLarge: The event and its options are too long for a message; nothing was
+                written.
         """
         return one.send_via_outbox(self, options, using)
 

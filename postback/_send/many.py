@@ -119,7 +119,7 @@ class _Progress:
 
 
 def _send_all(producer: Producer, outgoing: list[Outgoing], progress: _Progress) -> None:
-    """Send in pipelines of ``BATCH_EVENTS``, each one round trip. Errors leave the state in ``progress``.
+    """Send in pipelines of ``BATCH_EVENTS``, each one round trip; note it in ``progress``.
 
     Raises:
         QueueFull: An account has no room for the next event.

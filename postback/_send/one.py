@@ -1,4 +1,4 @@
-"""One event: sent at once, made a signature of, sent when a transaction commits, kept in an outbox."""
+"""One event: sent at once or on commit, made into a signature, kept in an outbox."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def signature(event: EventData, options: dict[str, Any]) -> Signature[Any]:
         with suppress(*CONNECTION_ERRORS):  # nothing is sent yet, so a name may stay unchecked
             account = producer.accounts.choose(event.provider, event.account)
     wire = event.wire()
-    made: Signature[Any] = Signature(
+    immutable: Signature[Any] = Signature(
         event.task_name,
         args=(),
         kwargs={"account": account, "event": wire},
@@ -93,10 +93,10 @@ def signature(event: EventData, options: dict[str, Any]) -> Signature[Any]:
         },
     )
     for callback in checked.link:
-        made.link(callback)
+        immutable.link(callback)
     for callback in checked.link_error:
-        made.link_error(callback)
-    return made
+        immutable.link_error(callback)
+    return immutable
 
 
 def send_on_commit(event: EventData, options: dict[str, Any], using: str | None) -> None:

@@ -78,23 +78,23 @@ class Options:
 
     def for_message(self, app: celery.Celery) -> dict[str, Any]:
         """Arguments of Celery's message factory."""
-        made = {**self.timing, **self.passed}
+        arguments = {**self.timing, **self.passed}
         if self.link:
-            made["callbacks"] = self.link
+            arguments["callbacks"] = self.link
         if self.link_error:
-            made["errbacks"] = self.link_error
+            arguments["errbacks"] = self.link_error
         parent = self.parent
         if parent is not None:
-            made.setdefault("root_id", parent.request.root_id or parent.request.id)
-            made.setdefault("parent_id", parent.request.id)
-        return made
+            arguments.setdefault("root_id", parent.request.root_id or parent.request.id)
+            arguments.setdefault("parent_id", parent.request.id)
+        return arguments
 
     def for_signature(self) -> dict[str, Any]:
         """Options of a Celery signature, without links."""
-        made = {**self.timing, **self.passed}
+        arguments = {**self.timing, **self.passed}
         if self.task_id is not None:
-            made["task_id"] = self.task_id
-        return made
+            arguments["task_id"] = self.task_id
+        return arguments
 
 
 def read_options(event: EventData, options: dict[str, Any]) -> Options:
@@ -150,13 +150,13 @@ def read_options(event: EventData, options: dict[str, Any]) -> Options:
 
 
 def _current_task() -> Any:
-    """The task that runs in this thread, of any Celery app. Its events carry its id as their parent's."""
+    """The task that runs in this thread, of any Celery app: the parent of the events it sends."""
     task = celery.current_task
     return task if task and not task.request.called_directly else None
 
 
 def _hash(key: str | None) -> str | None:
-    """The key's hash. Only that travels, because the key may be an order number or a person's id."""
+    """The key's hash. The key itself may be an order number or a person's id, so it is not sent."""
     return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -184,8 +184,8 @@ def _check_timing(timing: dict[str, Any]) -> None:
         elif name == "eta":
             raise TypeError(f"eta must be a datetime, not {type(value).__name__}")
         elif isinstance(value, bool) or not isinstance(value, (int, float)):
-            wanted = "a number of seconds" if name == "countdown" else "a datetime or a number of seconds"
-            raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+            accepted = "a number of seconds" if name == "countdown" else "a datetime or a number of seconds"
+            raise TypeError(f"{name} must be {accepted}, not {type(value).__name__}")
         elif not -1e9 < value < 1e9:
             raise ValueError(f"{name} must be a number of seconds below 1e9")
 

@@ -92,7 +92,8 @@ def make_message(producer: Producer, outgoing: Outgoing) -> Any:
 def prepare(producer: Producer, outgoing: Outgoing) -> tuple[str, str, bytes]:
     """Make the entry that is pushed: its queue, the queue's list, the message.
 
-    The receivers of Celery's signal ``before_task_publish`` run first: tracing adds its headers there.
+    The receivers of Celery's signal ``before_task_publish`` run first: tracing adds its headers
+    there.
 
     Raises:
         MessageTooLarge, TypeError: See :func:`check_size`.
@@ -139,7 +140,7 @@ def check_message(event: EventData, options: Options) -> None:
 
 
 def may_be_too_large(event: EventData, options: Options) -> bool:
-    """Whether the message must be measured; most are too short for that. O(1) once the event is encoded."""
+    """Whether the message must be measured; most are too short. O(1) once the event is encoded."""
     unbounded = options.headers or options.link or options.link_error or options.passed
     return bool(unbounded) or GROWTH * event.size() + PLAIN_BYTES > MAX_MESSAGE_BYTES
 
@@ -173,7 +174,7 @@ def arguments_text(event: EventData, account: str, wire: Any) -> str:
 
 
 def result_of(producer: Producer, outgoing: Outgoing) -> EventResult:
-    """The result of an event that is in its queue. Celery's signal ``after_task_publish`` is sent."""
+    """The result of an event that is in its queue. Sends Celery's ``after_task_publish``."""
     options, message = outgoing.options, outgoing.message
     if message:
         signals.after_task_publish.send(

@@ -198,7 +198,8 @@ def configure(
         broker_url: In place of ``POSTBACK_BROKER_URL`` and of every provider's own.
         accounts: In place of ``POSTBACK_ACCOUNTS``: the file's path, or account names by provider
             (``{"tgtrack": ["main", "shop"]}``).
-        send_timeout_s: In place of ``POSTBACK_SEND_TIMEOUT_S``: seconds, more than 0 and at most 3600.
+        send_timeout_s: In place of ``POSTBACK_SEND_TIMEOUT_S``: seconds, more than 0 and at most
+            3600.
 
     Raises:
         ConfigurationError: One of them is wrong; the message names the variable or the argument.

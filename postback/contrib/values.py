@@ -1,4 +1,7 @@
-"""Settings that every framework's integration reads alike; what is wrong is told in one sentence that names the key."""
+"""Settings that every framework's integration reads alike.
+
+What is wrong becomes one sentence that names the key.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from postback._events.event import EVENTS
 from postback._send.directory import names_in_file
 from postback.errors import ConfigurationError
 
-__all__ = ["meant", "read_accounts"]
+__all__ = ["read_accounts", "suggestion"]
 
 
-def meant(given: object, known: Iterable[str]) -> str:
-    """A question or a list for somebody who mistyped a name: ``did you mean 'tgtrack'?``."""
-    names = sorted(known)
-    near = difflib.get_close_matches(str(given).lower(), [name.lower() for name in names], n=1, cutoff=0.6)
+def suggestion(word: object, choices: Iterable[str]) -> str:
+    """For somebody who mistyped a name: ``did you mean 'tgtrack'?``, or the list of choices."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(str(word).lower(), [name.lower() for name in names], n=1, cutoff=0.6)
     if near:
         return f"did you mean {next(name for name in names if name.lower() == near[0])!r}?"
     return f"known are {', '.join(names)}"
@@ -28,7 +31,7 @@ def read_accounts(name: str, value: object) -> Mapping[str, list[str]] | str:
 
     Args:
         name: What to call the setting.
-        value: Whatever stands there.
+        value: The setting's value, of any type.
 
     Raises:
         ConfigurationError: It cannot be used.
@@ -45,9 +48,11 @@ def read_accounts(name: str, value: object) -> Mapping[str, list[str]] | str:
 
 
 def _provider(name: str, provider: object) -> str:
-    known = {event.provider for event in EVENTS.values()}
-    if not isinstance(provider, str) or provider not in known:
-        raise ConfigurationError(f"{name} has an unknown provider {str(provider)[:40]!r}: {meant(provider, known)}")
+    providers = {event.provider for event in EVENTS.values()}
+    if not isinstance(provider, str) or provider not in providers:
+        raise ConfigurationError(
+            f"{name} has an unknown provider {str(provider)[:40]!r}: {suggestion(provider, providers)}"
+        )
     return provider
 
 

@@ -21,7 +21,7 @@ __all__ = ["OutboxEventAdmin"]
 
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(_Base):
-    """Shows events; sends those again that have failed. The wire form, which holds personal data, is not shown."""
+    """Shows events, and sends failed ones again. The wire form is personal, so it is not shown."""
 
     list_display = ("event_id", "task", "account", "event", "state", "attempts", "created_at", "sent_at", "error")
     list_filter = ("state", "task", "account")
@@ -29,17 +29,20 @@ class OutboxEventAdmin(_Base):
     ordering = ("-seq",)
     fields = readonly_fields = ("seq", *list_display)
     actions = ("send_again",)
-    # Counting a large history for every page costs more than it tells.
+    # To count a large history for every page costs more than the number is worth.
     show_full_result_count = False
 
     @admin.display(description="event")
     def event(self, row: OutboxEvent) -> str:
-        """Ids shortened, names and texts left out."""
+        """The event without names and texts, and with shortened ids."""
         return row.summary()
 
     @admin.action(description="Send again", permissions=["change"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[OutboxEvent]) -> None:
-        """Give failed events back to the relay. A sent one would only be dropped by the workers as a duplicate."""
+        """Give failed events back to the relay.
+
+        Sent ones are left alone: workers would drop them as duplicates.
+        """
         changed = (
             queryset.filter(state=OutboxEvent.State.FAILED)
             .order_by()
@@ -51,5 +54,5 @@ class OutboxEventAdmin(_Base):
             self.message_user(request, f"{left} are sent already and were left alone.", messages.WARNING)
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
-        """Events come from code."""
+        """Nobody: events come from code."""
         return False

@@ -22,9 +22,9 @@ __all__ = ["PostbackConfig"]
 
 
 class _Refuse:
-    """A sink that refuses every event: with wrong settings they would go to the wrong Redis.
+    """A sink that refuses every event, because with wrong settings it might go to the wrong Redis.
 
-    A process that runs no system checks (gunicorn) hears of it at its first send instead of losing events in silence.
+    gunicorn runs no system checks. There the first send fails, and no event is lost in silence.
     """
 
     def __init__(self, problem: str) -> None:
@@ -59,7 +59,7 @@ class PostbackConfig(AppConfig):
         self.apply()
 
     def apply(self) -> None:
-        """Make this process send as the settings say; with wrong settings it refuses to send."""
+        """Apply the settings to this process. With wrong ones it refuses to send."""
         self.postback_settings, self.problems = read_settings(getattr(django_settings, "POSTBACK", {}))
         _lift_refusal()
         if self.problems:

@@ -1,4 +1,4 @@
-"""System checks: ``manage.py check`` tells in a sentence what is wrong, never a secret."""
+"""System checks: ``manage.py check`` says in a sentence what is wrong, and shows no secret."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["check_settings", "check_tables", "has_tables"]
 
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """``settings.POSTBACK`` can be used (postback.E001), and somebody has said where Redis is (postback.W001)."""
+    """Check that ``settings.POSTBACK`` can be used (E001) and a setting names a Redis (W001)."""
     settings, problems = read_settings(getattr(django_settings, "POSTBACK", {}))
-    told: list[CheckMessage] = [
+    messages: list[CheckMessage] = [
         Error(problem if problem.endswith("?") else f"{problem}.", id="postback.E001") for problem in problems
     ]
     if settings.broker_url is None and not _has_own_broker() and not problems:
-        told.append(
+        messages.append(
             Warning(
                 f"POSTBACK has no 'BROKER_URL' and {VARIABLE} is not set: events go to {DEFAULT_URL}.",
                 'Set POSTBACK = {"BROKER_URL": "redis://…"}.',
                 id="postback.W001",
             )
         )
-    return told
+    return messages
 
 
 def _has_own_broker() -> bool:
@@ -44,7 +44,10 @@ def _has_own_broker() -> bool:
 
 
 def check_tables(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """The outbox's tables exist where the routers put them (postback.W002); runs with ``check --database``."""
+    """Check that the outbox's tables exist where the routers put them (W002).
+
+    It runs with ``check --database``.
+    """
     return [
         Warning(
             f"The outbox's tables are missing in database {alias!r}: delay_via_outbox() and postback_relay fail.",
@@ -60,7 +63,7 @@ def _looks_migrated(alias: str) -> bool:
     try:
         return has_tables(alias)
     except DatabaseError:
-        return True  # a database that cannot be reached is another check's affair
+        return True  # another check reports a database that cannot be reached
 
 
 def has_tables(alias: str) -> bool:

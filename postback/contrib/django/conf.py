@@ -4,10 +4,12 @@
 
     POSTBACK = {
         "BROKER_URL": "redis://127.0.0.1:6379/0",   # else POSTBACK_BROKER_URL
-        "ACCOUNTS": {"tgtrack": ["main", "shop"]},  # names, or the path of an accounts file; else POSTBACK_ACCOUNTS
+        "ACCOUNTS": {"tgtrack": ["main", "shop"]},  # else POSTBACK_ACCOUNTS
         "SEND_TIMEOUT_S": 2,                        # else POSTBACK_SEND_TIMEOUT_S
         "OUTBOX": {"BATCH": 100, "POLL_S": 0.5, "KEEP_DAYS": 7, "LEASE_S": 30},
     }
+
+``ACCOUNTS`` may also be the path of an accounts file.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from postback.contrib.values import meant, read_accounts
+from postback.contrib.values import read_accounts, suggestion
 from postback.errors import ConfigurationError
 from postback.wire.broker import parse_broker
 
 __all__ = ["MAX_BATCH", "OutboxSettings", "Settings", "read_outbox_value", "read_settings"]
 
-#: Most events that one transaction of the relay moves; SQLite builds before 3.32 take 999 parameters a statement.
+#: Most events that one transaction of the relay moves. SQLite before 3.32 takes 999 parameters in a
+#: statement.
 MAX_BATCH: Final = 500
 #: Longest time limit of one send, in seconds.
 MAX_TIMEOUT_S: Final = 3600.0
@@ -36,7 +39,8 @@ class OutboxSettings:
         batch: Events a transaction, 1..500.
         poll_s: Seconds between two looks at an empty outbox.
         keep_days: Days after which sent events are deleted; 0 deletes them at once.
-        lease_s: On databases without ``SKIP LOCKED``: seconds after which another relay takes over from a dead one.
+        lease_s: Seconds after which another relay takes over from a dead one, on databases without
+            ``SKIP LOCKED``.
     """
 
     batch: int = 100
@@ -56,25 +60,26 @@ class Settings:
 
 
 class _Wrong(Exception):
-    """A value cannot be used; the text follows the key's name."""
+    """A value cannot be used. The text follows the key's name."""
 
 
-def read_settings(given: object) -> tuple[Settings, list[str]]:
+def read_settings(value: object) -> tuple[Settings, list[str]]:
     """Read ``settings.POSTBACK``.
 
     Args:
-        given: Whatever stands there.
+        value: The setting, of any type.
 
     Returns:
-        The settings, with defaults for what cannot be used, and everything that is wrong, in order: sentences without any secret.
+        The settings, and a sentence without a secret for each thing that is wrong, in order. What
+        cannot be used has its default.
     """
     problems: list[str] = []
-    values = _read("POSTBACK", given, _KEYS, problems)
+    values = _read("POSTBACK", value, _KEYS, problems)
     return Settings(**values), problems
 
 
 def read_outbox_value(name: str, key: str, value: object) -> Any:
-    """Check one value of ``OUTBOX`` that stands somewhere else.
+    """Check a value of ``OUTBOX`` that comes from an option of a command.
 
     Args:
         name: What to call it, ``--batch``.
@@ -90,13 +95,13 @@ def read_outbox_value(name: str, key: str, value: object) -> Any:
         raise ConfigurationError(f"{name} {wrong}") from None
 
 
-def _read(name: str, given: object, keys: _Keys, problems: list[str]) -> dict[str, Any]:
+def _read(name: str, settings: object, keys: _Keys, problems: list[str]) -> dict[str, Any]:
     """The values of one dict of settings, by attribute."""
-    if not isinstance(given, Mapping):
-        problems.append(f"{name} must be a dict, not {type(given).__name__}")
+    if not isinstance(settings, Mapping):
+        problems.append(f"{name} must be a dict, not {type(settings).__name__}")
         return {}
     values: dict[str, Any] = {}
-    for key, value in given.items():
+    for key, value in settings.items():
         reader = keys.get(key)
         if reader is None:
             problems.append(_unknown(name, key, keys))
@@ -113,10 +118,10 @@ def _read(name: str, given: object, keys: _Keys, problems: list[str]) -> dict[st
     return values
 
 
-def _unknown(name: str, key: object, known: Iterable[str]) -> str:
-    """An unknown key, with the one that was probably meant."""
-    told = key if isinstance(key, str) else type(key).__name__
-    return f"{name} has an unknown key {told!r}: {meant(told, known)}"
+def _unknown(name: str, key: object, keys: Iterable[str]) -> str:
+    """The problem of an unknown key, with the one that was probably meant."""
+    shown = key if isinstance(key, str) else type(key).__name__
+    return f"{name} has an unknown key {shown!r}: {suggestion(shown, keys)}"
 
 
 def _broker_url(path: str, value: object, problems: list[str]) -> str:

@@ -1,4 +1,7 @@
-"""Who may work on a provider's part of the outbox: one relay at a time, and the next at once if it dies."""
+"""Lanes: one relay at a time works on a provider's part of the outbox.
+
+If it dies, another one takes over.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from postback.contrib.django.models import OutboxLane
 
 __all__ = ["Lanes"]
 
-#: The part of a lease after which a batch is cut short, so that it ends before another relay takes over.
+#: Part of a lease after which a batch is cut short. So it ends before another relay takes over.
 USABLE_PART: Final = 0.5
-#: Longest work on one batch where the lock lives as long as the transaction, in seconds: other transactions see its
-#: rows as pending meanwhile.
+#: Longest work on one batch in a transaction, in seconds. Until it commits, other transactions see
+#: its rows as pending.
 LONGEST_S: Final = 15.0
 
 
@@ -38,17 +41,18 @@ class Lanes:
 
     @contextmanager
     def claim(self, provider: str) -> Iterator[float | None]:
-        """Hold a provider's lane for one batch; what is written inside commits with the block's end or before.
+        """Hold a provider's lane for one batch. What the block writes is committed by its end.
 
         Yields:
-            Seconds that the batch may take; None if another relay is at it.
+            Seconds that the batch may take; None if another relay holds the lane.
         """
         self._make(provider)
         if connections[self.database].features.has_select_for_update_skip_locked:
             with transaction.atomic(using=self.database):
                 yield LONGEST_S if self._lock(provider) else None
             return
-        # No transaction stays open while Redis is spoken to: on SQLite it would keep the whole site from writing.
+        # No transaction may be open while Redis is asked: on SQLite it would keep the whole site
+        # from writing.
         if not self._lease(provider):
             yield None
             return
@@ -66,9 +70,9 @@ class Lanes:
         return bool(free.update(owner=self.owner, held_until=now + self.lease_s))
 
     def _make(self, provider: str) -> None:
-        """Make the row that is locked, once.
+        """Make the row that is locked, once, in a transaction of its own.
 
-        In a transaction of its own: a row that is not committed yet cannot be skipped, other relays would wait for it.
+        Other relays cannot skip a row that is not committed yet. They would wait for it.
         """
         if provider in self._made and self._lanes.filter(name=provider).exists():
             return

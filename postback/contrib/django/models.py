@@ -1,4 +1,4 @@
-"""The outbox: events that wait in the project's own database until a relay has put them into Redis."""
+"""The outbox: events that wait in the project's database until a relay puts them into Redis."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["OutboxEvent", "OutboxLane"]
 class OutboxEvent(models.Model):
     """One event, from its transaction's commit until ``KEEP_DAYS`` after it was sent.
 
-    The primary key is a sequence of the database and not the event's id: it is what "in order" means, whatever the
-    clocks of the web servers say.
+    The primary key is a sequence of the database. It decides the order, whatever the clocks of the
+    web servers say.
     """
 
     class State(models.TextChoices):
@@ -28,21 +28,22 @@ class OutboxEvent(models.Model):
         FAILED = "failed", "failed"
 
     seq: models.BigAutoField[int, int] = models.BigAutoField(primary_key=True)
-    #: The Celery message's id; a UUID unless the caller chose one. The same at each send.
+    #: The Celery message's id, the same at each send: the caller's ``task_id``, else a UUID.
     event_id: models.CharField[str, str] = models.CharField("id", max_length=255)
-    #: ``tgtrack``; the relay works through each provider in order.
+    #: ``tgtrack``. The relay sends each provider's events in order.
     provider: models.CharField[str, str] = models.CharField(max_length=32)
     #: ``tgtrack.add_event``
     task: models.CharField[str, str] = models.CharField(max_length=64)
     #: Empty: the provider's only account, or the one named ``main``.
     account: models.CharField[str, str] = models.CharField(max_length=63, blank=True, default="")
-    # Text and not JSONField: PostgreSQL's jsonb orders keys anew and refuses \u0000, and the provider must get what it was.
+    # Not a JSONField: PostgreSQL's jsonb changes the order of keys and refuses \u0000. The provider
+    # must get what was sent.
     #: JSON of the wire form, with its time.
     wire: models.TextField[str, str] = models.TextField()
     #: JSON of the options of its send; times are absolute.
     options: models.TextField[str, str] = models.TextField(default="{}")
     state: models.CharField[str, str] = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
-    #: Sends that were begun and whose end is known.
+    #: Sends whose end is known.
     attempts: models.PositiveIntegerField[int, int] = models.PositiveIntegerField(default=0)
     #: Why it was not sent, without personal data.
     error: models.TextField[str, str] = models.TextField(blank=True, default="")
@@ -57,7 +58,7 @@ class OutboxEvent(models.Model):
         verbose_name = "outbox event"
         ordering: ClassVar[list[str]] = ["seq"]
         indexes: ClassVar[list[models.Index]] = [
-            # Stays small however long the history is: the relay asks for it twice a second.
+            # The relay asks for it twice a second, so it must be small however long the history is.
             models.Index(
                 fields=["provider", "seq"], condition=models.Q(state="pending"), name="postback_outbox_pending"
             ),
@@ -79,10 +80,12 @@ class OutboxEvent(models.Model):
 
 
 class OutboxLane(models.Model):
-    """One provider's part of the outbox. A relay works on it alone: so events of an account keep their order.
+    """One provider's part of the outbox.
 
-    Databases with ``SKIP LOCKED`` lock the row, which ends with the relay's connection; on others ``owner`` holds it
-    until ``held_until``.
+    One relay at a time works on it, so an account's events keep their order.
+
+    A database with ``SKIP LOCKED`` locks the row until the relay's transaction ends. On others
+    ``owner`` holds it until ``held_until``.
     """
 
     #: The provider.

@@ -42,7 +42,7 @@ class Configured(Protocol):
 
 
 def missing_tables(alias: str) -> ConfigurationError:
-    """The error that says so."""
+    """The error for a database without the outbox's tables."""
     return ConfigurationError(
         f"the outbox's tables are missing in database {alias!r}: run manage.py migrate postback"
         + ("" if alias == "default" else f" --database {alias}")

@@ -1,8 +1,8 @@
-"""Moves events from the outbox to Redis: in order, at least once, and each time under the same id and key.
+"""Moves events from the outbox to Redis: in order, at least once, under the same id and key.
 
-What survives what: the database is the truth. An event is marked as sent only after Redis has taken it; a relay that
-dies between the two leaves it pending, and the next one sends it again. Id and idempotency key are the same, so a
-worker drops the second.
+The database is the truth: an event is marked as sent only after Redis has taken it. A relay may die
+between the two. The event is then pending, and the next relay sends it again with the same id and
+idempotency key. So a worker drops the second one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Moved:
 
 @dataclass(slots=True)
 class _Outage:
-    """A place that could not be reached, or an account without room: tried again after a growing, jittered wait."""
+    """What cannot be reached, or has no room. It is tried again after a growing, jittered wait."""
 
     wait_s: float
     again_at: float
@@ -74,7 +74,7 @@ class Relay:
     Args:
         settings: Batch, poll, history, lease.
         database: Alias of the database that holds the outbox.
-        stop: Set it to end: the event on its way is finished and marked.
+        stop: Set it to end. The event that is being sent is finished and marked first.
         clock: Seconds, never going back.
     """
 
@@ -99,7 +99,7 @@ class Relay:
         return OutboxEvent.objects.using(self.database).order_by("seq")
 
     def run(self) -> None:
-        """Work until ``stop`` is set; whatever is away, wait for it."""
+        """Work until ``stop`` is set. If Redis or the database is away, wait for it."""
         while not self.stop.is_set():
             try:
                 moved = self.look()
@@ -112,7 +112,7 @@ class Relay:
                 self.stop.wait(pause_s)
 
     def drain(self) -> Moved:
-        """Move all that can be moved now: for cron.
+        """Move all that can be moved now, for cron.
 
         Raises:
             django.db.DatabaseError: The database is away.
@@ -128,9 +128,9 @@ class Relay:
         return total
 
     def look(self) -> Moved:
-        """Move at most one batch of each provider, and delete old history now and then."""
+        """Move at most one batch of each provider, and delete old history once a minute."""
         moved = Moved()
-        # One short question decides an idle look.
+        # When the outbox is empty, this short query is all.
         if self._pending().exists():
             for provider in sorted({event.provider for event in EVENTS.values()}):
                 if not self.stop.is_set() and self._is_due(provider):
@@ -145,7 +145,7 @@ class Relay:
         return self._events.filter(state=OutboxEvent.State.PENDING)
 
     def _move(self, provider: str, moved: Moved) -> None:
-        """One batch of one provider."""
+        """Move one batch of one provider."""
         with self._lanes.claim(provider) as may_take_s:
             if may_take_s is None:
                 return
@@ -165,13 +165,13 @@ class Relay:
                 try:
                     _send(row)
                 except QueueFull as refused:
-                    # Those of its account wait behind it, those of other accounts do not.
+                    # Events of this account wait behind it, those of other accounts do not.
                     full.add(row.account)
                     moved.away = str(refused)
                     self._note(row, moved.away)
                     self._is_away(keys.queue(provider, row.account), moved.away)
                 except (SendError, ConfigurationError) as refused:
-                    # The event is not to blame, and those behind it must not overtake it.
+                    # The event is not at fault, and no other must overtake it.
                     moved.away = away = str(refused)
                     self._note(row, away)
                     break
@@ -194,7 +194,7 @@ class Relay:
             moved.more = moved.more or len(rows) == self.settings.batch or done < len(rows)
 
     def _full(self, provider: str) -> list[str]:
-        """Accounts that had no room a moment ago, as rows name them: "" is the default one."""
+        """Accounts that had no room a moment ago, as rows name them; "" is the default one."""
         places = [name.partition(".") for name in self._outages if not self._is_due(name)]
         return [account for owner, dot, account in places if dot and owner == provider]
 
@@ -204,20 +204,20 @@ class Relay:
         )
 
     def _purge(self) -> int:
-        """Delete some of the history that is old enough; how many."""
+        """Delete a part of the history that is old enough; how many rows."""
         before = timezone.now() - timedelta(days=self.settings.keep_days)
         old = self._events.filter(state=OutboxEvent.State.SENT, sent_at__lte=before).order_by("sent_at")
         count, _ = self._events.order_by().filter(seq__in=list(old.values_list("seq", flat=True)[:PURGE_ROWS])).delete()
         return count
 
-    # What is away is told once, and once when it is back.
+    # An outage is logged once when it begins and once when it ends.
 
     def _is_due(self, name: str) -> bool:
         outage = self._outages.get(name)
         return outage is None or self._clock() >= outage.again_at
 
     def _is_away(self, name: str, why: str) -> float:
-        """Note it; how long to wait, in seconds."""
+        """Note an outage; how long to wait, in seconds."""
         outage = self._outages.get(name)
         if outage is None:
             logger.warning("%s: %s; the outbox waits and tries again", name.rstrip("."), why)
@@ -234,15 +234,16 @@ def _send(row: OutboxEvent) -> None:
     """Put one event into Redis.
 
     Raises:
-        SendError, ConfigurationError: Not now.
-        Exception: Never: it is not valid any more, its account is unknown, its options cannot be read …
+        SendError, ConfigurationError: It cannot be sent now.
+        Exception: It can never be sent: it is not valid any more, its account is unknown, its
+            options cannot be read …
     """
     event = event_class(row.task).load(json.loads(row.wire), account=row.account or None)
     one.send(event, {**kombu_json.loads(row.options), "task_id": row.event_id})
 
 
 def _reason(error: Exception) -> str:
-    """Why an event cannot be sent; only our own errors are known to hold no personal data."""
+    """Why an event cannot be sent. Only the text of our own errors is free of personal data."""
     if isinstance(error, PostbackError):
         return f"{type(error).__name__}: {error}"
     return type(error).__name__

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from postback._send import producer
 from postback.contrib.flask.commands import postback_group
-from postback.contrib.values import meant, read_accounts
+from postback.contrib.values import read_accounts, suggestion
 from postback.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KEYS", "Postback"]
 
-#: Configuration key -> argument of :func:`postback.configure`. A key that is missing or None leaves it to the
-#: environment variable of the same name.
+#: Configuration key -> argument of :func:`postback.configure`. If a key is missing or None, the
+#: environment variable of the same name decides.
 KEYS: Final[Mapping[str, str]] = {
     "POSTBACK_BROKER_URL": "broker_url",
     "POSTBACK_ACCOUNTS": "accounts",
@@ -32,7 +32,9 @@ KEYS: Final[Mapping[str, str]] = {
 
 
 class Postback:
-    """The extension. Its settings hold for the whole process: of several apps in one, the last initialised decides.
+    """The extension. Its settings are those of the whole process.
+
+    If a process has several apps, the last one that is initialised decides.
 
     Args:
         app: None to call :meth:`init_app` later.
@@ -46,11 +48,12 @@ class Postback:
         """Apply an app's configuration and add ``flask postback …``.
 
         Raises:
-            ConfigurationError: A ``POSTBACK_…`` key is unknown or wrong; the message names it and holds no secret.
+            ConfigurationError: A ``POSTBACK_…`` key is unknown or wrong. The message names it and
+                holds no secret.
         """
         for key in app.config:
             if key.startswith("POSTBACK_") and key not in KEYS:
-                raise ConfigurationError(f"app.config has an unknown key {key!r}: {meant(key, KEYS)}")
+                raise ConfigurationError(f"app.config has an unknown key {key!r}: {suggestion(key, KEYS)}")
         producer.configure(**{argument: _read(key, app.config.get(key)) for key, argument in KEYS.items()})
         app.extensions["postback"] = self
         if postback_group.name not in app.cli.commands:
@@ -62,7 +65,7 @@ def _read(key: str, value: Any) -> Any:
         return None
     if key == "POSTBACK_ACCOUNTS":
         return read_accounts(key, value)
-    # A number may also come as text from the environment, by app.config.from_prefixed_env().
+    # app.config.from_prefixed_env() reads a number as text.
     kinds: tuple[type, ...] = (str,) if key == "POSTBACK_BROKER_URL" else (int, float, str)
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise ConfigurationError(

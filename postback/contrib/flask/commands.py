@@ -1,4 +1,4 @@
-"""``flask postback send|status|dead``: the ``postback`` command with the app's broker and accounts."""
+"""``flask postback send|status|dead``: ``postback`` with the app's broker and accounts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from postback.wire.broker import VARIABLE
 
 __all__ = ["postback_group"]
 
-#: What of the ``postback`` command makes sense inside an app.
+#: The commands that make sense inside an app -> their help.
 _COMMANDS: Final = {
     "send": "Put one event into its account's queue.",
     "status": "Show the queues, pauses and quotas of all accounts.",
@@ -40,7 +40,7 @@ def _environ(broker_url: str | None) -> Mapping[str, str]:
 
 
 def _add(name: str, help_text: str) -> None:
-    # Options and --help are the other command's to read.
+    # Options and --help are left to the other command.
     passing: dict[str, Any] = {"ignore_unknown_options": True, "help_option_names": []}
 
     @postback_group.command(name, help=help_text, context_settings=passing)

@@ -170,8 +170,8 @@ def test_sentinel_master(query: str, master: str) -> None:
     settings = load_settings(
         {"POSTBACK_BROKER_URL": f"sentinel://a:1/0{query}", "POSTBACK_SENTINEL_MASTER": "mymaster"}
     )
-    assert settings.sentinel_master == settings.sentinel_master_of("tgtrack") == master
-    assert load_settings({}).sentinel_master == ""
+    assert settings.broker.options == {"master_name": master}
+    assert load_settings({}).broker.options == {}
 
 
 def test_producers_read_it_the_same_way() -> None:

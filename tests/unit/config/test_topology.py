@@ -54,7 +54,6 @@ def test_dead_letters_are_never_consumed() -> None:
 
 
 def test_names() -> None:
-    """Names are the provider's and the account's."""
-    assert topology.queue_name("tgtrack", "main") == "tgtrack.main"
+    """A dead-letter list is named after its provider."""
     assert topology.dead_letter_name("tonai") == "tonai.dead"
     assert topology.dead_letter_names(["tonai", "tonapi"]) == ("tonai.dead", "tonapi.dead")

@@ -41,7 +41,8 @@ class Command(BaseCommand):
         """Run.
 
         Raises:
-            CommandError: A setting or option is wrong, the tables are missing, or (``--once``) something is away.
+            CommandError: A setting or an option is wrong, or the tables are missing. With
+                ``--once`` also: Redis or the database is away.
         """
         database: str = options["database"]
         try:
