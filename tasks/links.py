@@ -177,7 +177,7 @@ class LinkRules:
 
     def _check_single(self, task: str, kwargs: Mapping[str, Any], options: Mapping[str, Any], name: str) -> None:
         if task.startswith("celery."):
-            # The worker has these tasks. As an errback Celery would run one at once, without a queue.
+            # The worker has these tasks. Celery runs an errback of them at once, without a queue.
             raise BadLinks(f"has {name} that are tasks of Celery's own")
         provider = provider_of(task)
         if provider and options.get("queue") is None:

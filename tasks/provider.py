@@ -54,7 +54,7 @@ class Provider:
         raise NotImplementedError
 
     def classify(self, answer: Answer, asked: Asked) -> Verdict:
-        """The class of an answer. An answer that is not understood is ambiguous, never a success."""
+        """The class of an answer. One that is not understood is ambiguous, never a success."""
         raise NotImplementedError
 
 

@@ -1,1 +1,1 @@
-"""How it runs: the Celery app, the governed transport, the governor with its scripts, HTTP sessions."""
+"""The worker: the Celery app, the governor with its scripts, the rounds, the HTTP engines."""

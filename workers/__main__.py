@@ -40,14 +40,14 @@ def main(argv: list[str] | None = None) -> int:
         concurrency=1,
         loglevel=settings.log_level,
         without_gossip=True,
-        # It would wait a second for other workers' revocations, which are in Redis (ADR 23).
+        # Mingle waits a second for other workers' revocations. Ours are in Redis (ADR 23).
         without_mingle=True,
         task_events=True,
-        # Celery's banner is no JSON.
+        # Celery's banner is not JSON.
         quiet=settings.log_format == "json",
     )
     worker.start()
-    # Celery sets none where the worker was cut short.
+    # Celery sets no exit code if the worker was interrupted.
     return EX_FAILURE if worker.exitcode is None else int(worker.exitcode)
 
 

@@ -1,4 +1,4 @@
-"""The worker app for ``celery -A workers.app …``: all accounts, or those of ``POSTBACK_PROVIDER``."""
+"""The app for ``celery -A workers.app …``: all accounts, or those of ``POSTBACK_PROVIDER``."""
 
 from __future__ import annotations
 

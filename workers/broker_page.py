@@ -1,4 +1,4 @@
-"""Flower's Broker page and queue lengths, where accounts may be too many for a row each (ADR 31)."""
+"""Flower's Broker page and queue lengths, also for too many accounts for a row each (ADR 31)."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class BrokerPage(BrokerView):  # type: ignore[misc]  # Flower has no types
         """Called by tornado.
 
         Args:
-            postback_broker: Where the queues are.
+            postback_broker: The broker with the queues.
         """
         self._broker = postback_broker
 
     @web.authenticated
     async def get(self) -> None:
-        """The page. It comes without rows if Redis cannot be asked, as Flower's does."""
+        """The page. It has no rows if Redis is away, like Flower's own."""
         try:
             queues = await asyncio.to_thread(lengths, self._broker, self.get_active_queue_names())
-        except (redis.RedisError, OSError) as away:
-            logger.error("the queues cannot be counted: %s", type(away).__name__)
+        except (redis.RedisError, OSError) as error:
+            logger.error("the queues cannot be counted: %s", type(error).__name__)
             queues = []
         self.render("broker.html", broker_url=self.application.broker_uri, queues=queues)
 
 
 class QueueLengths(GetQueueLengths):  # type: ignore[misc]
-    """The same for programs."""
+    """The queue lengths for programs."""
 
     initialize = BrokerPage.initialize
 
@@ -58,10 +58,10 @@ class QueueLengths(GetQueueLengths):  # type: ignore[misc]
 
 
 def pages(broker: Broker, prefix: str) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
-    """Handlers to stand before Flower's.
+    """Handlers that replace Flower's.
 
     Args:
-        broker: Of the workers.
+        broker: The workers' broker.
         prefix: Flower's ``url_prefix``.
     """
     root = f"/{prefix.strip('/')}" if prefix else ""
@@ -70,27 +70,27 @@ def pages(broker: Broker, prefix: str) -> list[tuple[str, type[BaseHandler], dic
 
 
 def lengths(broker: Broker, names: Iterable[str]) -> list[dict[str, Any]]:
-    """How many messages wait in each queue; for ``tgtrack.*`` in all accounts of the provider together.
+    """The number of messages in each queue; for ``tgtrack.*`` in all accounts of the provider.
 
     Raises:
-        redis.RedisError, OSError: Redis cannot be asked.
+        redis.RedisError, OSError: Redis is away.
     """
     client = connect(broker, timeout_s=REPLY_S, connect_timeout_s=REPLY_S, decode=True)
     try:
-        counted = []
+        rows = []
         for name in sorted(set(names)):
             queues = _scheduled(client, name.removesuffix(TOGETHER)) if name.endswith(TOGETHER) else [name]
             pipeline = client.pipeline(transaction=False)
             for queue in queues:
                 for place in keys.priority_lists(queue):
                     pipeline.llen(place)
-            counted.append({"name": name, "messages": sum(pipeline.execute())})
-        return counted
+            rows.append({"name": name, "messages": sum(pipeline.execute())})
+        return rows
     finally:
         client.close()
 
 
 def _scheduled(client: redis.Redis, provider: str) -> list[str]:
-    """Queues in which something may wait: those that the schedule knows (ADR 29)."""
+    """The queues in which messages may wait: those in the schedule (ADR 29)."""
     places = (keys.schedule(provider), keys.timers(provider))
     return sorted({str(queue) for place in places for queue in client.zrange(place, 0, -1)})

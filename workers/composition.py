@@ -1,4 +1,4 @@
-"""The composition root: puts settings, accounts, governor, tasks and transport together into one Celery app."""
+"""The composition root: makes a Celery app of settings, accounts, governor, tasks and transport."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from workers import writes
 from workers.governor import Server
 from workers.http.engine import Engine
 from workers.http.requests import RequestsSender
+from workers.http.threads import ThreadEngine
 from workers.observe import logs
 from workers.observe.masking import Masker
 from workers.observe.measurements import Measurements
@@ -57,14 +58,16 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
 
     Args:
         settings: From the environment.
-        environ: Where the accounts file's ``env:NAME`` values come from.
+        environ: For the ``env:NAME`` values of the accounts file.
         provider: Serve this provider's accounts only; None for all of the common broker.
 
     Raises:
-        ConfigurationError: The accounts file is wrong, or names no account to serve; or the hook cannot be called.
+        ConfigurationError: The accounts file is wrong or has no account to serve, or the hook
+            cannot be called.
     """
     accounts = served(settings, environ, provider)
-    # Foreign code: our logging and our app come after it, so that theirs do not take their place.
+    # The hook is foreign code. Our logging and our app are made after it, so that it does not
+    # replace them.
     hook = load_hook(settings.on_dead, settings, provider) if settings.on_dead else None
     masker = Masker()
     masker.learn(accounts)
@@ -99,19 +102,19 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     app.conf.broker_transport = "workers.transport:SentinelTransport" if sentinel else "workers.transport:Transport"
     app.loader.override_backends = writes.BACKENDS
     app.conf.task_queues = account_queues(accounts.values())
-    # Neither an account's queue nor a link's needs an exchange: Redis gets no binding.
+    # No queue of an account or of a link needs an exchange, so Redis gets no bindings.
     app.amqp.default_exchange = DEFAULT_EXCHANGE  # type: ignore[misc]
     app.amqp.autoexchange = lambda name: DEFAULT_EXCHANGE  # type: ignore[assignment]
     task.register(app, worker)
     install_control(worker, client())
     heartbeat = Heartbeat(worker, client(), provider)
     accounts_file = AccountsFile(worker, settings, environ, provider, masker, heartbeat)
-    watch = PeriodicWork(heartbeat, accounts_file, rows, client(), endpoint)
+    periodic_work = PeriodicWork(heartbeat, accounts_file, rows, client(), endpoint)
     engine = open_engine(settings)
     rounds = Rounds(worker, engine, settings.concurrency, lambda event: follow_up(app, worker.hostname, event))
     watcher = Watcher(worker, partial(client, single=True), rounds.wake)
-    formats, periodic = format_step(client()), periodic_step(watch)
-    app.steps["consumer"].update((formats, periodic, delivery_step(worker, rounds, watcher, after=(formats, periodic))))
+    first_steps = format_step(client()), periodic_step(periodic_work)
+    app.steps["consumer"].update((*first_steps, delivery_step(worker, rounds, watcher, after=first_steps)))
     if hook is not None:
         providers = [provider] if provider else settings.broker_urls_in_use()[settings.broker_url]
         app.steps["worker"].add(notices_step([Notices(name, client(), hook) for name in providers]))
@@ -122,7 +125,7 @@ def served(settings: Settings, environ: Mapping[str, str], provider: str | None)
     """The accounts that a process serves.
 
     Raises:
-        ConfigurationError: There are none, or the file is wrong.
+        ConfigurationError: The file is wrong or has no account to serve.
     """
     accounts = load_accounts(settings.accounts_path, environ, provider=provider)
     if not accounts:
@@ -132,28 +135,8 @@ def served(settings: Settings, environ: Mapping[str, str], provider: str | None)
     return accounts
 
 
-@signals.worker_init.connect
-def _refuse_forks(sender: Any = None, **_: Any) -> None:
-    """Grants live in one process: a forked child could not settle them, and has nothing to do."""
-    module = sender.pool_cls.__module__
-    if module not in ("celery.concurrency.thread", "celery.concurrency.solo"):
-        raise SystemExit(
-            f"Postback needs no pool: start the worker without -P, or with -P threads (not {module.rpartition('.')[2]})"
-        )
-
-
-@signals.setup_logging.connect
-def _keep_logging(**_: Any) -> None:
-    """A receiver of this signal keeps Celery from configuring logging; ``logs.configure`` has done it."""
-
-
-def node_name(provider: str) -> str:
-    """A Celery node name that two copies on one host do not share."""
-    return f"{provider}-{os.getpid()}@{socket.gethostname()}"
-
-
 def open_engine(settings: Settings) -> Engine:
-    """The engine of a process: curl, or ``requests`` in threads without pycurl; else ``POSTBACK_HTTP``.
+    """The engine of a process: by ``POSTBACK_HTTP``, else curl, else ``requests`` in threads.
 
     Raises:
         ConfigurationError: pycurl is wanted and missing, or too few files may be open.
@@ -161,8 +144,6 @@ def open_engine(settings: Settings) -> Engine:
     # The curl engine waits in epoll, which only Linux has.
     has_curl = importlib.util.find_spec("pycurl") is not None and hasattr(select, "epoll")
     if settings.http == "requests" or (settings.http is None and not has_curl):
-        from workers.http.threads import ThreadEngine
-
         if settings.http is None:
             logger.warning("pycurl (or epoll) is not here: requests are sent by threads, which is slower")
         return ThreadEngine(settings.concurrency)
@@ -174,3 +155,23 @@ def open_engine(settings: Settings) -> Engine:
         return CurlEngine(settings.concurrency)
     except OSError as error:
         raise ConfigurationError(str(error)) from None
+
+
+@signals.worker_init.connect
+def _refuse_forks(sender: Any = None, **_: Any) -> None:
+    """Refuse a forking pool: grants belong to one process, and a child could not settle them."""
+    module = sender.pool_cls.__module__
+    if module not in ("celery.concurrency.thread", "celery.concurrency.solo"):
+        raise SystemExit(
+            f"Postback needs no pool: start the worker without -P, or with -P threads (not {module.rpartition('.')[2]})"
+        )
+
+
+@signals.setup_logging.connect
+def _keep_logging(**_: Any) -> None:
+    """Keep Celery from configuring logging, as any receiver does; ``logs.configure`` does that."""
+
+
+def node_name(provider: str) -> str:
+    """A Celery node name that is unique on the host."""
+    return f"{provider}-{os.getpid()}@{socket.gethostname()}"

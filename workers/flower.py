@@ -1,10 +1,10 @@
-"""``python -m workers.flower``: unmodified Flower on the plain Redis URL, with a Broker page that bears many accounts.
+"""``python -m workers.flower``: unmodified Flower, with a Broker page for many accounts.
 
-It reads no accounts file and holds no provider's credential. The governed transport is for workers only: through it Flower would consume, and its
-Broker page knows only the URLs that Celery has.
+It reads no accounts file and holds no provider's credential. It uses the plain Redis URL: the
+workers' transport is for workers only, and Flower's Broker page knows only Celery's own URLs.
 
-Flower asks workers which queues they serve once, when it starts. A worker that starts later, or an account added meanwhile, would be missing on the
-Broker page until somebody opens the Workers page, so the question is repeated here.
+Flower asks the workers for their queues once, when it starts. A later worker or account would be
+missing on the Broker page until somebody opens the Workers page. So the question is repeated here.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from postback.wire.broker import Broker, connect
 
 #: The first Flower in which `read_only` takes everything away that changes something.
 FIRST_READ_ONLY: Final = (2, 2)
-#: Milliseconds between two looks at which queues the workers serve.
+#: Milliseconds between two questions to the workers about their queues.
 REFRESH_MS: Final = 10_000
-#: Seconds to wait for Redis' reply to the one question at the start.
+#: Seconds to wait for Redis' reply at the start.
 REPLY_S: Final = 2.0
-#: Certificate checks as URLs write them -> as Python's ``ssl`` has them.
+#: Certificate check in a URL -> the same in Python's ``ssl``.
 CERTIFICATES: Final = {
     "CERT_REQUIRED": ssl.CERT_REQUIRED,
     "CERT_OPTIONAL": ssl.CERT_OPTIONAL,
@@ -64,14 +64,14 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         accept_content=["json"],
         result_accept_content=["json"],
-        # What the Broker page lists until the first worker has answered.
-        task_queues=[Queue(name, exchange=DEFAULT_EXCHANGE, routing_key=name) for name in known_queues(broker)],
+        # The Broker page lists these until the first worker has answered.
+        task_queues=[Queue(name, exchange=DEFAULT_EXCHANGE, routing_key=name) for name in announced_queues(broker)],
     )
     return app
 
 
 def tls_options(broker: Broker) -> dict[str, Any]:
-    """Flower's own Redis client takes TLS settings from the configuration, not from the URL; empty without TLS."""
+    """TLS settings for Flower's own Redis client, which ignores the URL's; empty without TLS."""
     if not broker.url.startswith("rediss:"):
         return {}
     options: dict[str, Any] = {
@@ -81,8 +81,8 @@ def tls_options(broker: Broker) -> dict[str, Any]:
     return options
 
 
-def known_queues(broker: Broker) -> list[str]:
-    """Queues of the accounts that workers have announced, and every dead-letter list."""
+def announced_queues(broker: Broker) -> list[str]:
+    """The queues of announced accounts, and all dead-letter lists."""
     accounts: list[str] = []
     client = connect(broker, timeout_s=REPLY_S, connect_timeout_s=REPLY_S, decode=True)
     try:
@@ -100,7 +100,7 @@ def serve(settings: Settings, arguments: Sequence[str]) -> None:
     Raises:
         ConfigurationError: One of Flower's variables is wrong, or its port is taken.
     """
-    # These read their environment when they are imported.
+    # These modules read the environment when they are imported.
     import flower
     from flower import command
     from flower.app import Flower
@@ -156,7 +156,7 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run Flower. Returns the exit status; 2 if the settings are wrong."""
     for name in [name for name, value in os.environ.items() if name.startswith("FLOWER_") and not value.strip()]:
-        del os.environ[name]  # set but empty, as Compose leaves it: not set
+        del os.environ[name]  # Compose sets a missing variable to an empty text
     for name in FOREIGN_VARIABLES:
         os.environ.pop(name, None)
     try:

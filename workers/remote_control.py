@@ -1,6 +1,7 @@
-"""Remote control: what ``postback pause`` and ``postback resume`` do, from wherever Celery is, and what Flower asks.
+"""Celery's remote control: pause and resume from wherever Celery is, and answers for Flower.
 
-``celery -A workers.app control pause_account tgtrack.main`` · ``… control resume_account tgtrack`` · ``… inspect accounts``
+``celery -A workers.app control pause_account tgtrack.main`` ·
+``… control resume_account tgtrack`` · ``… inspect accounts``
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ MAX_ID: Final = 255
 
 
 def install_control(worker: Worker, client: redis.Redis) -> None:
-    """Register the commands. They run on the event loop, so the client's time-outs must be short."""
+    """Register the commands. They run on the event loop: the client's time-outs must be short."""
 
-    def each(target: str, act: Callable[[str], str]) -> Any:
+    def for_each(target: str, act: Callable[[str], str]) -> Any:
         queues = [queue for queue in worker.accounts if target in (queue, queue.partition(".")[0])]
         if not queues:
-            # Every worker gets the command; the others answer for the account.
+            # Every worker gets the command. Another one answers for the account.
             return {"error": f"{target[:100]}: not served by this worker"}
         try:
             return {"ok": "; ".join(act(queue) for queue in queues)}
@@ -50,7 +51,7 @@ def install_control(worker: Worker, client: redis.Redis) -> None:
             done = pause(client, queue, detail)
             return f"{queue} paused" if done.changed else f"{queue} was already paused ({done.reason})"
 
-        return each(target, act)
+        return for_each(target, act)
 
     @control.control_command(args=[("target", str)], signature="PROVIDER[.ACCOUNT]")
     def resume_account(state: Any, target: str) -> Any:
@@ -60,7 +61,7 @@ def install_control(worker: Worker, client: redis.Redis) -> None:
             done = resume(client, queue)
             return f"{queue} resumed (it was paused: {done.reason})" if done.was_paused else f"{queue} was not paused"
 
-        return each(target, act)
+        return for_each(target, act)
 
     _install_revoke(client)
     _install_active_queues(worker)
@@ -68,27 +69,27 @@ def install_control(worker: Worker, client: redis.Redis) -> None:
 
     @control.inspect_command()
     def accounts(state: Any) -> dict[str, Any]:
-        """Accounts that the worker serves, as its accounts file has them now; no credentials."""
-        held = Counter(grant.queue for grant in worker.grants)
+        """Accounts that the worker serves now; no credentials."""
+        in_flight = Counter(grant.queue for grant in worker.grants)
         return {
             queue: {
                 "limits": "; ".join(window.text for window in account.windows),
                 "batch_max": account.batch_max,
-                "requests_in_flight": held[queue],
+                "requests_in_flight": in_flight[queue],
             }
             for queue, account in worker.accounts.items()
         }
 
 
 def _install_revoke(client: redis.Redis) -> None:
-    """Make Celery's ``revoke`` durable: it leaves a tombstone in Redis that outlives every worker (ADR 23)."""
-    celery_control: Any = control  # its stubs know no command
+    """Make Celery's ``revoke`` durable: a tombstone in Redis outlives every worker (ADR 23)."""
+    celery_control: Any = control  # its stubs have no commands
     in_memory = celery_control.revoke
 
     @control.control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
     def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **options: Any) -> Any:
-        """Revoke events by id: they are not sent, also after all workers were restarted."""
-        ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and 0 < len(one) <= MAX_ID]
+        """Revoke events by id: they are not sent, even after a restart of all workers."""
+        ids = [name for name in maybe_list(task_id) or [] if isinstance(name, str) and 0 < len(name) <= MAX_ID]
         try:
             if ids:
                 client.zadd(keys.REVOKED, dict.fromkeys(ids, round(redis_now_ms(client))), nx=True)
@@ -98,19 +99,19 @@ def _install_revoke(client: redis.Redis) -> None:
 
 
 def _install_active_queues(worker: Worker) -> None:
-    """Make ``active_queues`` name the dead-letter lists too, without consuming them.
+    """Make ``active_queues`` name the dead-letter lists, too, without consuming them.
 
-    Flower lists only queues that some worker says it consumes. A dead-letter list must never be a real queue of a
-    consumer: the next add-consumer command would drain it.
+    Flower lists only the queues that workers say they consume. A dead-letter list must never be a
+    real queue of a consumer: the next add-consumer command would drain it.
     """
 
     @control.inspect_command(name="active_queues")
     def active_queues(state: Any) -> list[dict[str, Any]]:
-        """List the accounts' queues, of very many accounts one name for all, and the dead-letter lists of their providers."""
+        """List the accounts' queues (one name for very many) and their dead-letter lists."""
         consumer = state.consumer.task_consumer
         foreign = [queue for queue in consumer.queues if queue.name not in worker.accounts] if consumer else []
         providers = {provider_of(queue) for queue in worker.accounts} - {None}
-        # Described as whole as a real queue: Flower's Worker page reads every one of these keys.
+        # The full description of a queue: Flower's Worker page reads every one of these keys.
         names = together(worker.accounts) + [
             dead_letter_name(str(provider)) for provider in sorted(map(str, providers))
         ]
@@ -144,5 +145,5 @@ def _install_events(worker: Worker) -> None:
 
     @control.inspect_command(alias="dump_reserved")
     def reserved(state: Any, **_: Any) -> list[dict[str, Any]]:
-        """Events that are taken, and whose request is about to begin."""
+        """Events that are taken and whose request is about to begin."""
         return [event for grant in worker.grants if not grant.sent for event in shown(grant)]

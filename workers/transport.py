@@ -1,6 +1,6 @@
-"""kombu's Redis transport for what is not an event: remote control, links' queues (invariants I1 and I9).
+"""kombu's Redis transport for all but events: remote control, links' queues (invariants I1, I9).
 
-Accounts' queues are consumers of Celery's in name only, so that Celery and Flower list them. Nothing of kombu's ever
+Celery consumes accounts' queues in name only, so that Celery and Flower list them. kombu never
 reads them: its BRPOP would pop events without a token and lose them.
 """
 
@@ -39,7 +39,7 @@ class _Channel:
         return declared
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
-        """Push a message: of a chain, say. An account's queue becomes due, as a producer's send has it."""
+        """Push a message, for example of a chain. An account's queue becomes due, as by a send."""
         super()._put(queue, message, **kwargs)  # type: ignore[misc]
         if is_governed(queue):
             with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ class _Channel:
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
     ) -> Any:
-        """Consume a queue; an account's in name only."""
+        """Consume a queue; an account's queue in name only."""
         if is_governed(queue):
             self._in_name_only.add(consumer_tag)
             return None
@@ -67,7 +67,7 @@ class _Channel:
 
 
 def is_governed(queue: str) -> bool:
-    """Whether a queue belongs to a provider: an account's, or one that is no account here (``tgtrack.dead``)."""
+    """Whether a queue belongs to a provider, even if it is no account's (``tgtrack.dead``)."""
     return provider_of(queue) is not None
 
 

@@ -1,4 +1,4 @@
-"""A worker: the accounts that it serves, the grants that it holds, and who is told of what becomes of them."""
+"""A worker: its accounts, its grants, and the observers of their outcomes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workers.governor import Governor, Server
 
 
 class Worker:
-    """One worker process. The composition root makes it; its tasks, transport and commands are given it.
+    """One worker process. The composition root makes it and passes it on.
 
     Attributes:
         accounts: Queue -> account; replaced whole when the accounts file changes.
         governor: Takes and settles.
         scrub: Masks every known credential in a text.
-        observers: Each is told of the outcome of every grant, in the rounds' thread.
+        observers: Called with the report of every grant, in the rounds' thread.
         hostname: Celery's name of it, while it is connected.
     """
 
@@ -38,7 +38,7 @@ class Worker:
         Args:
             server: Its Redis.
             accounts: Queue -> account.
-            sender: Sends what is called by hand (``task.apply()``).
+            sender: Sends the events of tasks that are called by hand (``task.apply()``).
             scrub: Masks every known credential in a text.
             link_rules: Check a message's links.
         """
@@ -59,6 +59,6 @@ class Worker:
         return self.accounts.get(queue)
 
     def observe(self, report: Report) -> None:
-        """Tell everyone who wants to know of outcomes."""
+        """Call all observers."""
         for observer in self.observers:
             observer(report)

@@ -1,11 +1,11 @@
-"""What a worker writes is not refused by a full Redis (ADR 18).
+"""A client whose writes a full Redis does not refuse (ADR 18).
 
-At ``maxmemory`` Redis refuses every command that may need memory, and every transaction (Valkey does not). Producers are to hear that. A worker must
-not: its deliveries are what frees memory, and what it writes beside them (a link, a result, a lock, a heartbeat) is bounded by what it has just
-delivered or by the number of its accounts.
+At ``maxmemory`` Redis refuses every command that may need memory, and every transaction (Valkey
+does not). Producers need that error. A worker must not get it: its deliveries free memory. Its
+other writes (a link, a result, a lock, a heartbeat) are bounded by its deliveries or its accounts.
 
-A script is never refused in its middle: once it has written, Redis lets it finish. So these commands run in scripts that write first with a command
-that needs no memory.
+Redis does not refuse a script that has already written. So these commands run in scripts, whose
+first write needs no memory.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 
 from postback.wire import keys
 
-#: A write that needs no memory and changes nothing: no such field exists.
+#: A write that needs no memory and changes nothing, since no such field exists.
 FIRST_WRITE: Final = f"redis.call('HDEL', '{keys.WORKERS}', '')\n"
-#: One command. KEYS: its key. ARGV: its name, its other arguments.
+#: One command. KEYS: its key. ARGV: its name, then its other arguments.
 COMMAND: Final = f"{FIRST_WRITE}return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
-#: A transaction. ARGV: how many commands; for each the number of its words, and these.
+#: A transaction. ARGV: the number of commands; then for each the number of its words, its words.
 TRANSACTION: Final = f"""{FIRST_WRITE}local replies, at = {{}}, 2
 for number = 1, tonumber(ARGV[1]) do
   local last = at + tonumber(ARGV[at])
@@ -30,24 +30,24 @@ for number = 1, tonumber(ARGV[1]) do
   at = last + 1
 end
 return replies"""
-#: Commands that need memory, of those that kombu, Celery and this room send; the key comes first.
+#: The commands of kombu, Celery and this room that may need memory. Their first argument is a key.
 REFUSABLE: Final = frozenset({"HSET", "INCRBY", "LPUSH", "RPUSH", "SADD", "SET", "SETEX", "ZADD"})
 
 
 def _as_script(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A command, or the script that carries it out."""
+    """A command, or the script that runs it."""
     if args[0] not in REFUSABLE:
         return args
     name, key, *others = args
     return "EVAL", COMMAND, 1, key, name, *others
 
 
-#: For type checkers: redis-py's pipeline is a client whose method `transaction` is a flag.
+#: Untyped: in redis-py's pipeline `transaction` is a flag, in its base class a method.
 _RedisPipeline: Any = redis.client.Pipeline
 
 
 class _Pipeline(_RedisPipeline):  # type: ignore[misc]
-    """A pipeline of :class:`Client`. A transaction is one script."""
+    """A pipeline of :class:`Client`. Its transaction is one script."""
 
     transaction: bool
     command_stack: list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -57,19 +57,19 @@ class _Pipeline(_RedisPipeline):  # type: ignore[misc]
         return super().execute_command(*(args if self.transaction else _as_script(args)), **options)
 
     def execute(self, raise_on_error: bool = True) -> Any:
-        """As redis-py's. A transaction with WATCH stays one, which a full Redis refuses."""
+        """As redis-py's. A transaction with WATCH stays a transaction; a full Redis refuses it."""
         if not self.transaction or self.watching or self.explicit_transaction:
             return super().execute(raise_on_error)
         commands = self.command_stack
         self.transaction = False
         try:
             if self.scripts or not commands:
-                # A script cannot call scripts; each of them is whole by itself.
+                # A script cannot call scripts, and each of them is atomic by itself.
                 return super().execute(raise_on_error)
-            words = [[*args[0].split(), *args[1:]] for args, _ in commands]
-            script = ["EVAL", TRANSACTION, 0, len(words)]
-            for one in words:
-                script += [len(one), *one]
+            words_of_commands = [[*args[0].split(), *args[1:]] for args, _ in commands]
+            script = ["EVAL", TRANSACTION, 0, len(words_of_commands)]
+            for words in words_of_commands:
+                script += [len(words), *words]
             self.command_stack = [(tuple(script), {})]
             (replies,) = super().execute()
         finally:
@@ -91,11 +91,11 @@ class _Pipeline(_RedisPipeline):  # type: ignore[misc]
 class Client(redis.Redis):
     """A client of a worker."""
 
-    #: The connection of round trips.
-    _own: Any = None
+    #: The connection of :meth:`round_trip`.
+    _trip_connection: Any = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """As redis-py's; a command that a full Redis would refuse goes as a script."""
+        """As redis-py's. A command that a full Redis would refuse is sent as a script."""
         return super().execute_command(*_as_script(args), **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
@@ -103,26 +103,26 @@ class Client(redis.Redis):
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     def round_trip(self, commands: Sequence[bytes], meanwhile: Callable[[], None] = lambda: None) -> list[Any]:
-        """Send several commands at once, over one connection of the client's own, and read their replies.
+        """Send several commands at once over the client's own connection, and read their replies.
 
-        redis-py's pipeline takes a connection of a pool, which connects anew without a word when Redis was restarted:
-        then nobody would notice that it may have forgotten something.
+        redis-py's pipeline uses a pool, whose connections reconnect silently after a restart of
+        Redis. Then nobody would notice that Redis may have forgotten something.
 
         Args:
-            commands: Each as it is sent (RESP).
-            meanwhile: Called while Redis is at work.
+            commands: Each as bytes to send (RESP).
+            meanwhile: Called while Redis works.
 
         Returns:
-            The replies; in place of one that is an error, the error.
+            The reply or the error of each command.
 
         Raises:
             redis.RedisError: Redis is away, or does not reply in time.
         """
-        if self._own is None:
-            self._own = self.connection or self.connection_pool.get_connection()
-        connection, replies = self._own, list[Any]()
+        if self._trip_connection is None:
+            self._trip_connection = self.connection or self.connection_pool.get_connection()
+        connection, replies = self._trip_connection, list[Any]()
         try:
-            # Behind Sentinels it asks them for the primary, if it is not connected.
+            # Without a connection it asks the Sentinels, if there are any, for the primary.
             connection.connect()
             connection.send_packed_command([b"".join(commands)])
             meanwhile()
@@ -132,13 +132,13 @@ class Client(redis.Redis):
                 except redis.ResponseError as error:
                     replies.append(error)
         except BaseException:
-            # What is still to be read must not be taken for the reply to another command.
+            # An unread reply must not be taken for the reply to another command.
             connection.disconnect()
             raise
         return replies
 
     def register_script(self, script: Any) -> Any:
-        """As redis-py's; a script of kombu's or Celery's is not refused either."""
+        """As redis-py's. A full Redis does not refuse scripts of kombu and Celery either."""
         return super().register_script(FIRST_WRITE + script)
 
 

@@ -46,7 +46,7 @@ class TonAPI(Provider):
     name: ClassVar[str] = "tonapi"
 
     def request(self, account: Account, method: str, bodies: Sequence[bytes]) -> HttpRequest:
-        """``GET /v2/events/<64 lower-case hex digits>``. The event's class has normalised the id."""
+        """``GET /v2/events/<64 lower-case hex digits>``. The event's class normalised the id."""
         event: dict[str, str] = json.loads(bodies[0])
         headers = {"Accept": "application/json"}
         # The HTTP client refuses a header value that begins with a space.

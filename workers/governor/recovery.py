@@ -1,4 +1,4 @@
-"""RECONCILE: tells a Redis that restarted or failed over what it may have forgotten (invariant I5)."""
+"""RECONCILE: tells a Redis that restarted or failed over what it may have forgotten (I5)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Recovery:
         self._identities = identities
 
     def recover(self) -> None:
-        """After a failed call: if this is another Redis than before, tell it of this process's grants.
+        """After a failed call: if this is another Redis than before, report the grants to it.
 
         Raises:
             redis.RedisError: Redis is still away.
@@ -49,7 +49,7 @@ class Recovery:
         server.succeeded()
 
     def _reconcile(self) -> None:
-        """Report the grants that were settled shortly before it went away or later, and those in flight."""
+        """Report grants in flight, and those settled shortly before it went away or later."""
         for call in self._settler.settled_since(self._server.good_s - REMEMBERED_S):
             if self._report(call.record, settled=True):
                 self._settler.send(call)

@@ -15,7 +15,7 @@ from postback.wire.scripts import Observer, Script
 from workers.governor.identities import Identity
 from workers.writes import Client
 
-#: Redis takes no writes at all. Any other refusal concerns one account and must not stop the others.
+#: Redis takes no writes at all. Any other refusal concerns one account, and the others go on.
 NO_WRITES: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
 SCRIPTS: Final = ("take", "settle", "reconcile", "look")

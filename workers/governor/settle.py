@@ -21,7 +21,7 @@ from workers.governor.take import Accounts, quota_settings
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which settled grants are kept. Redis may forget one to two (``appendfsync everysec``).
+#: Seconds for which settled grants are kept: more than Redis forgets with ``appendfsync everysec``.
 REMEMBERED_S: Final = 3.0
 #: Most grants that are kept: a process settles at most 10,000 a second.
 RECENT_GRANTS: Final = 30_000

@@ -191,8 +191,8 @@ class Taker:
     def call(self, queue: str, count: int, *, due: bool = False) -> TakeCall | None:
         """A call that takes up to ``count`` requests of an account; None without such an account.
 
-        With ``due`` it takes nothing if the queue is not yet due in the schedule. A call whose reply
-        was lost is repeated under its id, so that nothing is taken twice.
+        With ``due`` it takes nothing if the queue is not yet due in the schedule. A call whose
+        reply was lost is repeated under its id, so that nothing is taken twice.
         """
         accounts = self._accounts()
         self._identities.serve(accounts)

@@ -1,7 +1,4 @@
-"""The contract of an engine, which sends many requests at once.
-
-An engine is owned by one thread. It sends each request at most once.
-"""
+"""The contract of an engine: it sends many requests at once, each at most once, in one thread."""
 
 from __future__ import annotations
 

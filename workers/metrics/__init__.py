@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: each worker process's own, and what is in Redis (``python -m workers.metrics``).
+"""Metrics of what is in Redis, for Prometheus (``python -m workers.metrics``).
 
-Labels name accounts, reasons and windows: never a credential, never a person.
+Labels name accounts, reasons and windows, never a credential or a person.
 """

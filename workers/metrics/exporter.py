@@ -1,4 +1,7 @@
-"""What is in Redis, as metrics: queues, quotas, pauses, dead letters. It needs no worker and no credential."""
+"""Metrics of what is in Redis: queues, quotas, pauses, dead letters.
+
+It needs no worker and no credential.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from workers.observe.server import plain
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which an answer is kept: dead letters are counted at each look, 3 us each of Redis' time.
+#: Seconds for which a snapshot is kept. Each takes Redis 3 us per dead letter.
 KEPT_S: Final = 5.0
 #: Why an account may be paused.
 PAUSES: Final = ("operator", "credentials", "quota", "outage", "retrying")
@@ -28,7 +31,7 @@ PAUSES: Final = ("operator", "credentials", "quota", "outage", "retrying")
 _ACCOUNT: Final = ("provider", "account")
 _WINDOW: Final = (*_ACCOUNT, "window")
 
-#: Metric -> what it says, labels.
+#: Metric -> its help text, its labels.
 GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_events": ("Events that wait or are on their way: queued, delayed, in_flight", (*_ACCOUNT, "state")),
     "postback_requests_in_flight": ("Requests that have been granted and not settled", _ACCOUNT),
@@ -52,7 +55,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_redis_memory_max_bytes": ("Memory that Redis may use; 0: no limit of its own", ("redis",)),
     "postback_redis_append_only": ("1 if Redis keeps an append-only file", ("redis",)),
 }  # fmt: skip
-#: The same of a provider's accounts together.
+#: The same for all accounts of a provider together.
 TOTALS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_provider_accounts": ("Accounts: all of them, and how many of them are unserved or paused", ("provider", "state")),
     "postback_provider_events": ("Events of all accounts: queued, delayed, in_flight, dead", ("provider", "state")),
@@ -69,64 +72,67 @@ COUNTERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 class Exporter(Collector):
-    """Looks when it is asked, at most once in :data:`KEPT_S`."""
+    """Takes a snapshot when it is scraped, at most once in :data:`KEPT_S`."""
 
     def __init__(self, sites: Sequence[Site], most_accounts: int) -> None:
         """Nothing is sent yet.
 
         Args:
-            sites: Redis servers to ask.
-            most_accounts: So many accounts have series of their own, see :func:`~postback.operations.totals.foremost`.
+            sites: The Redis servers.
+            most_accounts: So many accounts have their own series; see
+                :func:`~postback.operations.totals.foremost`.
         """
         self._sites, self._most_accounts = sites, most_accounts
         self._lock = threading.Lock()
-        self._looked_at = 0.0
-        self._seen: list[tuple[str, Snapshot | None]] = []
-        self._told: dict[str, str] = {}
+        self._taken_s = 0.0
+        #: Each Redis and its snapshot; None if it is away.
+        self._snapshots: list[tuple[str, Snapshot | None]] = []
+        #: Redis that is away -> the warning that was logged.
+        self._warned: dict[str, str] = {}
 
     def describe(self) -> Iterable[Metric]:
-        """The metrics without values: registering must not ask Redis."""
+        """The metrics without values: registering them must not ask Redis."""
         return list(_families().values())
 
     def collect(self) -> Iterable[Metric]:
         """The metrics."""
         families = _families()
-        for shown, seen in self._look():
-            families["postback_redis_up"].add_metric((shown,), float(seen is not None))
-            if seen is not None:
-                _fill(families, seen, self._most_accounts)
+        for url, taken in self._current():
+            families["postback_redis_up"].add_metric((url,), float(taken is not None))
+            if taken is not None:
+                _fill(families, taken, self._most_accounts)
         return list(families.values())
 
     def workers_page(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        """Where the workers' own metrics are, as Prometheus' ``http_sd_configs`` reads it."""
-        seen = self._look()
-        if any(one is None for _, one in seen):
-            # Prometheus keeps the list that it has.
+        """The addresses of the workers' own metrics, for Prometheus' ``http_sd_configs``."""
+        snapshots = [taken for _, taken in self._current() if taken]
+        if len(snapshots) < len(self._sites):
+            # Prometheus keeps its last list.
             return plain(start_response, "503 Service Unavailable", "a Redis is away")
-        targets = sorted({worker.metrics for _, one in seen if one for worker in one.workers if worker.metrics})
+        targets = sorted({worker.metrics for taken in snapshots for worker in taken.workers if worker.metrics})
         document = [{"targets": targets, "labels": {}}] if targets else []
         return plain(start_response, "200 OK", json.dumps(document), "application/json")
 
-    def _look(self) -> list[tuple[str, Snapshot | None]]:
+    def _current(self) -> list[tuple[str, Snapshot | None]]:
         with self._lock:
-            if not self._seen or time.monotonic() - self._looked_at >= KEPT_S:
-                self._seen = [(site.broker.shown, self._ask(site)) for site in self._sites]
-                self._looked_at = time.monotonic()
-            return self._seen
+            if not self._snapshots or time.monotonic() - self._taken_s >= KEPT_S:
+                self._snapshots = [(site.broker.shown, self._ask(site)) for site in self._sites]
+                self._taken_s = time.monotonic()
+            return self._snapshots
 
     def _ask(self, site: Site) -> Snapshot | None:
         shown = site.broker.shown
         try:
             with site.asked() as client:
-                seen = snapshot(client, site.providers, url=shown)
+                taken = snapshot(client, site.providers, url=shown)
         except RedisAway as away:
-            if self._told.get(shown) != str(away):
+            if self._warned.get(shown) != str(away):
                 logger.warning("%s", away)
-            self._told[shown] = str(away)
+            self._warned[shown] = str(away)
             return None
-        if self._told.pop(shown, ""):
+        if self._warned.pop(shown, ""):
             logger.info("Redis at %s is back", shown)
-        return seen
+        return taken
 
 
 def _families() -> dict[str, Any]:
@@ -137,33 +143,34 @@ def _families() -> dict[str, Any]:
     return {**gauges, **counters}
 
 
-def _fill(families: dict[str, Any], seen: Snapshot, most_accounts: int) -> None:
-    together = totals(seen.accounts)
-    for provider, total in together.items():
-        for name, labels, value in _values_of_all(total, seen.at_ms):
+def _fill(families: dict[str, Any], taken: Snapshot, most_accounts: int) -> None:
+    """Add a snapshot's values."""
+    totals_of = totals(taken.accounts)
+    for provider, total in totals_of.items():
+        for name, labels, value in _provider_values(total, taken.at_ms):
             families[name].add_metric((provider, *labels), value)
-    for account in foremost(seen.accounts, most_accounts):
+    for account in foremost(taken.accounts, most_accounts):
         own = (account.provider, account.account)
-        for name, labels, value in _values(account):
+        for name, labels, value in _account_values(account):
             families[name].add_metric((*own, *labels), value)
-    for provider, count in seen.dead.items():
-        said = together[provider].dead if provider in together else 0
-        if count > said:
-            families["postback_dead_letters"].add_metric((provider, "", "unknown"), count - said)
-    for provider, count in seen.notices.items():
+    for provider, count in taken.dead.items():
+        of_accounts = totals_of[provider].dead if provider in totals_of else 0
+        if count > of_accounts:
+            families["postback_dead_letters"].add_metric((provider, "", "unknown"), count - of_accounts)
+    for provider, count in taken.notices.items():
         families["postback_dead_notices"].add_metric((provider,), count)
-    alive = {provider: 0 for provider in seen.dead if provider in together}
-    for worker in seen.workers:
+    alive = {provider: 0 for provider in taken.dead if provider in totals_of}
+    for worker in taken.workers:
         alive[worker.provider or "all"] = alive.get(worker.provider or "all", 0) + 1
     for provider, count in alive.items():
         families["postback_workers"].add_metric((provider,), count)
-    for one in seen.redis:
-        families["postback_redis_memory_bytes"].add_metric((one.url,), one.used_bytes)
-        families["postback_redis_memory_max_bytes"].add_metric((one.url,), one.max_bytes)
-        families["postback_redis_append_only"].add_metric((one.url,), float(one.append_only))
+    for server in taken.redis:
+        families["postback_redis_memory_bytes"].add_metric((server.url,), server.used_bytes)
+        families["postback_redis_memory_max_bytes"].add_metric((server.url,), server.max_bytes)
+        families["postback_redis_append_only"].add_metric((server.url,), float(server.append_only))
 
 
-def _values_of_all(total: Totals, now_ms: float) -> Iterator[tuple[str, tuple[str, ...], float]]:
+def _provider_values(total: Totals, now_ms: float) -> Iterator[tuple[str, tuple[str, ...], float]]:
     """Metric, further labels, value."""
     yield "postback_provider_accounts", ("all",), total.accounts
     yield "postback_provider_accounts", ("unserved",), total.unserved
@@ -177,7 +184,7 @@ def _values_of_all(total: Totals, now_ms: float) -> Iterator[tuple[str, tuple[st
     yield "postback_provider_quota_answers", (), total.quota_answers
 
 
-def _values(account: AccountStatus) -> Iterator[tuple[str, tuple[str, ...], float]]:
+def _account_values(account: AccountStatus) -> Iterator[tuple[str, tuple[str, ...], float]]:
     """Metric, further labels, value."""
     yield "postback_events", ("queued",), account.queued
     yield "postback_events", ("delayed",), account.delayed
@@ -221,5 +228,5 @@ def _values(account: AccountStatus) -> Iterator[tuple[str, tuple[str, ...], floa
 
 
 def _reason(word: str) -> str:
-    """A label's value; anybody who can write into Redis can write a letter, with any text for its reason."""
+    """A reason as a label. Anybody who can write into Redis may write a letter with any reason."""
     return word if word.isidentifier() and len(word) <= 32 else "unknown"

@@ -103,7 +103,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure(settings: Settings, masker: Masker) -> None:
     """Set up the process's logging."""
-    # No line shows caller, thread and process, so they are not looked up (the library's own switch).
+    # No line shows caller, thread and process, so they are not looked up (the library's switch).
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.setLogRecordFactory(partial(ScrubbedRecord, masker))

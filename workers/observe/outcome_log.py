@@ -15,7 +15,7 @@ logger = logging.getLogger("postback.outcome")
 
 
 def log_outcomes(report: Report) -> None:
-    """Log a line for each event. Lines of one level share a record, which costs more than a line."""
+    """Log a line for each event. Lines of one level share a record, since records are costly."""
     if not logger.isEnabledFor(logging.INFO):
         return
     queue = report.grant.queue

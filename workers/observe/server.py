@@ -1,4 +1,4 @@
-"""A small HTTP server for metrics. Its address is explicit; a slow reader does not hold a worker."""
+"""A small HTTP server for metrics: its address is explicit, a slow reader holds up no worker."""
 
 from __future__ import annotations
 

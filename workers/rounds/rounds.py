@@ -68,7 +68,7 @@ class Rounds:
         self.at_once = at_once
         self._queues = DueQueues()
         self._accounts: object = None
-        #: Accounts whose last answer was healthy. All others together hold at most half of the wire.
+        #: Accounts whose last answer was healthy. All others together get at most half of the wire.
         self._healthy: set[str] = set()
         #: Grants to settle in the next round.
         self._answered: list[Grant] = []
@@ -127,7 +127,7 @@ class Rounds:
         return not self._answered and not any(grant.sent for grant in self._governor.grants)
 
     def round(self) -> float:
-        """Settle, take and start. Returns seconds until the next round, if nothing happens before."""
+        """Settle, take and start. Returns seconds until the next round if nothing happens first."""
         now = self._clock()
         if now < self._away_until:
             return self._away_until - now

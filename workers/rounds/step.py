@@ -34,7 +34,7 @@ def delivery_step(
             watcher.start()
 
         def stop(self, c: Any) -> None:
-            # A lost connection to the broker stops no request: the rounds have their own connection.
+            # A lost connection to the broker stops no request: the rounds have their own.
             if worker_state.should_stop is not None and worker_state.should_terminate is None:
                 watcher.finish()
                 rounds.finish()

@@ -91,7 +91,9 @@ class Watcher:
             listener.close()
 
     def sweep(self, client: Client) -> None:
-        """Make queues due that have events and are not in the schedule: after another client's push.
+        """Make queues due that have events and are missing in the schedule.
+
+        Another Celery client's push leaves such queues.
 
         Raises:
             redis.RedisError: Redis is away.

@@ -1,1 +1,1 @@
-"""What a worker does beside delivering: it says that it is there, reads its accounts file again, tells the hook."""
+"""A worker's work beside delivery: its heartbeat, its accounts file, the hook for dead letters."""

@@ -17,11 +17,11 @@ from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the accounts file. A change counts when two looks see the same: until
-#: then somebody may be writing.
+#: Seconds between two checks of the accounts file. A change counts if two checks see the same file:
+#: until then somebody may be writing.
 LOOK_S: Final = 1.0
 
-#: Size, times and identity of a file; None if there is none.
+#: Time, size and inode of a file; None without a file.
 Stamp = tuple[int, ...] | None
 
 
@@ -42,7 +42,7 @@ class AccountsFile:
         Args:
             worker: Serves the accounts.
             settings: From the environment.
-            environ: Where the file's ``env:NAME`` values come from: the process's own, which no file can change.
+            environ: For the file's ``env:NAME`` values: that of the process.
             provider: Serve this provider's accounts only; None for all.
             masker: Learns new credentials.
             heartbeat: Announces the accounts.
@@ -51,11 +51,11 @@ class AccountsFile:
         self._masker, self._heartbeat = masker, heartbeat
         self._path = settings.accounts_path
         self._used = self._seen = _stamp(self._path)
-        #: Accounts that the file had since the start and has no more.
+        #: Accounts that were removed from the file since the start.
         self._removed: set[str] = set()
 
     def look(self, consumer: Any) -> None:
-        """Serve what stands in the file now, if it has changed and nobody is writing."""
+        """Serve the file's accounts, if it has changed and nobody is writing."""
         stamp = _stamp(self._path)
         settled = stamp == self._seen
         self._seen = stamp
@@ -79,19 +79,19 @@ class AccountsFile:
         self.match(consumer)
         self._heartbeat.changed |= changed
         self._heartbeat.beat()
-        words = [
-            f"{word} {', '.join(sorted(some))}"
-            for word, some in (("added", added), ("changed", changed), ("removed", removed))
-            if some
+        changes = [
+            f"{change} {', '.join(sorted(queues))}"
+            for change, queues in (("added", added), ("changed", changed), ("removed", removed))
+            if queues
         ]
-        logger.info("the accounts file has changed: %s", "; ".join(words) or "nothing that concerns this worker")
+        logger.info("the accounts file has changed: %s", "; ".join(changes) or "nothing that concerns this worker")
         if not new:
             logger.warning("the accounts file has no account for this worker any more: it serves none")
 
     def match(self, consumer: Any) -> None:
-        """Consume the accounts that there are, and no other.
+        """Make Celery consume the queues of exactly these accounts.
 
-        Safe to repeat; a lost connection's work is done by the next one's.
+        It is safe to repeat: the next connection completes the work of a lost one.
         """
         tasks, queues = consumer.task_consumer, consumer.app.amqp.queues
         for queue in self._worker.accounts:

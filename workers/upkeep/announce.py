@@ -1,4 +1,4 @@
-"""What producers and operators may know of a worker and its accounts; no credential is in it."""
+"""Announces a worker and its accounts to producers and operators. It contains no credential."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from config.accounts import Account
 from postback.wire import keys
 from workers.governor.identities import Identities, Identity
 
-#: Accounts in one command. A script, as which it goes (ADR 18), takes at most 8,000 words.
+#: Accounts in one command. It runs as a script (ADR 18), which takes at most 8,000 words.
 ANNOUNCED: Final = 1_000
-#: Seconds for which Redis keeps whom a worker serves that has said no more.
+#: Seconds for which Redis keeps the accounts of a silent worker.
 SERVED_S: Final = 60
 
 
@@ -30,49 +30,51 @@ def announce_worker(
     held: int = 0,
     metrics: str = "",
 ) -> bool:
-    """Tell that a worker lives. Its cost does not grow with the number of its accounts.
+    """Announce that a worker lives. The cost does not grow with the number of its accounts.
 
     Args:
-        client: Of the worker.
+        client: The worker's.
         worker: Its node name.
-        served: Names its accounts, see ``keys.name_of_set``.
+        served: The name of its set of accounts; see ``keys.name_of_set``.
         now_ms: Redis' clock.
-        provider: Whose accounts it serves; "" for all.
+        provider: The provider that it serves; "" for all.
         held: Requests that it holds.
-        metrics: Where its metrics are, ``host:port``.
+        metrics: Address of its metrics, ``host:port``.
 
     Returns:
-        Whether Redis knows these accounts; if not, :func:`announce_accounts` tells it.
+        Whether Redis has its accounts; if not, call :func:`announce_accounts`.
 
     Raises:
         redis.RedisError: Redis is away.
     """
-    about = {"at": round(now_ms), "provider": provider, "pid": os.getpid(), "held": held, "metrics": metrics}
+    announcement = {"at": round(now_ms), "provider": provider, "pid": os.getpid(), "held": held, "metrics": metrics}
     pipeline = client.pipeline(transaction=False)
     pipeline.expire(keys.served(served), SERVED_S)
-    pipeline.hset(keys.WORKERS, worker, json.dumps({**about, "serves": served}))
+    pipeline.hset(keys.WORKERS, worker, json.dumps({**announcement, "serves": served}))
     return bool(pipeline.execute()[0])
 
 
 def announce_accounts(
     client: redis.Redis, accounts: Mapping[str, Account], identities: Identities, served: str
 ) -> None:
-    """Tell accounts' limits, whose key and quota they have, and that this worker, and whoever has the same ones, serves them.
+    """Announce accounts with their limits, keys and quotas, for all workers with the same accounts.
 
     Args:
-        client: Of the worker.
+        client: The worker's.
         accounts: By queue.
-        identities: Whose they are.
-        served: Names them.
+        identities: Their keys and quotas.
+        served: The name of the set of accounts.
 
     Raises:
         redis.RedisError: Redis is away.
     """
     pipeline = client.pipeline(transaction=False)
-    every = list(accounts.items())
-    for first in range(0, len(every), ANNOUNCED):
-        part = every[first : first + ANNOUNCED]
-        announcements: dict[Any, Any] = {queue: _told_of(account, identities.of(account)) for queue, account in part}
+    items = list(accounts.items())
+    for first in range(0, len(items), ANNOUNCED):
+        part = items[first : first + ANNOUNCED]
+        announcements: dict[Any, Any] = {
+            queue: _announcement(account, identities.of(account)) for queue, account in part
+        }
         pipeline.hset(keys.ACCOUNTS, mapping=announcements)
         pipeline.sadd(keys.served(served), *announcements)
     pipeline.expire(keys.served(served), SERVED_S)
@@ -80,8 +82,8 @@ def announce_accounts(
 
 
 @lru_cache(maxsize=20_000)
-def _told_of(account: Account, identity: Identity) -> str:
-    told = {
+def _announcement(account: Account, identity: Identity) -> str:
+    announcement = {
         "windows": [[window.limit, window.window_s, window.text] for window in account.windows],
         "batch_max": account.batch_max,
         "lease_s": account.lease_s,
@@ -89,4 +91,4 @@ def _told_of(account: Account, identity: Identity) -> str:
         "quota": identity.quota,
         "credential": identity.credential,
     }
-    return json.dumps(told)
+    return json.dumps(announcement)

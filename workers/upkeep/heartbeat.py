@@ -1,4 +1,4 @@
-"""A worker says that it is there, and which accounts it serves; and tells of events that died without having run."""
+"""The heartbeat: a worker announces itself and its accounts, and reports buried events."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats of a worker.
 HEARTBEAT_S: Final = 2.5
-#: Seconds by which this machine's clock may differ from Redis'.
+#: Seconds by which this machine's clock may differ from Redis' clock.
 SKEW_S: Final = 2.0
-#: Milliseconds of silence after which a worker is forgotten, and between two looks for such.
+#: Milliseconds of silence after which a worker is forgotten, and between two searches for such.
 FORGOTTEN_MS: Final = 600_000
 #: Milliseconds after which all accounts are announced again: another worker may have withdrawn one.
 ANNOUNCED_MS: Final = 60_000
-#: Messages that were buried, told of at each.
+#: Most notes of buried messages that are read in one heartbeat.
 NOTES: Final = 1_000
 
 
@@ -43,25 +43,26 @@ class Heartbeat:
         """Nothing is sent yet.
 
         Args:
-            worker: Whose it is.
+            worker: The worker.
             client: Its time-outs are short, since it is used on the event loop.
-            provider: Whose accounts it serves; None for all.
+            provider: The provider that the worker serves; None for all.
         """
         self._worker, self._client, self._provider = worker, client, provider
         self._skewed = False
-        self._named: tuple[Mapping[str, Account], str] | None = None
+        #: The accounts, and the name of their set.
+        self._name_of_set: tuple[Mapping[str, Account], str] | None = None
         self._forget_at_ms = self._announce_at_ms = 0.0
-        #: Its node name, while it is connected.
+        #: The worker's node name, while it is connected.
         self.hostname = ""
-        #: Where its metrics are, ``host:port``.
+        #: Address of its metrics, ``host:port``.
         self.metrics = ""
-        #: Accounts whose limits may have changed since somebody last asked for events of theirs.
+        #: Accounts whose limits may have changed since their last TAKE.
         self.changed: set[str] = set(worker.accounts)
-        #: Accounts that were removed and whose announcement is still to be withdrawn.
+        #: Removed accounts whose announcement is still to be withdrawn.
         self.withdrawn: set[str] = set()
 
     def beat(self) -> None:
-        """Say it once."""
+        """Send one heartbeat."""
         worker = self._worker
         try:
             now_ms = self._now_ms()
@@ -70,7 +71,7 @@ class Heartbeat:
             if identities.learn(self._client):
                 self._announce_at_ms = 0.0
             identities.serve(worker.accounts)
-            known = announce_worker(
+            is_announced = announce_worker(
                 self._client,
                 self.hostname,
                 served,
@@ -79,57 +80,59 @@ class Heartbeat:
                 held=len(worker.grants),
                 metrics=self.metrics,
             )
-            if not known or self.changed or now_ms >= self._announce_at_ms:
+            if not is_announced or self.changed or now_ms >= self._announce_at_ms:
                 announce_accounts(self._client, worker.accounts, identities, served)
                 self._announce_at_ms = now_ms + ANNOUNCED_MS
-                self._hear_others(now_ms)
+                self._update_identities(now_ms)
             schedule.due(self._client, self.changed, "changed")
             self.changed.clear()
             self._withdraw()
-            self._tell_buried()
+            self._report_buried()
             self._forget_dead(now_ms)
         except redis.RedisError as error:
             logger.debug("cannot announce the accounts now (%s)", type(error).__name__)
 
-    def _hear_others(self, now_ms: float) -> None:
-        """Accounts of other workers and files that have the same key, or the same quota."""
-        told = queues.announced(self._client, {queue.partition(".")[0] for queue in self._worker.accounts})
-        served = queues.served(self._client, queues.workers(self._client, now_ms), told, now_ms)
-        alive = {queue: one for queue, one in told.items() if queue in served}
+    def _update_identities(self, now_ms: float) -> None:
+        """Find accounts of other workers and files with the same key or the same quota."""
+        announced = queues.announced(self._client, {queue.partition(".")[0] for queue in self._worker.accounts})
+        served = queues.served(self._client, queues.workers(self._client, now_ms), announced, now_ms)
+        alive = {queue: announcement for queue, announcement in announced.items() if queue in served}
         for warning in self._worker.governor.identities.update(alive):
             logger.warning("%s", warning)
 
     def _served(self) -> str:
-        """Names the worker's accounts; worked out when they change, since they may be thousands."""
-        if self._named is None or self._named[0] is not self._worker.accounts:
-            self._named = self._worker.accounts, keys.name_of_set(self._worker.accounts)
-        return self._named[1]
+        """The name of the set of accounts. It is computed on a change: they may be thousands."""
+        if self._name_of_set is None or self._name_of_set[0] is not self._worker.accounts:
+            self._name_of_set = self._worker.accounts, keys.name_of_set(self._worker.accounts)
+        return self._name_of_set[1]
 
     def _now_ms(self) -> float:
-        """Redis' clock, which alone decides; and a warning if this machine's is another."""
+        """Redis' clock, the only one that counts; warns if this machine's clock differs."""
         now_ms = redis_now_ms(self._client)
         skew_s = time.time() - now_ms / 1000
         if abs(skew_s) > SKEW_S and not self._skewed:
-            way = "ahead of" if skew_s > 0 else "behind"
+            direction = "ahead of" if skew_s > 0 else "behind"
             logger.warning(
-                "this machine's clock is %.0f s %s Redis', which decides (the log has this one's)", abs(skew_s), way
+                "this machine's clock is %.0f s %s Redis', which decides (the log has this one's)",
+                abs(skew_s),
+                direction,
             )
         self._skewed = abs(skew_s) > SKEW_S
         return now_ms
 
     def end(self) -> None:
-        """It is there no more. If Redis is away the heartbeat ends by itself: it is read with its time."""
+        """Withdraw the worker's announcement. If Redis is away, its age shows that it is over."""
         with contextlib.suppress(redis.RedisError):
             self._client.hdel(keys.WORKERS, self.hostname)
 
     def _withdraw(self) -> None:
-        """Once for each account that was removed: another worker, with another file, may serve it."""
+        """Withdraw each removed account once: another worker, with another file, may serve it."""
         if self.withdrawn:
             self._client.hdel(keys.ACCOUNTS, *self.withdrawn)
             self.withdrawn.clear()
 
     def _forget_dead(self, now_ms: float) -> None:
-        """Workers that were killed: what they have left in Redis, their mailbox for remote control included."""
+        """Remove the announcements and mailboxes of killed workers."""
         if now_ms < self._forget_at_ms:
             return
         self._forget_at_ms = now_ms + FORGOTTEN_MS
@@ -140,10 +143,11 @@ class Heartbeat:
                 self._client.hdel(keys.WORKERS, name)
                 self._client.srem(keys.MAILBOXES, keys.mailbox(name.decode("utf-8", "replace")))
 
-    def _tell_buried(self) -> None:
-        """Tell of messages that have killed too many workers: TAKE buries them, and no task runs for them.
+    def _report_buried(self) -> None:
+        """Report messages that killed too many workers.
 
-        It leaves a note; one worker picks it up.
+        TAKE buries them, so no worker reports their end. It leaves a note of each, which one worker
+        reads.
         """
         for provider in dict.fromkeys(queue.partition(".")[0] for queue in self._worker.accounts):
             notes: Any = self._client.lpop(keys.buried(provider), NOTES)

@@ -1,4 +1,4 @@
-"""A worker starts only where it can read what stands in Redis."""
+"""Checks the format of the keys in Redis: a worker starts only if it can read them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class NewerKeyFormat(PostbackError):
     """Redis holds keys of a newer format than this worker reads."""
 
     def __init__(self, recorded: int) -> None:
-        """Say both numbers.
+        """The message has both numbers.
 
         Args:
-            recorded: The format that stands in Redis.
+            recorded: The format in Redis.
         """
         super().__init__(
             f"the keys in Redis have format {recorded}, and this worker reads format {formats.KEY_FORMAT}: "
@@ -32,13 +32,13 @@ class NewerKeyFormat(PostbackError):
 
 
 def record_key_format(client: redis.Redis) -> None:
-    """Record this worker's format of keys in Redis, unless that of a newer worker is recorded.
+    """Record this worker's format of keys in Redis, unless a newer one is recorded.
 
     Raises:
-        NewerKeyFormat: It is. Nothing was changed.
+        NewerKeyFormat: A newer one is recorded. Nothing was changed.
         redis.RedisError: Redis is away, or refuses it.
     """
-    # GT: of two workers that start at once the newer one's number stays.
+    # GT: if two workers start at once, the newer one's number stays.
     client.zadd(keys.FORMAT, {formats.KEY_FORMAT_MEMBER: formats.KEY_FORMAT}, gt=True)
     recorded: Any = client.zscore(keys.FORMAT, formats.KEY_FORMAT_MEMBER)
     if recorded is not None and recorded > formats.KEY_FORMAT:
@@ -46,7 +46,7 @@ def record_key_format(client: redis.Redis) -> None:
 
 
 def format_step(client: redis.Redis) -> type[bootsteps.StartStopStep]:
-    """Checks the format at each connection, before anything is taken, and ends a worker that is too old."""
+    """Checks the format at each connection, before any TAKE, and ends a worker that is too old."""
 
     class FormatStep(bootsteps.StartStopStep):
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -56,13 +56,13 @@ def format_step(client: redis.Redis) -> type[bootsteps.StartStopStep]:
             try:
                 record_key_format(client)
             except NewerKeyFormat as error:
-                # Celery stops no step of a start that fails, and closing its loop would still
-                # run what is scheduled: without queues nothing is taken there.
+                # Celery does not stop the steps of a start that fails, and its loop runs scheduled
+                # work while it closes. Without queues that work takes nothing.
                 c.task_consumer.cancel()
                 logger.critical("%s", error)
                 raise SystemExit(EX_FAILURE) from error
             except redis.ResponseError as error:
-                # A Redis user of an older guide may not touch this key: events are worth more.
+                # A Redis user made by an older guide has no access to this key. The worker goes on.
                 logger.warning("%s is not checked: %s", keys.FORMAT, error)
 
     return FormatStep

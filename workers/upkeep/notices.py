@@ -1,8 +1,9 @@
-"""Tells the application of dead letters: ``POSTBACK_ON_DEAD``.
+"""Calls the application's hook for dead letters, ``POSTBACK_ON_DEAD``.
 
-The script that buries a message pushes the same entry onto ``<provider>.dead.notices``, in the same step. Here the oldest notice is taken, the hook
-is called with it, and exactly that entry is removed after the call. So a hook is called at least once for each dead letter, whatever is killed, and
-once as long as nothing is. It runs in threads and on a connection of its own: delivery does not wait for it.
+The script that buries a message pushes the same entry onto ``<provider>.dead.notices``, in the same
+step. This module reads the oldest notice, calls the hook with it, and removes exactly that entry
+after the call. So the hook is called at least once for each dead letter even if processes are
+killed, and otherwise once. It runs in threads with their own connection: delivery does not wait.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ from workers.observe.logs import word
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at an empty list, and while Redis is away.
+#: Seconds between two reads of an empty list, and while Redis is away.
 POLL_S: Final = 1.0
 #: Seconds after a failed notice until the next one is tried again: the first and the longest.
 PAUSE_S: Final = (1.0, 60.0)
-#: Seconds after which a call is given up: its notice goes behind the others, and another process
-#: may go on.
+#: Seconds after which a call is given up. Its notice goes behind the others, and another process
+#: may continue.
 LONGEST_CALL_S: Final = 60.0
-#: Seconds for which a process holds the right to call, and after which it renews it.
+#: Seconds for which a process holds the right to call.
 LOCK_S: Final = 10.0
+#: Seconds after which it renews that right.
 RENEW_S: Final = 3.0
 #: Seconds for which the end of the process waits for a call.
 STOP_S: Final = 5.0
@@ -49,12 +51,12 @@ PUBLISH_S: Final = 5.0
 _lock_notices: Final = Script("workers.upkeep", "lock_notices")
 _defer_notice: Final = Script("workers.upkeep", "defer_notice")
 
-#: Called with a dead letter as ``postback dead list --json`` shows it.
-Hooked = Callable[[dict[str, Any]], object]
+#: The hook. Its argument is a dead letter as ``postback dead list --json`` shows it.
+HookFunction = Callable[[dict[str, Any]], object]
 
 
-def load_hook(hook: Hook, settings: Settings, provider: str | None) -> Hooked:
-    """What is to be called. A function's module is imported now.
+def load_hook(hook: Hook, settings: Settings, provider: str | None) -> HookFunction:
+    """The function to call. Its module is imported now.
 
     Args:
         hook: From the settings.
@@ -62,7 +64,7 @@ def load_hook(hook: Hook, settings: Settings, provider: str | None) -> Hooked:
         provider: Whose broker carries the task; None for the common one.
 
     Raises:
-        ConfigurationError: There is no such function, or it cannot be called so; one sentence names the variable.
+        ConfigurationError: There is no such function, or it cannot be called with one argument.
     """
     if hook.queue:
         app = make_app(settings.broker_of(provider), PUBLISH_S)
@@ -70,7 +72,7 @@ def load_hook(hook: Hook, settings: Settings, provider: str | None) -> Hooked:
     return _function(hook)
 
 
-def _function(hook: Hook) -> Hooked:
+def _function(hook: Hook) -> HookFunction:
     shown = f"POSTBACK_ON_DEAD: {hook.module}:{hook.name}"
     try:
         function: Any = importlib.import_module(hook.module)
@@ -79,7 +81,7 @@ def _function(hook: Hook) -> Hooked:
             f"POSTBACK_ON_DEAD: cannot import {hook.module}: there is no module {error.name}; is PYTHONPATH right?"
         ) from None
     except Exception as error:
-        # What it says may hold anything, a password too.
+        # Its words may hold anything, even a password.
         raise ConfigurationError(
             f"POSTBACK_ON_DEAD: importing {hook.module} raises {type(error).__name__}; "
             f"`python -c 'import {hook.module}'` shows where"
@@ -95,7 +97,7 @@ def _function(hook: Hook) -> Hooked:
     except TypeError:
         raise ConfigurationError(f"{shown} must take one argument, the dead letter") from None
     except ValueError:
-        pass  # a function in C that does not say what it takes
+        pass  # a function in C without a signature
     return function  # type: ignore[no-any-return]
 
 
@@ -107,20 +109,20 @@ def _publish(app: Any, hook: Hook, letter: dict[str, Any]) -> None:
         # Flower shows this text in place of the arguments.
         argsrepr=f"<dead letter {word(str(letter['id']))}>",
         ignore_result=True,
-        # The anonymous exchange leads straight to the list: nothing has to be declared.
+        # The anonymous exchange leads to the list directly: nothing has to be declared.
         declare=(),
         retry=False,
     )
 
 
 class Notices:
-    """Calls the hook for one provider's dead letters. One per provider and process; one process at a time does the work."""
+    """Calls the hook for one provider's dead letters. Of all processes one does so at a time."""
 
     def __init__(
         self,
         provider: str,
         client: redis.Redis,
-        hook: Hooked,
+        hook: HookFunction,
         *,
         poll_s: float = POLL_S,
         pause_s: tuple[float, float] = PAUSE_S,
@@ -132,13 +134,13 @@ class Notices:
 
         Args:
             provider: ``tgtrack``.
-            client: A client that threads may share; replies as bytes, retries off, short time-outs.
-            hook: Called in a thread of its own, with one dead letter at a time.
-            poll_s: Seconds between two looks at an empty list.
-            pause_s: Seconds after a failed notice until the next one is tried again: the first pause, and the longest.
+            client: Shared by threads; replies as bytes, retries off, short time-outs.
+            hook: Called in its own thread, with one dead letter at a time.
+            poll_s: Seconds between two reads of an empty list.
+            pause_s: Seconds after a failed notice until the next try: the first and the longest.
             longest_call_s: Seconds after which a call is given up.
             lock_s: Seconds for which this process holds the right to call.
-            renew_s: Seconds after which it renews that.
+            renew_s: Seconds after which it renews that right.
         """
         self._provider = provider
         self._client = client
@@ -151,10 +153,10 @@ class Notices:
         self._token = uuid.uuid4().hex
         self._pause_s = pause_s[0]
         self._retry_at_s = 0.0
-        #: What a call that has returned left to do in Redis: a lost connection must not lead to a
-        #: second call.
+        #: The write to Redis after a call that has returned. It is kept after a lost connection, so
+        #: that the hook is not called a second time.
         self._unsettled: Callable[[], object] | None = None
-        #: When the running call began (monotonic), and the list and entry that it is about.
+        #: Start of the running call (monotonic), and the list and entry of its notice.
         self._call: tuple[float, str, bytes] | None = None
         self._call_lock = threading.Lock()
         self._stopping = threading.Event()
@@ -162,8 +164,8 @@ class Notices:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin, in threads that do not keep the process alive."""
-        for run in (self._work, self._keep):
+        """Start the threads. They do not keep the process alive."""
+        for run in (self._work, self._keep_lock):
             thread = threading.Thread(target=run, name=f"notices-{self._provider}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -173,7 +175,7 @@ class Notices:
         self._stopping.set()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Wait for a running call for so many seconds. One that goes on is made again by another process, or after a restart."""
+        """Wait for a running call. If it takes longer, the hook gets its notice once more."""
         self.close()
         end_s = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -199,7 +201,7 @@ class Notices:
             self._release()
 
     def _step(self) -> float:
-        """Call the hook once, if there is something to tell. Returns seconds until the next look; 0: at once."""
+        """Call the hook once, if there is a notice. Returns seconds until the next step."""
         if self._unsettled is not None:
             self._unsettled()
             self._unsettled = None
@@ -213,7 +215,7 @@ class Notices:
         place = self._new if waiting else self._failed
         raw: Any = self._client.lindex(place, -1)
         if raw is not None:
-            self._tell(place, raw)
+            self._call_hook(place, raw)
         return 0.0
 
     def _hold(self) -> bool:
@@ -222,7 +224,7 @@ class Notices:
     def _release(self) -> None:
         _lock_notices(self._client, [self._lock], [self._token, 0])
 
-    def _tell(self, place: str, raw: bytes) -> None:
+    def _call_hook(self, place: str, raw: bytes) -> None:
         with self._call_lock:
             self._call = (time.monotonic(), place, raw)
         error = self._raised(raw)
@@ -231,7 +233,7 @@ class Notices:
         if error is None:
             if place == self._failed:
                 self._pause_s = self._pauses_s[0]
-            # A call that was given up has put its notice behind the failed ones.
+            # If the call was given up, its notice is now behind the failed ones.
             self._settle(partial(self._client.lrem, self._failed if given_up else place, -1, raw))  # type: ignore[arg-type]
             return
         if place == self._new and not given_up:
@@ -251,16 +253,16 @@ class Notices:
             self._settle(partial(self._defer, place, raw))
 
     def _raised(self, raw: bytes) -> BaseException | None:
-        """Call the hook. Returns what it raised."""
+        """Call the hook. Returns the exception that it raised."""
         try:
             self._hook(read_letter(raw, self._provider).as_json())
-        except BaseException as error:  # foreign code may raise SystemExit, and this thread must live on
+        except BaseException as error:  # a hook may raise SystemExit, and this thread must go on
             return error
         return None
 
-    def _settle(self, act: Callable[[], object]) -> None:
-        self._unsettled = act
-        act()
+    def _settle(self, write: Callable[[], object]) -> None:
+        self._unsettled = write
+        write()
         self._unsettled = None
 
     def _defer(self, place: str, raw: bytes) -> None:
@@ -271,9 +273,9 @@ class Notices:
 
     # The thread that keeps the lock
 
-    def _keep(self) -> None:
+    def _keep_lock(self) -> None:
         while not self._stopping.wait(self._renew_s):
-            # The other thread tells of a Redis that is away.
+            # The other thread logs that Redis is away.
             with contextlib.suppress(redis.RedisError):
                 self._renew()
 
@@ -298,23 +300,23 @@ class Notices:
 
 
 def notices_step(notices: Sequence[Notices]) -> type[bootsteps.StartStopStep]:
-    """Starts the threads with the worker and stops them with it, whatever its connections do meanwhile."""
+    """Starts and stops the threads with the worker, whatever happens to its connections."""
 
     class NoticesStep(bootsteps.StartStopStep):
         requires = ("celery.worker.components:Pool",)
         name = "postback.notices"
 
         def start(self, w: Any) -> None:
-            for one in notices:
-                one.start()
+            for provider_notices in notices:
+                provider_notices.start()
 
         def close(self, w: Any) -> None:
-            for one in notices:
-                one.close()
+            for provider_notices in notices:
+                provider_notices.close()
 
         def stop(self, w: Any) -> None:
-            for one in notices:
-                one.stop()
+            for provider_notices in notices:
+                provider_notices.stop()
 
         def terminate(self, w: Any) -> None:
             self.stop(w)

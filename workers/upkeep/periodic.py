@@ -14,12 +14,12 @@ from workers.observe.server import Endpoint
 from workers.upkeep.accounts_file import LOOK_S, AccountsFile
 from workers.upkeep.heartbeat import HEARTBEAT_S, Heartbeat
 
-#: New objects after which the cyclic collector looks; Python's own 700 is for programs that make few.
+#: New objects after which the cyclic collector runs. Python's 700 suits programs that make few.
 COLLECT_AFTER: Final = 50_000
 
 
 class PeriodicWork:
-    """Runs on Celery's event loop."""
+    """A worker's periodic work, on Celery's event loop."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class PeriodicWork:
 
         Args:
             heartbeat: Beats each :data:`~workers.upkeep.heartbeat.HEARTBEAT_S`.
-            accounts_file: Is looked at each :data:`~workers.upkeep.accounts_file.LOOK_S`.
-            rows: Are sent through the current connection.
+            accounts_file: Is checked each :data:`~workers.upkeep.accounts_file.LOOK_S`.
+            rows: Sent through the current connection.
             client: Its time-outs are short, since it is used on the event loop.
-            endpoint: Serves this process's metrics, if they are to be served.
+            endpoint: Serves this process's metrics; None for no metrics.
         """
         self._heartbeat, self._file, self._rows = heartbeat, accounts_file, rows
         self._client, self._endpoint = client, endpoint
@@ -87,9 +87,9 @@ def periodic_step(watch: PeriodicWork) -> type[bootsteps.StartStopStep]:
 
 
 def _calm_collector() -> None:
-    """Leave alone what stands to the end: some hundred thousand objects of Celery's and our own modules.
+    """Exclude the objects of imported modules, some hundred thousand, from the cyclic collector.
 
-    The cyclic collector visited them in a tenth of a busy worker's time (``make bench ONLY=batches``).
+    It took a tenth of a busy worker's time to visit them (``make bench ONLY=batches``).
     """
     gc.collect()
     gc.freeze()

@@ -1,23 +1,23 @@
--- RECONCILE: tells a Redis that may have forgotten its last second (restart, failover) of one grant
--- that a worker knows. If the grant is in flight here, its TAKE was not forgotten. Otherwise its
--- messages may be back where TAKE found them: they are taken out once more and registered, so that
--- its SETTLE can be applied (again). If they are not there, an answer that is in was settled and is
--- charged once more, to be safe; a request on its way is registered without messages, so that it
--- counts.
+-- RECONCILE: restores one grant of a worker in a Redis that may have forgotten its last second
+-- (restart, failover). If the grant is in flight, its TAKE was not forgotten. Otherwise its
+-- messages may be back where TAKE read them. They are then taken out once more and registered, so
+-- that its SETTLE can be applied (again). If they are not there: a grant whose answer is in was
+-- settled, and is charged once more to be safe. A request on its way is registered without
+-- messages, so that it counts.
 --
 -- KEYS  see include/keys.lua
 -- ARGV  1 JSON:
 --   grant, granted_us
---   settled      true if its answer is in
+--   settled      true if it has its answer
 --   half         true for a half of a refused batch
---   duplicates   for each of its own messages, whether it was a duplicate of another event
+--   duplicates   for each of its own messages: whether it is a duplicate of another event
 --   account      lease_ms, dedup_ms, windows: [{limit}]
 --       2.. its own messages, then the siblings
 -- Returns { name, value, ... }: in_flight 1 if the grant is in flight now, else absent.
--- O(messages x place in the list, of which it looks at DEPTH).
+-- O(messages x place in the list, up to DEPTH).
 
-local known = cjson.decode(ARGV[1])
-local own = #known.duplicates
+local record = cjson.decode(ARGV[1])
+local own = #record.duplicates
 
 -- @include flight
 -- @include front
@@ -28,21 +28,23 @@ local own = #known.duplicates
 
 keys_of(1)
 
--- What was taken lately comes to stand near the front. Looking through a whole backlog for a
--- message that is not there would stop Redis.
+-- Messages at the front to search. Those taken lately are near the front. A search of a whole
+-- backlog for a missing message would block Redis.
 local DEPTH = 2000
--- The same for halves of refused batches.
+-- Halves of refused batches to search.
 local HALVES = 200
 
 local function take_out(raw)
   local list = priority_list(raw)
-  if redis.call('LPOS', list, raw, 'RANK', -1, 'MAXLEN', DEPTH) then return redis.call('LREM', list, -1, raw) > 0 end
+  if redis.call('LPOS', list, raw, 'RANK', -1, 'MAXLEN', DEPTH) then
+    return redis.call('LREM', list, -1, raw) > 0
+  end
   return redis.call('ZREM', KEY.DELAYED, raw) + redis.call('ZREM', KEY.HELD, raw) > 0
 end
 
--- Whether the grant's half was there; it is taken out.
+-- Takes out the grant's half. Returns whether it was there.
 local function take_out_half()
-  if not known.half then return false end
+  if not record.half then return false end
   for _, packed in ipairs(redis.call('LRANGE', KEY.GROUPS, -HALVES, -1)) do
     local raws = cmsgpack.unpack(packed).raws
     local same = #raws == own
@@ -55,31 +57,31 @@ local function take_out_half()
   return false
 end
 
-if redis.call('ZSCORE', KEY.FLIGHT, known.grant) then return { 'in_flight', 1 } end
+if redis.call('ZSCORE', KEY.FLIGHT, record.grant) then return { 'in_flight', 1 } end
 
-local grant = { at = known.granted_us, raws = {}, owners = {}, sibling = {}, group = known.half and 1 or 0 }
+local grant = { at = record.granted_us, raws = {}, owners = {}, sibling = {}, group = record.half and 1 or 0 }
 local whole, any_there = take_out_half(), false
 for i = 1, #ARGV - 1 do
   local raw = ARGV[1 + i]
   if whole or take_out(raw) then any_there = true else raw = MISSING end
   if i <= own then
     grant.raws[i] = raw
-    grant.owners[i] = known.duplicates[i] and '?' or claim_key(raw, known.account.dedup_ms)
+    grant.owners[i] = record.duplicates[i] and '?' or claim_key(raw, record.account.dedup_ms)
   else
     grant.sibling[#grant.sibling + 1] = raw
   end
 end
 
--- Nobody can charge a ring that was forgotten whole.
+-- A ring that was forgotten whole cannot be charged: it is made again.
 read_account({ 'quota', 'former' })
 open_logs()
 local largest = 0
-for _, window in ipairs(known.account.windows) do largest = math.max(largest, window.limit) end
+for _, window in ipairs(record.account.windows) do largest = math.max(largest, window.limit) end
 if largest > logs[1].size then grow(logs[1], largest) end
-if not any_there and known.settled then
+if not any_there and record.settled then
   for _, log in ipairs(logs) do charge(log) end
   return {}
 end
-register(known.grant, now + known.account.lease_ms, grant)
+register(record.grant, now + record.account.lease_ms, grant)
 something_waits()
 return { 'in_flight', 1 }

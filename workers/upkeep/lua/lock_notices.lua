@@ -1,7 +1,7 @@
--- LOCK_NOTICES: takes, renews or gives up the right to call the hook for a provider's dead letters.
+-- LOCK_NOTICES: takes, renews or releases the right to call the hook for a provider's dead letters.
 --
 -- KEYS  1 lock (string)
--- ARGV  1 token of the process    2 ms for which it is to hold; 0 gives it up
+-- ARGV  1 token of the process    2 ms for which it holds the lock; 0 releases it
 -- Returns 1 if the process holds it now, else 0. O(1).
 
 local token, ms = ARGV[1], tonumber(ARGV[2])
@@ -11,8 +11,8 @@ if ms == 0 then
   redis.call('DEL', KEYS[1])
   return 0
 end
--- DEL goes first: a full Redis refuses a SET unless the script has written before. The notices are
--- part of what fills it.
+-- DEL goes first: a full Redis refuses a SET unless the script has already written. The notices are
+-- among the things that fill it.
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], token, 'PX', ms)
 return 1

@@ -11,7 +11,7 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[4]
 SCRIPTS: Final = sorted([*ROOT.glob("workers/**/*.lua"), *ROOT.glob("postback/**/*.lua")])
 #: What a numeric loop may run to: a constant, or how much of something was passed in or read.
-BOUNDS: Final = re.compile(r"\d+|[A-Z_]+( - 1)?|#[A-Za-z_]+(\[\d\])?( - \d+)?|wish\.count|own|to|hit - 1")
+BOUNDS: Final = re.compile(r"\d+|[A-Z_]+( - 1)?|#[A-Za-z_]+(\[\d\])?( - \d+)?|request\.count|own|to|hit - 1")
 
 
 def code(path: Path) -> str:

@@ -1,13 +1,12 @@
 -- refuse(): why no further request may go now, as { 'state', ..., 'wait_ms' or 'due_ms', ... }; nil
--- if one may. O(logs x windows). Settings: windows.
+-- if one may go. O(logs x windows). Settings: windows.
 
 -- @include bounds
 -- @include credential
 -- @include line
 -- @include logs
 
--- The windows that bind in a log: the account's own, or those by which it was asked before the
--- account left it.
+-- The windows that bind in a log: the account's own; in a log that it left, those of that time.
 local function windows_of(log)
   if log == logs[1] or not log.limits then return settings.windows end
   local windows = {}
@@ -17,7 +16,7 @@ local function windows_of(log)
   return windows
 end
 
--- Milliseconds until every window of a log has room beside so many requests; 0 if it has now.
+-- Milliseconds until every window of a log has room beside so many requests; 0 if it has room now.
 local function log_wait_ms(log, beside)
   local wait_ms = 0
   for _, window in ipairs(windows_of(log)) do
@@ -33,22 +32,23 @@ local function log_wait_ms(log, beside)
   return wait_ms
 end
 
--- Milliseconds until there is room for a request of an account before which so many others wait.
+-- Milliseconds until there is room for a request, with so many accounts in front of this one.
 local function quota_wait_ms(before)
   local wait_ms = 0
   for _, log in ipairs(logs) do
     wait_ms = math.max(wait_ms, log_wait_ms(log, log.flying + before))
-    before = 0                                 -- only the first is the quota whose line this is
+    before = 0                                 -- only the first log is the quota with this line
   end
   return wait_ms
 end
 
--- One request alone until a healthy answer: for a fresh credential, after a failure, and for one at
--- rest (ADR 11). Returns when the lease of the one that is on its way ends.
+-- A credential that is new, has failed or was at rest sends a single request until a healthy answer
+-- (ADR 11). Returns when the lease of that request ends.
 local function blocked_until()
   if credential.healthy == 1 then return nil end
   local flight = KEY.APART and KEY.CREDENTIAL .. '.flight' or flight_of(logs[1])
-  local first = redis.call('ZRANGEBYSCORE', flight, '(' .. string.format('%.3f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local from = '(' .. string.format('%.3f', now)
+  local first = redis.call('ZRANGEBYSCORE', flight, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   return tonumber(first[2])
 end
 

@@ -1,6 +1,6 @@
--- pause_news(): { 'reason', ..., 'detail', ..., 'until_ms', ... } for the one worker that is to say
--- that the account pauses, for whatever reason, or that it goes on (no reason); else nil. No
--- until_ms: until somebody resumes it. O(1). Fields: reason, announced, paused.
+-- pause_news(): { 'reason', ..., 'detail', ..., 'until_ms', ... } for the one worker that is to
+-- report that the account pauses or goes on (no reason); nil for all others. Without until_ms an
+-- operator must resume it. O(1). Fields: reason, announced, paused.
 
 -- @include account
 -- @include standing

@@ -1,7 +1,7 @@
--- take_batch(): takes out a batch of one task. It looks past messages of other tasks, which keep
--- their order. While the oldest message lingers, a full batch of another task may go; once its time
--- is over it goes, with what there is of its task.
--- Returns its messages, or nil and the ms until one is ready, or nil. O(LOOK_AHEAD messages).
+-- take_batch(): takes out a batch of one task. Messages of other tasks keep their order. While the
+-- oldest message lingers, a full batch of another task may go. When its time is over, it goes with
+-- the messages of its task that are there.
+-- Returns the messages; or nil and the ms until a batch is ready; or nil. O(LOOK_AHEAD messages).
 -- Settings: batch_max, max_bytes, linger_ms.
 
 -- @include account
@@ -16,7 +16,7 @@ local function enqueued_ms(raw)
   return from and tonumber(string.match(raw, '^"postback_at"%s*:%s*(%d+)', from)) or now
 end
 
--- The oldest message says how long the search may wait for company.
+-- The oldest message decides how long the batch may wait for others.
 local function linger(search, raw, task)
   if account.first_seen == 0 then
     account.first_seen = now
@@ -46,7 +46,7 @@ end
 local function consider(search, raw, list, place)
   local task = task_of(raw)
   local alone = string.find(raw, '"postback"', 1, true) and state_of(raw).crashes >= 2
-  if alone and not search.oldest then          -- it killed two workers: no company for it
+  if alone and not search.oldest then          -- it killed two workers: it goes alone
     redis.call('LREM', KEY.LISTS[list], -1, raw)
     search.alone = raw
     return
@@ -57,7 +57,7 @@ local function consider(search, raw, list, place)
   end
 end
 
--- Looks through one list from its front, a slice at a time; places are counted from the front.
+-- Searches one list from its front, a slice at a time. Places are counted from the front.
 local function look_through(search, list)
   local left = math.min(LOOK_AHEAD - search.seen, redis.call('LLEN', KEY.LISTS[list]))
   local step, passed = settings.batch_max, 0
@@ -84,7 +84,7 @@ local function look_through(search, list)
   end
 end
 
--- Takes a batch's messages out of their lists: with one cut where they stand together at the front.
+-- Takes a batch's messages out of their lists: with one cut if they are together at the front.
 local function take_out(items)
   local raws, picked, together = {}, { {}, {}, {}, {} }, { true, true, true, true }
   for _, item in ipairs(items) do
@@ -117,7 +117,7 @@ local function take_batch()
   end
   if not search.ready and search.linger_ms > 0 then return nil, search.linger_ms end
   local task = search.ready or search.oldest
-  if task == search.oldest then                -- otherwise the oldest still waits, and goes on to
+  if task == search.oldest then                -- otherwise the oldest goes on waiting
     redis.call('HDEL', KEY.META, 'first_seen')
     account.first_seen = 0
   end

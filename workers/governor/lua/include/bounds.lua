@@ -1,17 +1,17 @@
--- Bounds of one run (ADR 22), for all its accounts together, and what it has counted.
+-- Bounds of one run (ADR 22), for all its accounts together, and its counters.
 
--- Messages that it looks at behind the front, to fill a batch or to sort out what is not due.
+-- Most messages to search behind the front, to fill a batch or to sort out those not due.
 local LOOK_AHEAD = 200
--- After so many looks at messages it forms no further grant, and begins with no further account.
+-- After so many looks at messages the run forms no further grant and begins no further account.
 local MOST_LOOKS = 1000
--- Messages that it rewrites or moves, each up to 40 us: of dead workers, of a run of failures that
--- is over, not due yet.
+-- Most messages to rewrite or move, each up to 40 us: of dead workers, of a run of failures that is
+-- over, not due yet.
 local PART = 100
--- Keys and tombstones that it clears away.
+-- Most keys and tombstones to clear away.
 local SWEPT = 20
--- How many looks a message costs that is moved, and one that is rewritten.
+-- Looks that a moved message costs, and a rewritten one.
 local MOVED, REWRITTEN = 5, 10
--- Messages that it has looked at so far.
+-- Messages looked at so far.
 local looks = 0
--- Tails that it has given to equal messages.
+-- Tails added to equal messages so far.
 local tails = 0

@@ -1,6 +1,6 @@
 -- choose(): takes out the messages of the next request: { raws, sibling, group }. A half of a
--- refused batch goes first, then what is queued, then what is held aside.
--- Returns nil and an answer as refuse() does if there is nothing. O(LOOK_AHEAD messages).
+-- refused batch goes first, then a queued message, then one held aside.
+-- If there is nothing it returns nil, and a reply as refuse() does. O(LOOK_AHEAD messages).
 -- Settings: batch_max.
 
 -- @include account
@@ -8,14 +8,14 @@
 -- @include bounds
 -- @include due
 
--- Those that are not due wait: { at ms, message, ... }.
+-- Puts messages that are not due into DELAYED: { due ms, message, ... }.
 local function delay(messages)
   if not messages then return end
   -- @include sorted
   for i = 1, #messages, 2 do add_to(KEY.DELAYED, messages[i], messages[i + 1]) end
 end
 
--- One message from the front, passing by those that are not due.
+-- Takes one message from the front; skips those that are not due.
 local function pop_one()
   local passed
   for i = 1, 4 do
@@ -44,7 +44,7 @@ end
 
 local function choose()
   local raws, filling_ms, due_ms
-  if settings.batch_max == 1 then              -- halves are left only from when it had batches
+  if settings.batch_max == 1 then              -- halves exist only if the account once had batches
     raws = pop_one()
     local left = not raws and half()
     if left then return left end
@@ -54,7 +54,9 @@ local function choose()
     -- @include batch
     raws, filling_ms = take_batch()
   end
-  if filling_ms then return nil, { 'state', 'filling', 'wait_ms', math.max(1, math.ceil(filling_ms)) } end
+  if filling_ms then
+    return nil, { 'state', 'filling', 'wait_ms', math.max(1, math.ceil(filling_ms)) }
+  end
   if not raws and account.fails > 0 then
     -- @include held
     raws, due_ms = take_held()
@@ -62,6 +64,6 @@ local function choose()
   if raws then return { raws = raws, sibling = {}, group = 0, owners = false, at = 0 } end
   if due_ms then return nil, { 'state', 'empty', 'due_ms', math.max(1, math.ceil(due_ms)) } end
   -- @include empty
-  -- It may have seen only messages that are not due: there may be others behind.
+  -- All messages that it saw may be not due; others may be behind them.
   return nil, queued() == 0 and empty() or { 'state', 'more' }
 end

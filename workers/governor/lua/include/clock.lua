@@ -1,4 +1,4 @@
--- The one clock: the server's, in ms with a fraction. It does not move while a script runs.
+-- The only clock: the server's, in ms with a fraction. It stands still while a script runs.
 
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]

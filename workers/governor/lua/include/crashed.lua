@@ -1,13 +1,13 @@
--- put_back(grant): its messages go on, flagged: its worker died or was cut off. After the second
--- crash they travel singly, after the last they are dead letters. O(messages).
--- Settings: crashed_letter, max_crashes.
+-- put_back(grant): queues the messages of a grant again, flagged, since its worker died or was cut
+-- off. After the second crash they travel singly; after the last they are dead letters.
+-- O(messages). Settings: crashed_letter, max_crashes.
 
 -- @include dead
 -- @include flight
 -- @include front
 -- @include halves
 
--- No task runs for an event that killed its last worker: a note for a worker to tell of it.
+-- No worker has seen this message end: a note tells one to report it.
 local function bury_crashed(raw, state)
   bury(raw, state, settings.crashed_letter)
   redis.call('HINCRBY', KEY.META, 'dead', 1)
@@ -15,7 +15,7 @@ local function bury_crashed(raw, state)
     .. (header_text(raw, 'task') or ''))
 end
 
--- The grant's own messages that go on, and whether they are to travel singly: after a second crash.
+-- The grant's own messages that are sent again, and whether they travel singly: after two crashes.
 local function survivors(grant)
   local back, singly = {}, false
   for i, raw in ipairs(grant.raws) do

@@ -1,10 +1,10 @@
--- The health of the account's credential, which is that of all accounts that have the same one (ADR 33).
--- read_credential(): its fields, in one command. O(1).
+-- The health of the account's credential. All accounts with the same one share it (ADR 33).
+-- read_credential(): reads its fields in one command. O(1).
 
 -- @include keys
 
--- healthy, ok_at    1 after a healthy answer; when the last one was, ms
--- paused            -1 since the provider refuses it, until somebody resumes one of its accounts
+-- healthy, ok_at    1 after a healthy answer; time of the last one, ms
+-- paused            -1 if the provider refuses it, until an operator resumes one of its accounts
 local credential = {}
 
 local function read_credential()

@@ -1,6 +1,6 @@
 -- bury(raw, state, letter): makes a dead letter of a message. O(bytes).
--- It carries its reason with it, as JSON text; a raw text that is no message is kept as it is. The
--- event is over: its key is free, and nobody needs its tombstone. Settings: notices.
+-- Its header holds the reason as JSON text. An entry that is no message is kept unchanged. The
+-- event has ended: its idempotency key is free and its tombstone goes. Settings: notices.
 
 -- @include idempotency
 -- @include state

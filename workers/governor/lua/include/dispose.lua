@@ -1,5 +1,5 @@
--- apply(): does with each message of the grant what the answer says, and with halves of a refused
--- batch. forget_ended(): what is left of those that have ended. O(messages). Settings: in_place,
+-- apply(): moves each message of the grant as the argument says, and the halves of a refused batch.
+-- forget_ended(): clears away after events that have ended. O(messages). Settings: in_place,
 -- outage_after.
 
 -- @include dead
@@ -24,16 +24,16 @@ local function state_at(index)
   return state
 end
 
--- The message with the time of its first grant, which is an event's own where its producer gave
--- none: it must not move while the event waits.
+-- The message with the time of its first grant. An event without a time of its producer has this
+-- time, which must not move while the event waits.
 local function timed(index)
   local raw = all[index]
   if not raw or state_of(raw).first ~= 0 then return raw or nil end
   return with_state(raw, state_at(index))
 end
 
--- Two events with the same place would share a turn, and one of them could take it for ever. Of
--- very many with one place, which only forged messages have, each comes to stand behind the others.
+-- Holds a message aside. Two messages with one place would share a turn, and one of them could take
+-- it for ever. So each gets its own place. Only forged messages have the same place very often.
 local function hold(raw, place)
   local taken = redis.call('ZCOUNT', KEY.HELD, place, place) > 0
   for step = 1, 100 do
@@ -104,7 +104,7 @@ local function apply()
   end
 end
 
--- Takes away the tombstones of events that have ended. A dead letter's is gone already.
+-- Removes the tombstones of events that have ended. A dead letter's is already gone.
 local function forget_ended()
   if not revocations then return end
   local goes_on = {}
@@ -115,6 +115,8 @@ local function forget_ended()
     end
   end
   for index, raw in ipairs(all) do
-    if raw and not goes_on[index] then redis.call('ZREM', KEY.REVOKED, plain_header(raw, 'id') or '') end
+    if raw and not goes_on[index] then
+      redis.call('ZREM', KEY.REVOKED, plain_header(raw, 'id') or '')
+    end
   end
 end

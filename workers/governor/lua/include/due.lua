@@ -1,5 +1,5 @@
--- not_due(raw): when a message is due, ms, if that is later than now; else nil. A message of any
--- Celery client may say so in its header `eta`. O(bytes).
+-- not_due(raw): when a message is due, ms, if that is later than now; else nil. Any Celery client
+-- may set the time in the header `eta`. O(bytes).
 
 -- @include clock
 -- @include message

@@ -1,5 +1,5 @@
--- queued(): messages in the lists. empty(): TAKE's answer where nothing is there to take, until what
--- becomes due by itself. O(1).
+-- queued(): number of messages in the lists. empty(): TAKE's reply if there is nothing to take,
+-- with the time until a message is due. O(1).
 
 -- @include clock
 -- @include keys

@@ -1,4 +1,4 @@
--- end_run(): the run of failures is over: TAKE releases those held aside. O(1).
+-- end_run(): ends the run of failures; TAKE then releases the messages held aside. O(1).
 
 local function end_run()
   if not releasing and redis.call('EXISTS', KEY.HELD) == 1 then

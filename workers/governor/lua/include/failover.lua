@@ -1,5 +1,5 @@
--- notice_failover(run): notes the run id of the server. After another server took over (restart,
--- failover) no lease ends for a while: its workers live and have answers to tell. O(1).
+-- notice_failover(run): notes the run id of the server. After a restart or failover no lease ends
+-- for a while: the workers are alive and have answers to settle. O(1).
 -- Fields: run.
 
 -- @include account

@@ -1,20 +1,21 @@
--- Grants in flight. A grant is { at: us, raws: own messages, owners: for each the id of the event
--- that owns its idempotency key or '', sibling: messages of the other half, group: 1 for a half }.
+-- Grants in flight. A grant is { at: us, raws: own messages, owners: for each own message the id of
+-- the event that owns its idempotency key or '', sibling: messages of the other half, group: 1 for
+-- a half }.
 
 -- @include clock
 -- @include keys
 -- @include logs
 
--- Stands in a grant for a message that RECONCILE did not find: SETTLE counts a grant's messages.
+-- Takes the place of a message that RECONCILE did not find: SETTLE goes by places in the grant.
 local MISSING = 'postback:missing'
 
--- The grant of an id that is in flight. One whose messages are gone has none.
+-- A grant in flight, by id. If its messages are gone, it has none.
 local function grant_of(id)
   local packed = redis.call('HGET', KEY.UNACKED, id)
   return packed and cmsgpack.unpack(packed) or { at = now_us, raws = {}, owners = {}, sibling = {} }
 end
 
--- The last step for a grant: should anything above fail, its lease brings its messages back.
+-- The last step for a grant. If an earlier step fails, the lease brings its messages back.
 local function forget(id, has_no_messages)
   for _, log in ipairs(logs) do
     if log.hash ~= KEY.META then redis.call('ZREM', flight_of(log), id) end

@@ -1,10 +1,10 @@
--- to_front(raw): a message goes to the front of its list. O(bytes).
+-- to_front(raw): puts a message at the front of its list. O(bytes).
 
 -- @include message
 
 local function priority_list(raw)
   local from = string.find(raw, '"priority"', 1, true)
-  if from and string.find(raw, '"priority"', from + 10, true) then   -- a header has that name too
+  if from and string.find(raw, '"priority"', from + 10, true) then   -- a header has that name, too
     -- @include json_text
     local properties = object_at(raw, 'properties')
     from = properties and find_key(raw, properties, 'priority')

@@ -1,6 +1,6 @@
--- grow(log, wanted): makes room for `wanted` answers. It only grows: old and new workers with different
--- limits may run side by side. What a smaller log has forgotten is taken to be as young as its
--- oldest entry. O(size).
+-- grow(log, wanted): makes room for `wanted` answers. A log never shrinks, since workers with
+-- different limits may run side by side. Entries that a smaller log has dropped count as young as
+-- its oldest entry. O(size).
 
 -- @include logs
 

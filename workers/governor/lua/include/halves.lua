@@ -1,4 +1,4 @@
--- push_half(raws, sibling): a half of a refused batch, to travel as one request. O(bytes).
+-- push_half(raws, sibling): queues a half of a refused batch as one request. O(bytes).
 
 -- @include keys
 

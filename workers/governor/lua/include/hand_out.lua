@@ -1,14 +1,15 @@
 -- hand_out(id, grant): adds a grant to the reply's `grants`, as { name, value, ... }:
 --   id, granted_us
---   messages        its own messages and then the siblings of a half, end to end
---   bytes           of each of its own messages, separated by spaces; absent where there is one alone
---   sibling_bytes   of each sibling; stands beside `bytes`
+--   messages        its own messages, then the siblings of a half, end to end
+--   bytes           size of each own message, separated by spaces; absent for a single message
+--   sibling_bytes   size of each sibling; present with `bytes`
 --   half            1 for a half of a refused batch; else absent
 --   owners          for each own message the id of the event that owns its idempotency key, or '';
---                   absent where none is a duplicate
---   revoked         { numbers, from 1, of its own messages that somebody has revoked }; may be absent
---                   if there are none
--- Each table in a reply costs Redis as much as a command. O(bytes).
+--                   absent if none is a duplicate
+--   revoked         { numbers of its own messages that are revoked, from 1 }; may be absent if
+--                   there are none
+-- Messages are sent as one text, since each table in a reply costs Redis as much as a command.
+-- O(bytes).
 
 -- @include message
 -- @include revocations
@@ -29,7 +30,9 @@ end
 local function revoked_of(grant)
   local revoked = {}
   for i, raw in ipairs(grant.raws) do
-    if redis.call('ZSCORE', KEY.REVOKED, plain_header(raw, 'id') or '') then revoked[#revoked + 1] = i end
+    if redis.call('ZSCORE', KEY.REVOKED, plain_header(raw, 'id') or '') then
+      revoked[#revoked + 1] = i
+    end
   end
   return revoked
 end

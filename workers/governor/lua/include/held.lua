@@ -1,8 +1,7 @@
--- take_held(): while failures are in a row, those that failed are held aside (ADR 6). They go again
--- only when nothing else is there to ask with: in an outage in turn, otherwise when their own
--- back-off is over. Returns messages of one task, or nil and the ms until one is due, or nil.
--- O(LOOK_AHEAD messages). Fields: fails.
--- Settings: outage_after, batch_max, max_bytes.
+-- take_held(): takes messages that failed and are held aside during a run of failures (ADR 6). They
+-- go again only if no other message can: in an outage in turn, otherwise after their own back-off.
+-- Returns messages of one task; or nil and the ms until one is due; or nil. O(LOOK_AHEAD messages).
+-- Fields: fails. Settings: outage_after, batch_max, max_bytes.
 
 -- @include account
 -- @include bounds
@@ -12,9 +11,9 @@
 
 local function pop_in_turn()
   read_account({ 'cursor' })
-  local next_one = redis.call('ZRANGEBYSCORE', KEY.HELD, '(' .. string.format('%.0f', account.cursor), '+inf', 'LIMIT', 0, 1)
-  if #next_one == 0 then next_one = redis.call('ZRANGE', KEY.HELD, 0, 0) end
-  local raw = next_one[1]
+  local after = '(' .. string.format('%.0f', account.cursor)
+  local raw = redis.call('ZRANGEBYSCORE', KEY.HELD, after, '+inf', 'LIMIT', 0, 1)[1]
+    or redis.call('ZRANGE', KEY.HELD, 0, 0)[1]
   if not raw then return nil end
   account.cursor = tonumber(redis.call('ZSCORE', KEY.HELD, raw))
   redis.call('HSET', KEY.META, 'cursor', string.format('%.0f', account.cursor))

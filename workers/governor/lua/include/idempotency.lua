@@ -1,6 +1,6 @@
--- Idempotency keys (ADR 12). A message is known by its id and by its delivery tag, which every
--- publishing makes anew: what is delivered again passes, a second copy under the same id does not.
--- An event without an id has no key. O(1).
+-- Idempotency keys (ADR 12). An owner is recorded by its id and its delivery tag, which is new for
+-- every publishing. So a message that is delivered again passes, and a second copy with the same id
+-- does not. An event without an id has no key. O(1).
 
 -- @include clock
 -- @include message
@@ -16,7 +16,7 @@ local function tag_of(raw)
   return from and string.match(raw, '^"delivery_tag"%s*:%s*"([^"\\%s]*)"', from) or ''
 end
 
--- The id of the event that owns this one's key; '' if this message owns it, or claims it now.
+-- The id of the event that owns this one's key; '' if this message owns it or claims it now.
 local function claim_key(raw, dedup_ms)
   local key = key_of(raw)
   local id = key and plain_header(raw, 'id') or ''
@@ -28,7 +28,8 @@ local function claim_key(raw, dedup_ms)
     if first == id and first_tag == tag then return '' end
     if first and tonumber(ends) > now then return first end
   end
-  redis.call('HSET', KEY.IDEM, key, id .. ' ' .. string.format('%.0f', now + dedup_ms) .. ' ' .. tag)
+  local ends_ms = string.format('%.0f', now + dedup_ms)
+  redis.call('HSET', KEY.IDEM, key, id .. ' ' .. ends_ms .. ' ' .. tag)
   redis.call('ZADD', KEY.IDEM_ENDS, now + dedup_ms, key)
   return ''
 end

@@ -1,4 +1,4 @@
--- iso_ms(text): "2026-11-22T01:02:03.5+00:00" in ms of the epoch, or nil. O(1).
+-- iso_ms(text): "2026-11-22T01:02:03.5+00:00" in ms of the epoch; nil if it is no time. O(1).
 
 -- Days from 1970-01-01 to a date of the Gregorian calendar.
 local function days_of(year, month, day)
@@ -10,8 +10,7 @@ local function days_of(year, month, day)
     + day_of_year - 719468
 end
 
--- Milliseconds that a zone is ahead of UTC, or nil if it is none. No zone is UTC, as Celery sends
--- it.
+-- Milliseconds that a zone is ahead of UTC; nil if it is no zone. Celery sends UTC without a zone.
 local function zone_ms(text)
   local sign, hours, minutes = string.match(text, '^([+-])(%d%d):?(%d?%d?)')
   if sign then return (sign == '+' and 1 or -1) * (tonumber(hours) * 60 + (tonumber(minutes) or 0)) * 60000 end

@@ -1,10 +1,10 @@
 -- A walk over the text of a JSON object. A message is never re-encoded, since cjson turns [] into
--- {}: its headers are read and spliced as text. The walk takes no like-named key inside a string or
--- a nested object for the one that is looked for. O(bytes).
+-- {}: its headers are read and replaced as text. The walk does not confuse a key with one of the
+-- same name in a string or a nested object. O(bytes).
 
--- Position of the closing quote of the string that opens at `from`, or nil. A plain search for quotes
--- is many times as fast as one for a class; one is escaped if an odd number of backslashes stands
--- before it.
+-- Position of the closing quote of the string that opens at `from`, or nil. A plain search for
+-- quotes is many times faster than one for a class. A quote is escaped if an odd number of
+-- backslashes is before it.
 local function skip_string(raw, from)
   local hit = from
   for _ = 1, #raw do

@@ -1,17 +1,17 @@
--- KEYS: the one place in Lua that says their order. `workers/governor/server.py::script_keys` says it in
--- Python. A script that includes this file takes all of them: those of the provider, and then those
--- of one account after another.
+-- KEYS: this file alone knows their order in Lua; `workers/governor/server.py::script_keys` does in
+-- Python. A script that includes it takes all of them: those of the provider, then those of one
+-- account after another.
 --
--- One table, not a local for each: a function takes the longer to make, the more locals there are
--- around it. What is rare is included inside the function that needs it, for the same reason.
+-- They are one table, not a local each: the more locals around a function, the longer it takes to
+-- make. For the same reason rare parts are included inside the function that needs them.
 
 local KEY = {
   DEAD = KEYS[1],                              -- list: dead letters
   REVOKED = KEYS[2],                           -- zset: event id -> ms
   SCHEDULE = KEYS[3],                          -- zset: queue -> when it may be asked, ms
-  TIMERS = KEYS[4],                            -- zset: queue -> when it is to be asked by itself, ms
+  TIMERS = KEYS[4],                            -- zset: queue -> when it becomes due by itself, ms
   BURIED = KEYS[5],                            -- list: "queue id task" of messages that TAKE buried
-  NOTICES = KEYS[6],                           -- list: dead letters that the hook has not heard of
+  NOTICES = KEYS[6],                           -- list: dead letters that the hook has not got
   -- Of the account:
   -- QUEUE                                     its name
   LISTS = {},                                  -- by priority step 0, 3, 6, 9; right end first
@@ -26,11 +26,11 @@ local KEY = {
   -- IDEM_ENDS                                 zset: idempotency key -> end ms
   -- QUOTA                                     hash: see logs.lua, line.lua
   -- CREDENTIAL                                hash: see credential.lua
-  -- APART                                     true if the quota is not that of the credential alone
+  -- APART                                     true if quota and credential have different names
 }
 local OF_PROVIDER, OF_ACCOUNT = 6, 15
 
--- From now on the keys are those of the account with this number, from 1.
+-- Switches to the keys of the account with this number, from 1.
 local function keys_of(number)
   local at = OF_PROVIDER + (number - 1) * OF_ACCOUNT
   KEY.QUEUE = KEYS[at + 1]
@@ -39,9 +39,10 @@ local function keys_of(number)
   KEY.RING, KEY.FLIGHT, KEY.UNACKED = KEYS[at + 9], KEYS[at + 10], KEYS[at + 11]
   KEY.IDEM, KEY.IDEM_ENDS = KEYS[at + 12], KEYS[at + 13]
   KEY.QUOTA, KEY.CREDENTIAL = KEYS[at + 14], KEYS[at + 15]
-  KEY.APART = string.sub(KEY.QUOTA, #'postback.quota.') ~= string.sub(KEY.CREDENTIAL, #'postback.credential.')
+  KEY.APART = string.sub(KEY.QUOTA, #'postback.quota.')
+    ~= string.sub(KEY.CREDENTIAL, #'postback.credential.')
 end
 
--- A full Redis refuses a script whose first write could take memory, and lets it finish once it has
--- written (ADR 18). What frees memory must run just then.
+-- A full Redis refuses a script whose first write could take memory. It does not refuse one that
+-- has already written (ADR 18). These scripts must run then, since they free memory.
 redis.pcall('ZREM', KEY.SCHEDULE, '')

@@ -1,5 +1,5 @@
--- lapse(log): requests whose worker died leave the count: each counts from now on as one that was
--- answered when its lease ended. O(PART).
+-- lapse(log): requests whose lease ended are no longer on their way. Each counts from now on as an
+-- answered one. O(PART).
 
 -- @include bounds
 -- @include logs

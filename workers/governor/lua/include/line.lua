@@ -1,14 +1,14 @@
--- The line of accounts that wait for a place in their quota: a place that is free goes to the one that
+-- The line of accounts that wait for a place in their quota. A free place goes to the account that
 -- waits longest (ADR 33). O(log n) each.
 
 -- @include clock
 -- @include keys
 -- @include logs
 
--- How many stand in it.
+-- Accounts in the line.
 local waiting = 0
--- So many have joined a line in this call.
-local came = 0
+-- Accounts that joined a line in this call.
+local joined = 0
 
 local function line()
   return KEY.QUOTA .. '.waiting'
@@ -18,7 +18,7 @@ local function read_line()
   waiting = logs[1].line and redis.call('ZCARD', line()) or 0
 end
 
--- How many wait longer than this account.
+-- Accounts that wait longer than this one.
 local function ahead()
   return waiting > 0 and (redis.call('ZRANK', line(), KEY.QUEUE) or waiting) or 0
 end

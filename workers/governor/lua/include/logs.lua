@@ -1,37 +1,38 @@
--- The quota logs that bind an account (ADR 33): first that of its quota, then those that it has left and
--- that bind it for one longest window more. A log holds the times of the latest answers in a ring of
--- `size` places (ADR 3); the next one is written at `seq` modulo the size. Its requests on their way
--- stand in `flight`, each with the end of its lease.
+-- The quota logs that bind an account (ADR 33): first the log of its quota, then logs that it has
+-- left and that bind it for one more longest window. A log holds the times of the latest answers in
+-- a ring of `size` places (ADR 3); the next time is written at `seq` modulo the size. Its requests
+-- on their way are in `flight`, each with the end of its lease.
 --
--- open_logs(): reads them. charge(log): one answer more, now. O(logs).
+-- open_logs(): reads them. charge(log): adds one answer, now. O(logs).
 
 -- @include account
 -- @include clock
 
--- Stands for the log of an account of the first edition, which had one of its own.
+-- The name of an account's own log of the first edition.
 local FIRST_EDITION = '-'
--- Seconds for which a log is kept that nobody writes.
+-- Seconds for which an unused log is kept.
 local LOG_KEPT_S = 400 * 86400
 
--- Each: hash; seq, last, size; limits: the windows that it was asked by, as text; frozen: end of the freeze
--- after a 429, ms; line: whether accounts wait for it.
+-- Each log: hash; seq, last, size; limits: its windows as text; frozen: end of the freeze after a
+-- 429, ms; line: whether accounts wait for it.
 local logs = { {} }
 
 local function read_log(log, name)
   log.hash = name == FIRST_EDITION and KEY.META or name
   local values = redis.call('HMGET', log.hash, 'seq', 'last', 'size', 'frozen', 'limits', 'line')
-  log.seq, log.last, log.size = tonumber(values[1] or 0), tonumber(values[2] or 0), tonumber(values[3] or 0)
+  log.seq, log.last = tonumber(values[1] or 0), tonumber(values[2] or 0)
+  log.size = tonumber(values[3] or 0)
   log.frozen, log.limits, log.line = tonumber(values[4] or 0), values[5], values[6]
   return log
 end
 
--- When its freeze began, ms, and how often it grew.
+-- When the log's freeze began, ms, and how often it grew.
 local function read_freeze(log)
   local values = redis.call('HMGET', log.hash, 'frozen_at', 'level')
   return tonumber(values[1] or 0), tonumber(values[2] or 0)
 end
 
--- Its times, and its requests on their way.
+-- The keys of a log's times and of its requests on their way.
 local function ring_of(log)
   return log.hash == KEY.META and KEY.RING or log.hash .. '.log'
 end
@@ -53,7 +54,7 @@ local function open_logs()
   end
 end
 
--- The k-th latest is read at a fixed offset, so that times must never go back, even if the clock does.
+-- Times must never go back, even if the clock does: the k-th latest is read at a fixed offset.
 local function charge(log)
   if log.size <= 0 then return end
   local at = math.max(now, log.last)

@@ -1,5 +1,5 @@
--- plan(reply): when a queue that cannot be asked at once is to be asked next, from TAKE's reply; never
--- later than the end of the first lease, or of the request whose answer it waits for. O(log n).
+-- plan(reply): writes into the schedule when the queue is due, by TAKE's reply. The time is never
+-- after the end of its first lease, or of the lease of the request that it waits for. O(log n).
 
 -- @include credential
 -- @include schedule
@@ -21,6 +21,7 @@ local function plan(reply)
     return
   end
   local longest_ms = state == 'filling' and FILLING_MS or LONGEST_MS
-  local soonest = math.min(first_lease_end(), state == 'blocked' and credential.blocked_until or math.huge)
+  local answer_by = state == 'blocked' and credential.blocked_until or math.huge
+  local soonest = math.min(first_lease_end(), answer_by)
   ask_at(math.ceil(math.min(now + math.min(wait_ms or longest_ms, longest_ms), soonest)))
 end

@@ -1,5 +1,5 @@
--- promote(): due messages go to the front, the soonest last. Returns true if it has done its part:
--- nothing is taken before all have moved, so that their order holds. O(LOOK_AHEAD messages).
+-- promote(): moves due messages to the front, the soonest last. Returns true if there may be more.
+-- Nothing is taken before all have moved, so that they keep their order. O(LOOK_AHEAD messages).
 
 -- @include bounds
 -- @include clock

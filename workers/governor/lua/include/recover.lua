@@ -1,19 +1,19 @@
--- recover(): ends grants whose lease ran out: the worker died or was cut off. The request may have
--- arrived, so it is charged, and its events may be duplicates.
+-- recover(): ends grants whose lease has ended: the worker died or was cut off. The request may
+-- have arrived, so it is charged, and its events may be duplicates.
 -- Returns true if it has done its part: there may be more. O(PART messages).
 
 -- @include bounds
 -- @include flight
 -- @include logs
 
--- Where another account of the quota has found it first it is charged already.
+-- If another account of the quota has found it first, it is already charged.
 local function charge_lapsed(id)
   for _, log in ipairs(logs) do
     if log.hash == KEY.META or redis.call('ZREM', flight_of(log), id) == 1 then charge(log) end
   end
 end
 
--- The latest first, so that the oldest comes to stand in front.
+-- The latest goes first, so that the oldest ends at the front.
 local function recover()
   read_account({ 'grace' })
   if account.grace > now then return false end

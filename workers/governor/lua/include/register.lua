@@ -1,4 +1,4 @@
--- register(id, lease_end, grant): a grant is in flight from now on; see flight.lua. O(logs x log n).
+-- register(id, lease_end, grant): puts a grant in flight; see flight.lua. O(logs x log n).
 
 -- @include keys
 -- @include logs

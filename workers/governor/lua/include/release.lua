@@ -1,6 +1,7 @@
--- release(): a run of failures is over, so what was held aside goes again, in order of its first
--- grant. After an outage, or when somebody resumed the account, at once; otherwise when its own
--- back-off is over. Returns true if it has done its part: there may be more. O(PART messages).
+-- release(): queues the messages that were held aside, since the run of failures is over. They go
+-- in the order of their first grants: at once after an outage or an operator's resume, otherwise
+-- after their own back-off. Returns true if it has done its part: there may be more. O(PART
+-- messages).
 -- Fields: release ('run', 'outage' or 'resume').
 
 -- @include account
@@ -16,7 +17,8 @@ local function release()
     local due = account.release == 'run' and state.due or 0
     if account.release == 'outage' then give_back(state) end
     state.tries, state.due = 0, 0
-    if due > now then add_to(KEY.DELAYED, due, with_state(raw, state)) else to_front(with_state(raw, state)) end
+    local message = with_state(raw, state)
+    if due > now then add_to(KEY.DELAYED, due, message) else to_front(message) end
   end
   if #part > 0 then redis.call('ZREM', KEY.HELD, unpack(part)) end
   looks = looks + REWRITTEN * #part

@@ -1,5 +1,5 @@
--- revocations: whether any tombstone of a revoked event stands (ADR 23). One look serves all accounts of a
--- call. O(1).
+-- revocations: whether there is any tombstone of a revoked event (ADR 23). It is read once for all
+-- accounts of a call. O(1).
 
 -- @include keys
 

@@ -1,6 +1,6 @@
--- standing(): why the account pauses, until when (ms; -1: until somebody resumes it), and which hash has
--- a few words about it: itself, its credential, or its quota after a 429. A reason stays after
--- its time until a healthy answer. O(1). Fields: reason, paused.
+-- standing(): why the account pauses, until when (ms; -1: until an operator resumes it), and the
+-- hash with a few words about it: the account's, its credential's, or its quota's after a 429. A
+-- reason stays after its time until a healthy answer. O(1). Fields: reason, paused.
 
 -- @include account
 -- @include credential

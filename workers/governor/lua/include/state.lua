@@ -1,13 +1,13 @@
 -- An event's delivery state, in its header `postback`:
 -- "attempts=2 tries=1 first=1732240000000000 duplicate=1 age=1500" (ADR 5).
--- Anybody may write it: a number outside its range is dropped. `postback/wire/state.py`
--- reads by the same rule.
+-- Anybody may write it, so a number outside its range is ignored. `postback/wire/state.py` has the
+-- same rule.
 --   attempts, tries   requests that counted: in all, and in the current run of failures
 --   first             time of the first grant, us
 --   duplicate         1 if it may have been recorded
 --   crashes           workers that died with it
 --   polls             answers that were not final
---   odd               answers that are worth few attempts
+--   odd               answers that were worth few attempts
 --   age               ms of back-off so far
 --   due               end of the back-off, ms, while held aside
 
@@ -15,15 +15,16 @@
 -- @include json_text
 -- @include message
 
--- The message with header `name` set to the JSON text `value`, replacing an older one; nil if it is
--- no message.
+-- The message with header `name` set to the JSON text `value`, in place of an older one; nil if it
+-- is no message.
 local function with_header(raw, name, value)
   local headers = object_at(raw, 'headers')
   if not headers then return nil end
   local _, from, to = find_key(raw, headers, name)
   if from then return string.sub(raw, 1, from - 1) .. value .. string.sub(raw, to + 1) end
   local comma = string.find(raw, '^%s*}', headers + 1) and '' or ', '
-  return string.sub(raw, 1, headers) .. '"' .. name .. '": ' .. value .. comma .. string.sub(raw, headers + 1)
+  local field = '"' .. name .. '": ' .. value .. comma
+  return string.sub(raw, 1, headers) .. field .. string.sub(raw, headers + 1)
 end
 
 local function state_of(raw)
@@ -49,7 +50,7 @@ local function with_state(raw, state)
   return with_header(raw, 'postback', '"' .. table.concat(words, ' ') .. '"') or raw
 end
 
--- An outage was not this event's fault: it gets back what its failures have cost it.
+-- An outage was not this event's fault: its failures no longer count.
 local function give_back(state)
   state.attempts, state.age = math.max(0, state.attempts - state.tries), 0
 end

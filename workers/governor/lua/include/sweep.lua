@@ -1,4 +1,4 @@
--- sweep(): clears away idempotency keys and tombstones (ADR 23) whose time is over. O(SWEPT).
+-- sweep(): clears away expired idempotency keys and tombstones (ADR 23). O(SWEPT).
 
 -- @include bounds
 -- @include clock
@@ -9,7 +9,7 @@ local function sweep()
     redis.call('HDEL', KEY.IDEM, key)
     redis.call('ZREM', KEY.IDEM_ENDS, key)
   end
-  local oldest = now - 400 * DAY_MS            -- a tombstone holds for so long
+  local oldest = now - 400 * DAY_MS            -- the lifetime of a tombstone
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEY.REVOKED, '-inf', oldest, 'LIMIT', 0, SWEPT)) do
     redis.call('ZREM', KEY.REVOKED, id)
   end

@@ -1,6 +1,6 @@
--- with_tail(raw, number): the message with a tail of blanks, which JSON allows, that spells a
--- number. A zset holds equal texts once: of two equal messages the second gets one. The number is
--- one that nobody had before, the time, so that ten thousand equal messages cost no more than
+-- with_tail(raw, number): the message with a tail of blanks, which JSON allows; the blanks spell a
+-- number. A zset holds equal texts only once, so the second of two equal messages gets a tail. The
+-- number is the time, which no message had before. So ten thousand equal messages cost no more than
 -- different ones. O(bytes).
 
 local function with_tail(raw, number)

@@ -1,5 +1,5 @@
--- judge(): what an answer means for the health of its credential, for its quota, and for its account.
--- `unknown` and `none` say nothing. O(1).
+-- judge(): applies an answer to the health of its credential, to its quota and to its account.
+-- `unknown` and `none` change nothing. O(1).
 -- Fields: fails (in a row), delivered, release.
 -- Settings: see unhealthy.lua.
 
@@ -9,13 +9,13 @@
 -- @include logs
 
 local was_outage
--- Nothing more was taken until this answer; or nothing was sent, and its place in the quota is free.
+-- TAKE waited for this answer; or nothing was sent, and a place in the quota is free.
 local waited_for
--- TAKE is to release what was held aside, or does so already.
+-- TAKE is to release held messages, or does so already.
 local releasing
 
--- An answer to a request from before that moment proves nothing new. TAKE spreads the times of its
--- grants over a few ms.
+-- Whether the request was granted before that moment: then its answer proves nothing new. TAKE
+-- spreads the times of its grants over a few ms.
 local function granted_before(moment_ms)
   return answer.granted_us / 1000 - 10 <= moment_ms
 end
@@ -28,14 +28,17 @@ local function judge_healthy()
     -- @include end_run
     end_run()
   end
-  redis.call('HSET', KEY.META, 'ok_at', ok_at, 'delivered', account.delivered + (answer.delivered or 0))
+  local delivered = account.delivered + (answer.delivered or 0)
+  redis.call('HSET', KEY.META, 'ok_at', ok_at, 'delivered', delivered)
   if quota.frozen ~= 0 then
-    if granted_before((read_freeze(quota))) then   -- the gate stays as the 429 left it
+    if granted_before((read_freeze(quota))) then   -- the credential stays as the 429 left it
       waited_for = true
       return
     end
-    -- The freeze has done its work: the next 429 begins with the shortest window again.
-    if quota.frozen <= now then redis.call('HDEL', quota.hash, 'frozen', 'frozen_at', 'level', 'detail') end
+    -- The freeze is over: the next 429 begins with the shortest window again.
+    if quota.frozen <= now then
+      redis.call('HDEL', quota.hash, 'frozen', 'frozen_at', 'level', 'detail')
+    end
   end
   if redis.call('HSET', KEY.CREDENTIAL, 'healthy', 1, 'ok_at', ok_at) > 0 then waited_for = true end
   credential.healthy = 1
@@ -44,7 +47,9 @@ end
 local function judge_unhealthy()
   read_account({ 'since', 'outage' })
   was_outage = account.outage == 1
-  if (answer.delivered or 0) > 0 then redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered) end
+  if (answer.delivered or 0) > 0 then
+    redis.call('HINCRBY', KEY.META, 'delivered', answer.delivered)
+  end
   -- @include unhealthy
   local verdict = VERDICTS[answer.health]
   if verdict then verdict() end
