@@ -79,7 +79,10 @@ def shown(value: float) -> str:
 
 
 def rows(line: Line, samples: Sequence[Sample]) -> Iterator[str]:
-    """The line's rows, in Markdown. Rounds are paired: a ratio's spread is that of the rounds' ratios."""
+    """The line's rows, in Markdown.
+
+    Rounds are paired: a ratio's spread is that of the rounds' ratios.
+    """
     values: dict[tuple[Quantity, str], list[float]] = {}
     for sample in samples:
         values.setdefault((sample.quantity, sample.who), []).append(sample.value)

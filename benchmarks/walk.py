@@ -1,7 +1,8 @@
 """Which files an event crosses on its way from ``.delay()`` to SETTLE.
 
-``python -m benchmarks.walk`` starts a worker whose function calls are noted, warms it with one event and follows the next.
-It uses public ways in only, so a copy of it runs in a checkout of any edition.
+``python -m benchmarks.walk`` starts a worker whose function calls are noted, warms it with one
+event and follows the next. It uses public ways in only, so a copy of it runs in a checkout of any
+edition.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ class Walk:
 
 
 def worker(folder: str) -> None:
-    """A worker. A file ``begin`` in ``folder`` makes it forget what it noted, a file ``end`` makes it write ``crossed``."""
+    """A worker.
+
+    A file ``begin`` in ``folder`` makes it forget what it noted, a file ``end`` makes it write
+    ``crossed``.
+    """
     walk, begin, end = Walk(), Path(folder, "begin"), Path(folder, "end")
 
     def obey() -> None:

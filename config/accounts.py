@@ -1,7 +1,7 @@
 """Accounts: one set of credentials at one provider, read from a TOML file.
 
-A value ``"env:NAME"`` is read from the environment. Whatever is wrong is told in one sentence that names the file, the
-table and the key, and never shows a value that could be a secret.
+A value ``"env:NAME"`` is read from the environment. Whatever is wrong is told in one sentence that
+names the file, the table and the key, and never shows a value that could be a secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from postback.wire.windows import Window
 
 __all__ = ["Account", "Accounts", "Secret", "build_account", "load_accounts"]
 
-#: Seconds by which a lease outlasts its request: the wait for the next round, the settle's way back to Redis.
+#: Seconds by which a lease outlasts its request: the wait for the next round, the settle's way back
+#: to Redis.
 LEASE_MARGIN_S: Final = 5.0
 
 #: Largest `max_queued`: so many events fill any Redis.
@@ -42,10 +43,11 @@ class Account:
 
     provider: str
     name: str
-    #: Names as in the accounts file (``api_key``, ``token``, ``id_app``, ``app_name``); an optional one that was not
-    #: given is absent.
+    #: Names as in the accounts file (``api_key``, ``token``, ``id_app``, ``app_name``); an optional
+    #: one that was not given is absent.
     credentials: Mapping[str, Secret] = field(hash=False)
-    #: Scheme and host, and a path if the account overrides it with one; no slash at the end, no API version.
+    #: Scheme and host, and a path if the account overrides it with one; no slash at the end, no API
+    #: version.
     base_url: str
     #: Shortest first; empty: no quota is known.
     windows: tuple[Window, ...]
@@ -128,7 +130,8 @@ def load_accounts(path: Path | str, environ: Mapping[str, str], *, provider: str
     Args:
         path: The TOML file.
         environ: Where ``"env:NAME"`` values come from.
-        provider: Read the tables of this provider only, so that its worker needs no other provider's secrets in its
+        provider: Read the tables of this provider only, so that its worker needs no other
+            provider's secrets in its
         environment.
 
     Raises:
@@ -269,7 +272,8 @@ def _base_url(policy: Policy, table: Table) -> str:
         environment = chosen or environments[0]
     if given is None:
         return policy.base_urls[environment]
-    # Providers' documents write the version as part of the address, ours do not: both spellings work.
+    # Providers' documents write the version as part of the address, ours do not: both spellings
+    # work.
     return given.removesuffix(policy.version_path).rstrip("/") if policy.version_path else given
 
 

@@ -1,4 +1,7 @@
-"""A provider is four modules, one in each of these folders. They are looked for by name and not imported here."""
+"""A provider is four modules, one in each of these folders.
+
+They are looked for by name and not imported here.
+"""
 
 from __future__ import annotations
 

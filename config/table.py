@@ -1,7 +1,7 @@
 """Reading one table of the accounts file: types, bounds and ``"env:NAME"``.
 
-Every reader remembers the key it was asked for, so that what nobody asked for is an unknown key: a setting is declared
-where it is read, once.
+Every reader remembers the key it was asked for, so that what nobody asked for is an unknown key: a
+setting is declared where it is read, once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from postback.wire.windows import Window, parse_windows
 
 _FROM_ENVIRONMENT: Final = "env:"
 
-#: Characters of a credential by where it travels. None allows a line break: it would end an HTTP header.
+#: Characters of a credential by where it travels. None allows a line break: it would end an HTTP
+#: header.
 _PATTERNS: Final = {
     "path": (re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~!$&'()*+,;=:@-]+"), "characters of one URL path segment"),
     "header": (re.compile(r"[\x21-\x7e]+"), "printable ASCII characters without spaces"),
@@ -30,7 +31,10 @@ _PATTERNS: Final = {
 
 
 class TableError(Exception):
-    """Something is wrong in a table: the key, or None for the table itself, and the fact. Never leaves this room."""
+    """Something is wrong in a table: the key, or None for the table itself, and the fact.
+
+    Never leaves this room.
+    """
 
     def __init__(self, key: str | None, fact: str) -> None:
         """Keep both; whoever knows the file and the table's name makes the sentence."""
@@ -157,7 +161,8 @@ class Table:
         try:
             return parse_windows(value)
         except ValueError as error:
-            # What the file has, not what the environment had: `limits = "env:API_KEY"` must not print the key.
+            # What the file has, not what the environment had: `limits = "env:API_KEY"` must not
+            # print the key.
             raise TableError(key, f'"{self._values[key]}" {error}') from None
 
     def url(self, key: str) -> str | None:

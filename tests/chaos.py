@@ -1,7 +1,8 @@
-"""The proof: workers and Redis are killed at random, connections cut, Redis filled, the provider fails; then every event is accounted for.
+"""The proof: workers and Redis are killed at random, connections cut, Redis filled, the provider
+fails; then every event is accounted for.
 
-``make chaos MINUTES=N``, or ``python -m tests.chaos --minutes N [--seed S]``. Prints a table and exits 1 if anything is lost, or doubled without
-saying so.
+``make chaos MINUTES=N``, or ``python -m tests.chaos --minutes N [--seed S]``. Prints a table and
+exits 1 if anything is lost, or doubled without saying so.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from postback.wire import keys
 from workers.devkit import Stack, until
 from workers.devkit.stack import READY
 
-#: Faults that the provider plays, one now and then. Those that record the event and lose the answer may double it, and must say so.
+#: Faults that the provider plays, one now and then. Those that record the event and lose the answer
+#: may double it, and must say so.
 FAULTS: Final = (
     "500",
     "503",
@@ -185,7 +187,9 @@ class Chaos:
             self.tally.kills["SCRIPT FLUSH"] += 1
 
     def fill_redis(self) -> None:
-        """Redis has no memory left for some seconds, or a little and then none, while events are sent."""
+        """Redis has no memory left for some seconds, or a little and then none, while events are
+        sent.
+        """
         with contextlib.suppress(redis.RedisError):
             client = self.stack.client()
             used = client.info("memory")["used_memory"]
@@ -216,7 +220,8 @@ class Chaos:
     def heal(self) -> None:
         """The provider is well again.
 
-        An account in outage asks seldom, and meets few of the faults that are waiting for it: without this a long run would be one outage.
+        An account in outage asks seldom, and meets few of the faults that are waiting for it:
+            without this a long run would be one outage.
         """
         self.stack.sandbox.clear_faults()
 
@@ -246,7 +251,9 @@ class Chaos:
         self._read_flags()
 
     def _read_flags(self) -> None:
-        """Events whose delivery was shown as a possible duplicate: the sandbox knows users, the logs know ids."""
+        """Events whose delivery was shown as a possible duplicate: the sandbox knows users, the
+        logs know ids.
+        """
         flagged_ids = {match[1] for match in DELIVERED.finditer(self.stack.logs()) if match[2]}
         self.tally.flagged = {user for user, task_id in self.ids.items() if task_id in flagged_ids}
 

@@ -1,4 +1,6 @@
-"""Fixtures that all tests share: one real Redis server for the session, a clean database for each test that asks."""
+"""Fixtures that all tests share: one real Redis server for the session, a clean database for each
+test that asks.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from workers.devkit import RedisServer
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """A real server process on a free port that keeps nothing on disk; has ``url``, ``port`` and ``client()``.
+    """A real server process on a free port that keeps nothing on disk; has ``url``, ``port`` and
+    ``client()``.
 
     It is shared: a test that kills or restarts its server makes a ``RedisServer`` of its own.
     """

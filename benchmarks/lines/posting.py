@@ -34,7 +34,8 @@ BATCHING: Final = replace(POSTBACK, events=40_000, env={"BENCH_PROVIDER": "mytra
 ONE_CORE: Final = replace(BATCHING, name="Postback, on one core", core=0)
 WINDOWED: Final = replace(POSTBACK, name="Postback, 300 accounts, 3 windows each")
 WINDOWED_8: Final = replace(WINDOWED, name="Postback, 300 accounts, 3 windows each, 8 at once")
-#: Requests at once where answers are slow: the most that a worker takes, up to what 3,000 a second need.
+#: Requests at once where answers are slow: the most that a worker takes, up to what 3,000 a second
+#: need.
 MOST: Final = min(MAX_CONCURRENCY, 1_000)
 
 

@@ -3,8 +3,9 @@
 # ///
 """arq: asyncio, one aiohttp session; jobs are kept until they are done.
 
-Documents: ``on_startup`` makes what jobs share; ``max_jobs`` is how many run at once. ``poll_delay`` is 0.5 s there, and 100 jobs are read in each
-poll: 200 a second at most. 10 ms does arq more justice.
+Documents: ``on_startup`` makes what jobs share; ``max_jobs`` is how many run at once.
+``poll_delay`` is 0.5 s there, and 100 jobs are read in each poll: 200 a second at most. 10 ms does
+arq more justice.
 """
 
 from __future__ import annotations

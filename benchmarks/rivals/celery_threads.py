@@ -3,7 +3,8 @@
 # ///
 """Celery: threads, ``acks_late`` (what an event that must not be lost needs), one POST per task.
 
-Documents: userguide/optimizing.html, "Prefetch Limits": many short tasks want a large multiplier, 64 or 128.
+Documents: userguide/optimizing.html, "Prefetch Limits": many short tasks want a large multiplier,
+64 or 128.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 # /// script
 # dependencies = ["pycurl>=7.45,<8"]
 # ///
-"""No queue: libcurl's multi handle in one thread, handles reused. The least that a request can cost in Python."""
+"""No queue: libcurl's multi handle in one thread, handles reused.
+
+The least that a request can cost in Python.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 # ///
 """Huey: one consumer of threads. It pops before it works: a crash loses what is on its way.
 
-Documents: consumer.html, threads for tasks that wait for the network; blocking reads are the default.
+Documents: consumer.html, threads for tasks that wait for the network; blocking reads are the
+default.
 """
 
 from __future__ import annotations

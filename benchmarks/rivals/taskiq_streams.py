@@ -3,7 +3,8 @@
 # ///
 """taskiq on Redis streams, with acknowledgements: asyncio, one aiohttp session.
 
-Documents: taskiq-redis' README recommends ``RedisStreamBroker``; ``--max-async-tasks`` is how many run at once.
+Documents: taskiq-redis' README recommends ``RedisStreamBroker``; ``--max-async-tasks`` is how many
+run at once.
 """
 
 from __future__ import annotations

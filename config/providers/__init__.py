@@ -1,4 +1,7 @@
-"""The providers' policies. Each module of this folder is a provider and defines ``POLICY``; nothing else lists them."""
+"""The providers' policies.
+
+Each module of this folder is a provider and defines ``POLICY``; nothing else lists them.
+"""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ POLICY: Final = Policy(
     # Source: TonAPI, Get event: GET https://tonapi.io/v2/events/{event_id}.
     base_urls=MappingProxyType({"": "https://tonapi.io"}),
     version_path="/v2",
-    # Source: TonAPI, rate limits (public site): 1 request per 4 seconds without a token, the plan's requests per second
-    # with one; the smallest is 1.
+    # Source: TonAPI, rate limits (public site): 1 request per 4 seconds without a token, the plan's
+    # requests per second with one; the smallest is 1.
     windows=parse_windows("1/second"),
     anonymous_windows=parse_windows("1 per 4 seconds"),
 )

@@ -18,7 +18,10 @@ SECRET_TOKEN = os.environ.get("BOT_SECRET_TOKEN", "only-for-this-example")
 
 @app.post("/telegram")
 def telegram() -> tuple[str, int]:
-    """Forward one update. Telegram repeats an update that was not answered with 200; the key makes that harmless."""
+    """Forward one update.
+
+    Telegram repeats an update that was not answered with 200; the key makes that harmless.
+    """
     if not hmac.compare_digest(request.headers.get("X-Telegram-Bot-Api-Secret-Token", ""), SECRET_TOKEN):
         abort(403)
     try:

@@ -1,7 +1,8 @@
 """The command ``postback``: what operators and developers do from a terminal.
 
-Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not found); 2 it could
-not be asked (wrong usage, a wrong setting, Redis away). An error is one sentence on stderr, never a traceback.
+Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was
+not found); 2 it could not be asked (wrong usage, a wrong setting, Redis away). An error is one
+sentence on stderr, never a traceback.
 """
 
 from __future__ import annotations

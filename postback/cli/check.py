@@ -98,7 +98,10 @@ def _redis(findings: Findings, one: RedisStatus) -> None:
 
 
 def _accounts(findings: Findings, environ: Mapping[str, str]) -> set[str]:
-    """Queues of the accounts file; empty if there is none here. Settings are checked along with it."""
+    """Queues of the accounts file; empty if there is none here.
+
+    Settings are checked along with it.
+    """
     path = environ.get(VARIABLE, "").strip()
     checkout = _checkout()
     try:

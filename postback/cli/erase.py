@@ -25,7 +25,8 @@ from postback.operations.sites import sites
 def erase(environ: Mapping[str, str], user: str) -> int:
     """Remove a person's events and the results about them.
 
-    Events go from queues, delayed sets and dead letters of all accounts. It says how many they were.
+    Events go from queues, delayed sets and dead letters of all accounts. It says how many they
+    were.
     """
     terminal = Terminal()
     total = erasure.Erased()

@@ -14,7 +14,8 @@ class Commands(click.Group):
     """A group of commands.
 
     Args:
-        places: Commands to import when they are asked for -> module and name there; so `send` does not load the sandbox.
+        places: Commands to import when they are asked for -> module and name there; so `send` does
+            not load the sandbox.
     """
 
     def __init__(self, *args: Any, places: Mapping[str, tuple[str, str]] | None = None, **options: Any) -> None:

@@ -9,7 +9,8 @@ from typing import Final, TextIO
 
 import click
 
-#: Our signs -> what stands for them where the encoding has none; one character each, so that columns stay.
+#: Our signs -> what stands for them where the encoding has none; one character each, so that
+#: columns stay.
 _SIGNS: Final = dict(zip("✓✗●‖…·×", "+!*=~-x", strict=True))
 
 

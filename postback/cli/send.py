@@ -33,8 +33,8 @@ class BadEvent(PostbackError):
 def send(task: str, event: str, account: str | None) -> int:
     """Put one event into its account's queue and print its id.
 
-    TASK is provider and method, like tgtrack.add_event. JSON is the event with the provider's own field names; - reads
-    it from stdin.
+    TASK is provider and method, like tgtrack.add_event. JSON is the event with the provider's own
+    field names; - reads it from stdin.
     """
     click.echo(_event(task, event, account).apply_async().id)
     return 0

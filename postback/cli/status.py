@@ -61,7 +61,8 @@ def _interval(text: str) -> float:
 def status(environ: Mapping[str, str], as_json: bool, every: bool, watch_s: float | None, check: bool) -> int:
     """Show what waits, and for what.
 
-    Every account: its queue, how much quota is left and when it returns, its pause, its dead letters.
+    Every account: its queue, how much quota is left and when it returns, its pause, its dead
+        letters.
     """
     terminal = Terminal()
 

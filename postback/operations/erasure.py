@@ -110,7 +110,8 @@ def erase(
         client: Replies as bytes.
         user: The id as the provider knows it.
         providers: Whose accounts are looked through; None for all.
-        begin: Called with each place before it is looked through: a queue, a list of dead letters, the results.
+        begin: Called with each place before it is looked through: a queue, a list of dead letters,
+            the results.
 
     Raises:
         PostbackError: There is no id to look for.

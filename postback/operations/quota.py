@@ -1,7 +1,8 @@
 """The quota as TAKE sees it, and how long a backlog takes. Pure arithmetic: all times are passed in.
 
-An account's log holds the time of each response. A request counts in a window from its grant until one window after its
-response; so with `f` requests in flight a window (n, W) lets the next one go when the (n - f)-th latest response is W old.
+An account's log holds the time of each response. A request counts in a window from its grant until
+one window after its response; so with `f` requests in flight a window (n, W) lets the next one go
+when the (n - f)-th latest response is W old.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Usage:
 
     Attributes:
         used: Requests that count: in flight, or answered less than a window ago.
-        resets_in_s: Seconds until the next slot returns; 0 if all are free. At least so long while a request in flight
-            is the only one that counts.
+        resets_in_s: Seconds until the next slot returns; 0 if all are free. At least so long while
+            a request in flight is the only one that counts.
         all_back_in_s: Seconds until all slots are free, if nothing is sent.
     """
 

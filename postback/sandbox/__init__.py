@@ -14,7 +14,8 @@ From Python::
         ...                                 # base_url = sandbox.url
         assert len(sandbox.events("tgtrack")) == 1
 
-The server needs nothing but the standard library, its command Click; both are imported only when asked for.
+The server needs nothing but the standard library, its command Click; both are imported only when
+asked for.
 """
 
 from .exchange import fingerprint

@@ -13,7 +13,8 @@ class Access:
     """Known, revoked and scoped keys of all providers.
 
     Args:
-        keys: provider -> keys, or provider -> {account name: key}. A provider without an entry takes any key.
+        keys: provider -> keys, or provider -> {account name: key}. A provider without an entry
+            takes any key.
     """
 
     def __init__(self, keys: Keys | None = None) -> None:

@@ -18,7 +18,10 @@ _TRUE = ("1", "true", "yes")
 
 
 class Control:
-    """Answers control requests. Keys in them are taken as they are and kept only as fingerprints."""
+    """Answers control requests.
+
+    Keys in them are taken as they are and kept only as fingerprints.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,6 +1,7 @@
 """The decision about one request: key, quota, fault, judgement, record. No sockets here.
 
-Order: the key is checked, the request is counted in the key's windows, a fault may strike, the provider judges, rules
+Order: the key is checked, the request is counted in the key's windows, a fault may strike, the
+provider judges, rules
     refuse, the ledger records.
 """
 
@@ -41,8 +42,8 @@ class Engine:
     """All providers with their rules, counters and ledger.
 
     Args:
-        limits: provider -> limits of each of its keys in the notation of `parse_limits`; None or ``""`` switches them
-            off, a provider without an entry keeps its documented ones.
+        limits: provider -> limits of each of its keys in the notation of `parse_limits`; None or
+            ``""`` switches them off, a provider without an entry keeps its documented ones.
         keys: see `Access`.
         clock: seconds, never going back.
         seed: makes phases and chance reproducible.

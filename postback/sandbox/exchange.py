@@ -1,7 +1,7 @@
 """What passes between the HTTP server, the providers and the ledger: request, call, answer.
 
-A credential lives only in `Call.credential`, for as long as its request is being served. Everything that outlives the
-request (ledger, counters, rules) knows it by `fingerprint`.
+A credential lives only in `Call.credential`, for as long as its request is being served. Everything
+that outlives the request (ledger, counters, rules) knows it by `fingerprint`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Faults on demand: what may go wrong between a client and a provider, played for the requests that match.
 
-A fault ends a request either *before* the provider has recorded its events or *after*; for a client the two often look
-the same, which is why a test needs to choose.
+A fault ends a request either *before* the provider has recorded its events or *after*; for a client
+the two often look the same, which is why a test needs to choose.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class Fault:
         probability: chance to hit a matching request, 0…1.
         key: fingerprint; `account` is an account name given with the key, or myTracker's ``idApp``.
         contains: bytes that the body must contain.
-        seconds: for timeouts how long the connection is held (None: until the fault is removed), for ``slow_drip`` how
-            long the body takes.
+        seconds: for timeouts how long the connection is held (None: until the fault is removed),
+            for ``slow_drip`` how long the body takes.
         recorded: whether the provider records the events all the same; each kind has a default.
     """
 
@@ -243,7 +243,10 @@ class Faults:
         return fault
 
     def clear(self, fault_id: int | None = None) -> int:
-        """Remove one fault, or all; connections that they hold are let go. Returns how many were removed."""
+        """Remove one fault, or all; connections that they hold are let go.
+
+        Returns how many were removed.
+        """
         with self._lock:
             gone = [fault for fault in self._faults if fault_id in (None, fault.id)]
             self._faults = [fault for fault in self._faults if fault_id not in (None, fault.id)]

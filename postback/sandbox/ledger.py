@@ -1,7 +1,7 @@
 """The ledger: every request that reached a provider, what was answered and what the provider has recorded.
 
-It is the ground truth of a test ("which events did the provider really record, and how often?") and the page a bot
-developer reads. No key is ever in it: a key is named by its fingerprint.
+It is the ground truth of a test ("which events did the provider really record, and how often?") and
+the page a bot developer reads. No key is ever in it: a key is named by its fingerprint.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What the sandbox asks of a provider.
 
-A provider here is written from the provider's own document, not from the SDK's schemas: where the two disagree, a test
-must see it. It says which addresses are its own (`route`), whether it takes a request (`accept`) and how it words an
-error (`error`). What only this provider can be told (a mode, scripted answers) it declares as `options` and `controls`.
+A provider here is written from the provider's own document, not from the SDK's schemas: where the
+two disagree, a test must see it. It says which addresses are its own (`route`), whether it takes a
+request (`accept`) and how it words an error (`error`). What only this provider can be told (a mode,
+scripted answers) it declares as `options` and `controls`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Provider(ABC):
     event_code: ClassVar[int] = 400
     #: options of the command that only this provider has
     options: ClassVar[tuple[Option, ...]] = ()
-    #: path of a ``POST /_sandbox/<path>`` -> the method here that takes the body's fields; `Sandbox` has the method too
+    #: path of a ``POST /_sandbox/<path>`` -> the method here that takes the body's fields;
+    #: `Sandbox` has the method too
     controls: ClassVar[Mapping[str, str]] = MappingProxyType({})
     #: fields that say what an event is about, without saying whom it is about; the page shows them
     telling_fields: ClassVar[tuple[str, ...]] = ()
@@ -144,6 +146,7 @@ def unknown_fields(events: Iterable[dict[str, Any]], known: frozenset[str]) -> s
     unknown: set[str] = set()
     for event in events:
         unknown.update(event.keys() - known)
-    # A name is a key of the sender's JSON and could itself be personal: bounded in length and number.
+    # A name is a key of the sender's JSON and could itself be personal: bounded in length and
+    # number.
     names = [name[:40] if name.isprintable() else "?" for name in sorted(unknown)[:5]]
     return f"unknown fields ignored: {', '.join(names)}" if names else ""

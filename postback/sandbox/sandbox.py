@@ -27,19 +27,22 @@ class Sandbox:
             ...  # base_url = sandbox.url
             sandbox.wait_for(lambda s: s.stats()["events"] == 3, timeout_s=5)
 
-    It also has the methods that its providers' `controls` name: ``tonapi_script``, ``set_mode``, ``set_user``.
+    It also has the methods that its providers' `controls` name: ``tonapi_script``, ``set_mode``,
+    ``set_user``.
 
     Args:
         port: 0 takes a free one.
         host: address to listen on.
-        limits: provider -> limits of each key (``"3/second; 500/hour"``), None or ``""`` for none. A provider without
-            an entry keeps its documented limits.
-        latency_ms: least and most time an answer takes, split at random before and after the request counts.
+        limits: provider -> limits of each key (``"3/second; 500/hour"``), None or ``""`` for none.
+            A provider without an entry keeps its documented limits.
+        latency_ms: least and most time an answer takes, split at random before and after the
+            request counts.
         slow: (share 0…1, ms): a share of requests takes so much longer.
         seed: makes window phases and chance reproducible.
-        keys: provider -> keys (or {account name: key}); the provider then refuses others. A provider without an entry
-            takes any key.
-        errors: provider -> ``http``, ``body`` (inside HTTP 200) or ``mixed``, where it has a choice.
+        keys: provider -> keys (or {account name: key}); the provider then refuses others. A
+            provider without an entry takes any key.
+        errors: provider -> ``http``, ``body`` (inside HTTP 200) or ``mixed``, where it has a
+            choice.
         duplicates: providers that answer 409 to a body already recorded.
         keep_records: requests kept in the ledger; None keeps all. Counts are exact all the same.
         keep_bodies: requests whose raw body (and events) are kept; None keeps all.
@@ -167,8 +170,8 @@ class Sandbox:
 
         The same per provider in ``providers``, and there per key fingerprint in ``keys``.
 
-        ``accepted`` and ``recorded`` count requests (a look-up is accepted, but records nothing), ``events`` counts
-        recorded events.
+        ``accepted`` and ``recorded`` count requests (a look-up is accepted, but records nothing),
+        ``events`` counts recorded events.
         """
         return self._engine.ledger.stats()
 

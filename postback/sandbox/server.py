@@ -106,7 +106,8 @@ class Server(ThreadingHTTPServer):
             return
         self.paused = True
         self._stop_serving()
-        # A bound socket that does not listen refuses connections, and nobody else gets the port meanwhile.
+        # A bound socket that does not listen refuses connections, and nobody else gets the port
+        # meanwhile.
         self.socket.close()
         self.socket = socket.socket(self.address_family, self.socket_type)
         socketserver.TCPServer.server_bind(self)
@@ -214,7 +215,8 @@ class Connection(socketserver.StreamRequestHandler):
         """Play a fault; returns whether the connection is still good."""
         if delivery is Delivery.RESET:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            # The socket closes with its last file object; socketserver's own way would send FIN first.
+            # The socket closes with its last file object; socketserver's own way would send FIN
+            # first.
             self.rfile.close()
             self.connection.close()
             return False

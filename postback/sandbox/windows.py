@@ -1,8 +1,9 @@
 """Fixed quota windows of unknown phase, as a provider keeps them.
 
-"The counter is reset each second, hour or day" does not say when a second, hour or day begins, and a client's clock is
-not the provider's. Each (key, window) therefore has a phase of its own, random but reproducible from the seed. Every
-request counts when it arrives, also one that is refused: hammering a provider that says 429 does not help.
+"The counter is reset each second, hour or day" does not say when a second, hour or day begins, and
+a client's clock is not the provider's. Each (key, window) therefore has a phase of its own, random
+but reproducible from the seed. Every request counts when it arrives, also one that is refused:
+hammering a provider that says 429 does not help.
 
 Source: tgtrack-bot-api, "Лимиты на использование API".
 """

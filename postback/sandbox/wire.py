@@ -1,7 +1,8 @@
 """Just enough HTTP/1.1 for a busy local server: requests in, answers out, keep-alive.
 
-``http.server`` parses headers with the email package and formats a date for every answer; at thousands of requests a
-second on a small machine that is most of the work, and the benchmarks share their processors with this server.
+``http.server`` parses headers with the email package and formats a date for every answer; at
+thousands of requests a second on a small machine that is most of the work, and the benchmarks share
+their processors with this server.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-#: Requests; the quota log keeps 8 bytes for each request of the largest window, so this is 8 MB of Redis an account.
+#: Requests; the quota log keeps 8 bytes for each request of the largest window, so this is 8 MB of
+#: Redis an account.
 MAX_LIMIT: Final = 1_000_000
 #: A window is kept to for this share longer, for the drift between Redis' clock and the provider's.
 DRIFT: Final = 1e-4
@@ -50,7 +51,8 @@ def strictest(quotas: Iterable[Iterable[Window]]) -> tuple[Window, ...]:
 def parse_windows(notation: str) -> tuple[Window, ...]:
     """Read limits such as ``3/second; 500/hour`` or ``20 per 10 seconds``.
 
-    Of two windows with the same length the stricter stays: ``3/second; 5/second`` is ``3/second``, since both must
+    Of two windows with the same length the stricter stays: ``3/second; 5/second`` is ``3/second``,
+        since both must
     hold.
 
     Args:
@@ -60,7 +62,8 @@ def parse_windows(notation: str) -> tuple[Window, ...]:
         Windows, 1 or more, the shortest first.
 
     Raises:
-        ValueError: The notation cannot be read or means nothing, in words that follow the key's name.
+        ValueError: The notation cannot be read or means nothing, in words that follow the key's
+            name.
     """
     try:
         parsed = [_parse_one(part) for part in re.split("[;,|]", notation)]

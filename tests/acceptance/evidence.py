@@ -1,4 +1,6 @@
-"""What acceptance tests look at: dead letters, messages in Redis, the single events of a request's body, a raw client's messages."""
+"""What acceptance tests look at: dead letters, messages in Redis, the single events of a request's
+body, a raw client's messages.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ def settled(stack: Stack, queue: str, timeout_s: float = 30.0) -> None:
 
 
 def end_leases(stack: Stack, queue: str) -> None:
-    """Let the leases of a killed worker's requests end now, and not only when their time is over."""
+    """Let the leases of a killed worker's requests end now, and not only when their time is
+    over.
+    """
     client, flight = stack.client(), keys.flight(queue)
     for grant in client.zrange(flight, 0, -1):
         client.zadd(flight, {grant: 1}, xx=True)
@@ -110,7 +114,9 @@ def times_sent(records: Iterable[Record], field: str) -> Counter[Any]:
 
 
 def possible_with(windows: Sequence[tuple[int, float]], watched_s: float) -> int:
-    """Requests that a policy that does not know the phases could send at most, with no latency at all."""
+    """Requests that a policy that does not know the phases could send at most, with no latency at
+    all.
+    """
     sent: list[float] = []
     while True:
         waits = [sent[-limit] + window_s for limit, window_s in windows if len(sent) >= limit]
@@ -154,7 +160,9 @@ class RawClient:
 
 
 def start_all_providers(stack: Stack) -> Process:
-    """``celery -A workers.app worker``: a single process that serves all accounts; returns when it is ready."""
+    """``celery -A workers.app worker``: a single process that serves all accounts; returns when it
+    is ready.
+    """
     worker = stack.launch("all", "-m", "celery", "-A", "workers.app", "worker", "-n", "all@%h")
     stack.workers.append(worker)
     return worker.wait_for(READY)

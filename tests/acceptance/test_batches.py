@@ -1,4 +1,7 @@
-"""Batches of myTracker and Telegram Analytics: full, within bytes, never held up by one bad event. Real workers, Redis and HTTP."""
+"""Batches of myTracker and Telegram Analytics: full, within bytes, never held up by one bad event.
+
+Real workers, Redis and HTTP.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,9 @@ def assert_whole(records: Sequence[Record], most: int = 20) -> None:
 
 
 def test_two_thousand_events_of_one_kind(stack: Stack) -> None:
-    """2,000 events, enqueued one by one: at most 110 requests, none over 20 events or 10,000 bytes, each event once."""
+    """2,000 events, enqueued one by one: at most 110 requests, none over 20 events or 10,000 bytes,
+    each event once.
+    """
     for number in range(2000):
         custom(f"u{number}", "alike").delay()
     records = recorded(stack, "mytracker.alike", 2000)
@@ -126,7 +131,9 @@ def test_two_thousand_events_of_one_kind(stack: Stack) -> None:
 
 
 def test_two_thousand_events_of_three_kinds_in_turn(stack: Stack) -> None:
-    """Registrations, logins and custom events in turn: batches are of one kind, and as full as if they came apart."""
+    """Registrations, logins and custom events in turn: batches are of one kind, and as full as if
+    they came apart.
+    """
     kinds = (mytracker.Registration, mytracker.Login)
     postback.send_many(
         custom(f"u{number}", "turns")
@@ -145,7 +152,9 @@ def test_two_thousand_events_of_three_kinds_in_turn(stack: Stack) -> None:
 
 
 def test_twenty_events_do_not_wait_for_the_linger(stack: Stack) -> None:
-    """With a linger of a minute, forty events leave at once in two requests, and the one behind them stays."""
+    """With a linger of a minute, forty events leave at once in two requests, and the one behind
+    them stays.
+    """
     postback.send_many(custom(f"u{number}", "full") for number in range(41))
     records = recorded(stack, "mytracker.full", 40, timeout_s=20)
     assert [len(items(record)) for record in records] == [20, 20]
@@ -192,7 +201,9 @@ def _by_hand(params: dict[str, str]) -> Callable[[RawClient, str, int], None]:
 def test_sixty_long_events_are_full_by_bytes(
     stack: Stack, raw: RawClient, account: str, enqueue: Callable[[RawClient, str, int], None]
 ) -> None:
-    """60 events of about 1.6 KB: as few requests as 10,000 bytes allow, whoever sent them and however they were escaped."""
+    """60 events of about 1.6 KB: as few requests as 10,000 bytes allow, whoever sent them and
+    however they were escaped.
+    """
     queue = f"mytracker.{account}"
     resume = paused(stack, queue)
     for number in range(60):
@@ -209,7 +220,9 @@ def test_sixty_long_events_are_full_by_bytes(
 
 
 def test_bytes_count_what_the_worker_adds(stack: Stack, raw: RawClient) -> None:
-    """Telegram Analytics, a raw client without app_name and time: what the worker fills in counts in the 10,000 bytes."""
+    """Telegram Analytics, a raw client without app_name and time: what the worker fills in counts
+    in the 10,000 bytes.
+    """
     text = "ж" * 240
     for number in range(40):
         event = {"user_id": number, "event_name": "app-init", "session_id": SESSION, "custom_data": {"t": text}}
@@ -221,7 +234,9 @@ def test_bytes_count_what_the_worker_adds(stack: Stack, raw: RawClient) -> None:
 
 
 def test_an_event_over_the_limit_is_refused_at_enqueue(stack: Stack) -> None:
-    """More than 10,000 bytes of UTF-8 in one event: InvalidEvent when it is made, and nothing is enqueued."""
+    """More than 10,000 bytes of UTF-8 in one event: InvalidEvent when it is made, and nothing is
+    enqueued.
+    """
     letters = {f"p{number}": "ж" * 255 for number in range(20)}
     with pytest.raises(postback.InvalidEvent, match=r"10[,_ ]?000"):
         custom("u", "options", custom_event_params=letters)
@@ -234,7 +249,9 @@ def test_an_event_over_the_limit_is_refused_at_enqueue(stack: Stack) -> None:
 
 @pytest.mark.parametrize("queue", ["mytracker.lone", "tganalytics.lone", "mytracker.lone-raw"])
 def test_a_lone_event_leaves_within_its_linger(stack: Stack, raw: RawClient, queue: str) -> None:
-    """It waits for company for one second, hardly longer, and then goes to the single endpoint, not as a batch of one."""
+    """It waits for company for one second, hardly longer, and then goes to the single endpoint, not
+    as a batch of one.
+    """
     before = time.time()
     if queue == "mytracker.lone-raw":
         raw.send("mytracker.custom_event", {"customEventName": "x", "customUserId": "1"}, "lone-raw")
@@ -249,7 +266,9 @@ def test_a_lone_event_leaves_within_its_linger(stack: Stack, raw: RawClient, que
 
 
 def test_a_spent_quota_makes_batches_fuller(stack: Stack) -> None:
-    """While the quota is spent, events that came long apart gather: ten of them leave as one request, not as two."""
+    """While the quota is spent, events that came long apart gather: ten of them leave as one
+    request, not as two.
+    """
     queue = "mytracker.quota"
     custom("first", "quota").delay()
     recorded(stack, queue, 1)
@@ -267,7 +286,9 @@ def test_a_spent_quota_makes_batches_fuller(stack: Stack) -> None:
 
 
 def test_the_time_is_that_of_the_enqueueing(stack: Stack) -> None:
-    """The message has its eventTimestamp as soon as it is enqueued, and that is what is sent a while later."""
+    """The message has its eventTimestamp as soon as it is enqueued, and that is what is sent a
+    while later.
+    """
     queue = "mytracker.timed"
     resume = paused(stack, queue)
     before = int(time.time())
@@ -289,7 +310,9 @@ RETRIES = ["mytracker.retry-503", "mytracker.retry-429", "mytracker.retry-400", 
 
 @pytest.mark.parametrize("queue", RETRIES)
 def test_a_retried_event_is_the_same_to_the_byte(stack: Stack, raw: RawClient, queue: str) -> None:
-    """After 503, 429 or a refused batch: each event's JSON is that of its first try, also the time and app_name of raw clients."""
+    """After 503, 429 or a refused batch: each event's JSON is that of its first try, also the time
+    and app_name of raw clients.
+    """
     provider, _, account = queue.partition(".")
     resume = paused(stack, queue)
     field = "customUserId" if provider == "mytracker" else "user_id"
@@ -330,7 +353,9 @@ def test_a_retried_event_is_the_same_to_the_byte(stack: Stack, raw: RawClient, q
 @pytest.mark.parametrize("spread", ["spread", "together"])
 @pytest.mark.parametrize("provider", ["mytracker", "tganalytics"])
 def test_three_of_two_hundred_are_refused(stack: Stack, provider: str, spread: str) -> None:
-    """Exactly those are dead letters with the provider's answer, 197 are delivered once, with at most 30 extra requests."""
+    """Exactly those are dead letters with the provider's answer, 197 are delivered once, with at
+    most 30 extra requests.
+    """
     queue = f"{provider}.poison-{spread}"
     # The first of a batch takes the most halving.
     guilty = [0, 60, 140] if spread == "spread" else [42, 49, 57]
@@ -362,7 +387,9 @@ def test_three_of_two_hundred_are_refused(stack: Stack, provider: str, spread: s
 
 
 def test_halves_stay_together_while_they_wait_for_quota(stack: Stack) -> None:
-    """With five requests a second, a refused batch's halves are not filled up with others, and cost ten requests more at most."""
+    """With five requests a second, a refused batch's halves are not filled up with others, and cost
+    ten requests more at most.
+    """
     queue = "mytracker.poison-quota"
     resume = paused(stack, queue)
     postback.send_many(custom(f"q{number}", "poison-quota") for number in range(60))
@@ -384,7 +411,9 @@ def test_halves_stay_together_while_they_wait_for_quota(stack: Stack) -> None:
 
 @pytest.mark.parametrize("provider", ["mytracker", "tganalytics"])
 def test_an_event_that_fails_our_own_validation_delays_nobody(stack: Stack, raw: RawClient, provider: str) -> None:
-    """A raw client's wrong event in the middle of a batch is `invalid` at once; the others go in one request, none is halved."""
+    """A raw client's wrong event in the middle of a batch is `invalid` at once; the others go in
+    one request, none is halved.
+    """
     queue = f"{provider}.invalid"
     resume = paused(stack, queue)
     for number in range(20):
@@ -414,7 +443,9 @@ def test_an_event_that_fails_our_own_validation_delays_nobody(stack: Stack, raw:
 
 
 def test_options_of_single_events_hold_in_a_batch(stack: Stack) -> None:
-    """link, link_error, expires, revoke, task_id and idempotency keys are those of each event, though all travel together."""
+    """link, link_error, expires, revoke, task_id and idempotency keys are those of each event,
+    though all travel together.
+    """
     queue = "mytracker.options"
     app = RawClient(stack)._app
     resume = paused(stack, queue)
@@ -476,7 +507,9 @@ def test_options_of_single_events_hold_in_a_batch(stack: Stack) -> None:
 
 
 def test_monitors_see_single_events_of_a_batch(stack: Stack) -> None:
-    """Celery's own event stream, as Flower reads it: each event under its id, with its task's name and its own state."""
+    """Celery's own event stream, as Flower reads it: each event under its id, with its task's name
+    and its own state.
+    """
     queue = "mytracker.seen"
     app = RawClient(stack)._app
     seen: list[dict[str, Any]] = []
@@ -511,7 +544,9 @@ def test_monitors_see_single_events_of_a_batch(stack: Stack) -> None:
 
 @pytest.mark.parametrize("recorded_first", [False, True], ids=["before it is recorded", "after it is recorded"])
 def test_a_worker_killed_in_the_middle_of_an_isolation(recorded_first: bool) -> None:
-    """Nothing that was settled is sent again; every event is delivered or dead; what was on the wire is flagged if it dies."""
+    """Nothing that was settled is sent again; every event is delivered or dead; what was on the
+    wire is flagged if it dies.
+    """
     with Stack() as stack:
         stack.account("mytracker.main", timeout_s=2, lease_s=7.2, linger_s=0.1)
         stack.configure_producer()

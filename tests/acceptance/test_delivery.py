@@ -85,7 +85,9 @@ TWELVE: list[tuple[postback.Event, str, Any]] = [
 
 
 def test_all_twelve_methods_arrive_with_exactly_the_body_given(fresh: Stack) -> None:
-    """Every TGTrack method arrives once, its body equal to what was given; a forwarded update byte for byte."""
+    """Every TGTrack method arrives once, its body equal to what was given; a forwarded update byte
+    for byte.
+    """
     for event, _, _ in TWELVE:
         event.delay()
     fresh.sandbox.wait_for(lambda s: len(s.ledger("tgtrack")) >= 12, timeout_s=20)
@@ -109,7 +111,9 @@ def test_get_user_info_hands_its_data_back(fresh: Stack) -> None:
 
 @pytest.mark.parametrize("style", ["http", "body"])
 def test_a_refused_event_is_a_dead_letter_with_the_providers_words(fresh: Stack, style: Any) -> None:
-    """Both error styles: refused for good, dead at once, one request, and the next event goes on."""
+    """Both error styles: refused for good, dead at once, one request, and the next event goes
+    on.
+    """
     fresh.sandbox.set_errors("tgtrack", style)
     fresh.sandbox.refuse("tgtrack", "user_id", "13", code=422)
     tgtrack.AddEvent(user_id="13", event_type="sale").delay()
@@ -191,7 +195,9 @@ def test_a_bad_message_is_a_dead_letter_without_a_request(fresh: Stack, bad: Any
 
 
 def test_the_key_is_nowhere(fresh: Stack) -> None:
-    """After deliveries, refusals, failures and lost connections: no key in any log line or anything in Redis."""
+    """After deliveries, refusals, failures and lost connections: no key in any log line or anything
+    in Redis.
+    """
     fresh.sandbox.fault("reset_after", provider="tgtrack", count=1, contains='"12"')
     fresh.sandbox.fault("status", provider="tgtrack", status=400, body=json.dumps({"echo": KEY}), contains='"14"')
     fresh.sandbox.refuse("tgtrack", "user_id", "13", code=422)
@@ -205,7 +211,9 @@ def test_the_key_is_nowhere(fresh: Stack) -> None:
 
 
 def test_the_account_is_announced(fresh: Stack) -> None:
-    """Workers announce their accounts, with limits and without credentials; an unknown one is refused at the producer."""
+    """Workers announce their accounts, with limits and without credentials; an unknown one is
+    refused at the producer.
+    """
     announced = json.loads(fresh.client().hget(keys.ACCOUNTS, "tgtrack.main"))
     assert announced["windows"] == [[1000, 1.0, "1000/second"]]
     with pytest.raises(postback.UnknownAccount, match="main"):

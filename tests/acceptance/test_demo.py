@@ -1,4 +1,6 @@
-"""``make demo`` as a stranger runs it: it ends well only if all is well, and leaves nothing behind however it ends."""
+"""``make demo`` as a stranger runs it: it ends well only if all is well, and leaves nothing behind
+however it ends.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ LONGEST_S = 120.0
 
 
 class Demo(Process):
-    """A demo run as a process of its own, with a temporary folder of its own by which its processes are known."""
+    """A demo run as a process of its own, with a temporary folder of its own by which its processes
+    are known.
+    """
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder = folder / "tmp"
@@ -65,7 +69,9 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_all_is_well(start: Any) -> None:
-    """It ends with status 0 within two minutes, shows every account without a 429, and leaves nothing behind."""
+    """It ends with status 0 within two minutes, shows every account without a 429, and leaves
+    nothing behind.
+    """
     demo = start()
     assert demo.process.wait(LONGEST_S) == 0, demo.text()
     text = demo.text()
@@ -84,7 +90,9 @@ def test_all_is_well(start: Any) -> None:
 @pytest.mark.parametrize("words", ["Redis ", "Sandbox ", "Workers ", "Delivering"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped(start: Any, words: str, number: signal.Signals) -> None:
-    """Stopped at any moment it leaves no process and no folder, and its status says that it was stopped."""
+    """Stopped at any moment it leaves no process and no folder, and its status says that it was
+    stopped.
+    """
     demo = start()
     demo.wait_for(words)
     demo.process.send_signal(number)
@@ -114,7 +122,9 @@ def test_worker_dies(start: Any) -> None:
 
 
 def test_keep(start: Any) -> None:
-    """KEEP=1 leaves everything up, says where, and ends with status 0 and nothing left on Ctrl-C."""
+    """KEEP=1 leaves everything up, says where, and ends with status 0 and nothing left on
+    Ctrl-C.
+    """
     demo = start(KEEP="1")
     demo.wait_for("Ctrl-C stops it")
     found = re.search(r"Flower +(http://\S+)", demo.text())

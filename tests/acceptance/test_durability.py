@@ -1,4 +1,6 @@
-"""Nothing is lost, nothing waits in a worker, nobody waits for somebody else: proved by killing things and counting."""
+"""Nothing is lost, nothing waits in a worker, nobody waits for somebody else: proved by killing
+things and counting.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def drained(stack: Stack, timeout_s: float, *queues: str) -> None:
 
 
 def test_twenty_sigkills_lose_nothing() -> None:
-    """20 SIGKILLs over 6,000 events: none lost; recorded twice at most what was in flight, and each of those says so."""
+    """20 SIGKILLs over 6,000 events: none lost; recorded twice at most what was in flight, and each
+    of those says so.
+    """
     with Stack(limits={"tgtrack": None}, latency_ms=(0, 40)) as stack:
         # What a killed worker held comes back soon.
         stack.account("tgtrack.main", limits=FAST, lease_s=8, timeout_s=2)
@@ -65,7 +69,9 @@ def test_twenty_sigkills_lose_nothing() -> None:
 
 
 def test_two_redis_kills_lose_nothing() -> None:
-    """Redis SIGKILLed twice under load with AOF `everysec`: what was acknowledged more than a second before is not lost."""
+    """Redis SIGKILLed twice under load with AOF `everysec`: what was acknowledged more than a
+    second before is not lost.
+    """
     with Stack(appendonly=True, limits={"tgtrack": None}, latency_ms=(0, 20)) as stack:
         stack.account("tgtrack.main", limits=FAST, lease_s=8, timeout_s=2, max_attempts=50)
         chaos = Chaos(stack, seed=2, workers=2)
@@ -83,7 +89,9 @@ def test_two_redis_kills_lose_nothing() -> None:
 
 
 def test_a_spent_account_delays_nobody() -> None:
-    """One account has spent its quota and 3,000 events wait: another's delivery takes as long as alone, and none of the 3,000 is held."""
+    """One account has spent its quota and 3,000 events wait: another's delivery takes as long as
+    alone, and none of the 3,000 is held.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST)
         stack.account("tgtrack.spent", limits="2 per 600 seconds", api_key="spent-key-1")
@@ -114,7 +122,9 @@ def test_a_spent_account_delays_nobody() -> None:
 
 
 def test_countdowns_outlive_their_workers() -> None:
-    """40 events with a countdown, all workers killed meanwhile: each delivered once, none early, all within 8 s of due."""
+    """40 events with a countdown, all workers killed meanwhile: each delivered once, none early,
+    all within 8 s of due.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST)
         stack.configure_producer()
@@ -140,9 +150,12 @@ def test_countdowns_outlive_their_workers() -> None:
 
 
 def test_an_outage_costs_no_attempts_and_keeps_the_order() -> None:
-    """An hour-long outage, scaled: no attempts used up, no dead letter, everything delivered after it in order of enqueueing."""
+    """An hour-long outage, scaled: no attempts used up, no dead letter, everything delivered after
+    it in order of enqueueing.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
-        # Attempts are few, so that one used up in the outage would show; pauses of 0.2 s stand for 4 s doubling to 5 min.
+        # Attempts are few, so that one used up in the outage would show; pauses of 0.2 s stand for
+        # 4 s doubling to 5 min.
         stack.account("tgtrack.main", limits=FAST, backoff_s=0.05, backoff_max_s=0.2, max_attempts=6)
         stack.configure_producer()
         # One request at once: the order of the requests is that of the queue.
@@ -228,7 +241,9 @@ def test_sigterm_finishes_what_is_on_the_wire() -> None:
 
 
 def test_workers_survive_what_redis_goes_through() -> None:
-    """CLIENT KILL, SCRIPT FLUSH, a restart: the same worker process goes on without help, each event once."""
+    """CLIENT KILL, SCRIPT FLUSH, a restart: the same worker process goes on without help, each
+    event once.
+    """
     with Stack(appendonly=True, limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST)
         stack.configure_producer()
@@ -274,7 +289,9 @@ def test_a_message_that_kills_its_workers_is_a_dead_letter() -> None:
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_idempotency_keys_drop_the_second(kill: bool) -> None:
-    """Two events with one key: one is delivered, the other is a SUCCESS `duplicate of`; also when the worker is killed in between."""
+    """Two events with one key: one is delivered, the other is a SUCCESS `duplicate of`; also when
+    the worker is killed in between.
+    """
     with Stack(limits={"tgtrack": None}, latency_ms=(50, 100)) as stack:
         stack.account("tgtrack.main", limits=FAST, timeout_s=1, lease_s=7)
         stack.configure_producer()

@@ -1,4 +1,6 @@
-"""The example sites, run from the wheel: a real site, a real relay, a real worker, and what the provider recorded."""
+"""The example sites, run from the wheel: a real site, a real relay, a real worker, and what the
+provider recorded.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Redis, the sandbox and one TGTrack worker, shared; Redis keeps a file, so that it may be killed."""
+    """Redis, the sandbox and one TGTrack worker, shared; Redis keeps a file, so that it may be
+    killed.
+    """
     with Stack(appendonly=True, limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits="1000/second", backoff_s=0.05)
         stack.start_workers("tgtrack")
@@ -195,7 +199,9 @@ def test_the_shops_own_tests(python: Path, tmp_path: Path) -> None:
 
 
 def test_commit_and_rollback(shop: Shop, stack: Stack) -> None:
-    """A committed order's event reaches the provider once; a declined order leaves nothing in outbox, queue or ledger."""
+    """A committed order's event reaches the provider once; a declined order leaves nothing in
+    outbox, queue or ledger.
+    """
     assert shop.buy() == 201
     assert shop.buy(100_001) == 402
     assert shop.run("manage.py", "postback_relay", "--once") == "1 sent, 0 failed\n"
@@ -220,7 +226,9 @@ def test_a_lead_while_redis_is_away(shop: Shop, stack: Stack) -> None:
 
 
 def test_fifty_commits_while_redis_is_away(shop: Shop, stack: Stack) -> None:
-    """With a relay running all the while, the provider has all 50 after Redis is back, each once and in order."""
+    """With a relay running all the while, the provider has all 50 after Redis is back, each once
+    and in order.
+    """
     relay = shop.relay()
     stack.redis.kill()
     assert [shop.buy() for _ in range(50)] == [201] * 50
@@ -234,7 +242,9 @@ def test_fifty_commits_while_redis_is_away(shop: Shop, stack: Stack) -> None:
 
 
 def test_a_relay_killed_midway(shop: Shop, stack: Stack) -> None:
-    """SIGKILL between two sends: another relay sends all again that were not marked, and the provider has each once."""
+    """SIGKILL between two sends: another relay sends all again that were not marked, and the
+    provider has each once.
+    """
     shop.fill(2000)
     relay = shop.relay()
     stack.sandbox.wait_for(lambda sandbox: sandbox.events("tgtrack"), PATIENCE_S)
@@ -248,7 +258,9 @@ def test_a_relay_killed_midway(shop: Shop, stack: Stack) -> None:
 
 
 def test_copies_in_the_queue(shop: Shop, stack: Stack) -> None:
-    """Two copies of an event that wait side by side, as a killed relay leaves them, are one for the provider."""
+    """Two copies of an event that wait side by side, as a killed relay leaves them, are one for the
+    provider.
+    """
     shop.fill(20)
     stack.sandbox.pause_listening()
     try:
@@ -277,7 +289,9 @@ def forward(bot: Site, body: bytes = UPDATE, token: str = "t0ken") -> int:
 
 
 def test_the_bots_own_tests(python: Path, tmp_path: Path) -> None:
-    """They pass with the wheel, whose pytest plugin brings ``postback_outbox``, and without Redis."""
+    """They pass with the wheel, whose pytest plugin brings ``postback_outbox``, and without
+    Redis.
+    """
     site = Site("flask_bot", tmp_path, python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
     assert "3 passed" in site.run("-m", "pytest", "-q")
 
@@ -321,7 +335,9 @@ def test_status_from_the_bots_terminal(bot: Site) -> None:
 
 
 def test_a_raw_clients_event_is_delivered(stack: Stack, python: Path, tmp_path: Path) -> None:
-    """``send_task`` from an app that does not know Postback: the worker validates, dates and delivers it."""
+    """``send_task`` from an app that does not know Postback: the worker validates, dates and
+    delivers it.
+    """
     stack.redis.start()
     stack.sandbox.reset()
     script = f"""

@@ -1,4 +1,6 @@
-"""An upgrade from the first edition: what it has left in Redis (``tests/acceptance/first_edition``) is carried to its end by the code of today."""
+"""An upgrade from the first edition: what it has left in Redis (``tests/acceptance/first_edition``)
+is carried to its end by the code of today.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def upgraded() -> Iterator[Stack]:
 
 
 def test_everything_is_carried_to_its_end(upgraded: Stack) -> None:
-    """Waiting, delayed, held, halves, in flight: each delivered once, flagged where need be; keys, pauses and dead letters hold."""
+    """Waiting, delayed, held, halves, in flight: each delivered once, flagged where need be; keys,
+    pauses and dead letters hold.
+    """
     restore(upgraded.redis.client())
     # A larger limit at the upgrade: the quota log grows with what it knows.
     upgraded.account("tgtrack.quota", api_key="quota-key-1", limits="100000/second")
@@ -87,7 +91,9 @@ def test_a_replay_of_an_old_dead_letter(upgraded: Stack) -> None:
 
 
 def test_an_old_quota_log_binds(upgraded: Stack) -> None:
-    """Five of five an hour were spent just before the upgrade: no request goes, and `status` says so."""
+    """Five of five an hour were spent just before the upgrade: no request goes, and `status` says
+    so.
+    """
     restore(upgraded.redis.client(), as_of_now=True)
     upgraded.start_workers("tgtrack")
     settled(upgraded, "tgtrack.main", 60)

@@ -1,4 +1,6 @@
-"""Flower, unmodified, beside real workers on a real Redis: what operators see, and what they must never see."""
+"""Flower, unmodified, beside real workers on a real Redis: what operators see, and what they must
+never see.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,16 @@ REDIS_PASSWORD = "redis-Secret-6c2a7"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Two accounts of TGTrack, one with its quota spent and three events waiting, and one of myTracker; three dead letters."""
+    """Two accounts of TGTrack, one with its quota spent and three events waiting, and one of
+    myTracker; three dead letters.
+    """
     with Stack(limits={"tgtrack": None, "mytracker": None}) as stack:
         stack.account("tgtrack.main", limits="1000/second")
         stack.account("tgtrack.shop", limits="2 per hour", api_key="tgtrack-Secret-shop")
         stack.account("mytracker.game")
         stack.configure_producer()
-        # From here on every new connection needs the password, so that it is in the URLs of Flower and of the workers.
+        # From here on every new connection needs the password, so that it is in the URLs of Flower
+        # and of the workers.
         stack.client().config_set("requirepass", REDIS_PASSWORD)
         yield stack
 
@@ -47,7 +52,9 @@ def url(stack: Stack) -> str:
 
 @pytest.fixture(scope="module")
 def flower(stack: Stack, url: str) -> Iterator[Flower]:
-    """Flower started before any worker, as ``docker compose up`` may do it; then the workers, then events."""
+    """Flower started before any worker, as ``docker compose up`` may do it; then the workers, then
+    events.
+    """
     flower = Flower(stack, POSTBACK_BROKER_URL=url)
     until(lambda: flower.get("/broker")[0] == 200, 60, "Flower")
     stack.start_workers("tgtrack", "mytracker", POSTBACK_BROKER_URL=url)
@@ -65,7 +72,9 @@ DEPTHS = {"tgtrack.main": 0, "tgtrack.shop": 3, "tgtrack.dead": 3, "mytracker.ga
 
 
 def test_queues_of_later_workers(flower: Flower) -> None:
-    """Every account queue and dead-letter list is listed with its depth, although the workers started after Flower."""
+    """Every account queue and dead-letter list is listed with its depth, although the workers
+    started after Flower.
+    """
     flower.shows(DEPTHS)
 
 
@@ -81,7 +90,9 @@ def test_after_inspection(flower: Flower) -> None:
 
 
 def test_after_add_consumer(flower: Flower, url: str) -> None:
-    """A new queue appears beside the others, and the dead-letter list is neither dropped nor drained by the command."""
+    """A new queue appears beside the others, and the dead-letter list is neither dropped nor
+    drained by the command.
+    """
     flower.shows(DEPTHS)
     worker = next(name for name in flower.workers() if name.startswith("tgtrack"))
     control = Celery("test", broker=url, set_as_current=False).control
@@ -98,7 +109,9 @@ def test_after_add_consumer(flower: Flower, url: str) -> None:
 
 
 def test_after_connection_cut(flower: Flower, stack: Stack, url: str) -> None:
-    """When Redis has cut every connection, workers and Flower come back and show the same, and new events as well."""
+    """When Redis has cut every connection, workers and Flower come back and show the same, and new
+    events as well.
+    """
     flower.shows(DEPTHS)
     client = redis.Redis.from_url(url)
     client.client_kill_filter(_type="normal", skipme=True)
@@ -109,7 +122,9 @@ def test_after_connection_cut(flower: Flower, stack: Stack, url: str) -> None:
 
 
 def test_failures_begin_with_their_reason(flower: Flower) -> None:
-    """A dead-lettered event is a FAILURE whose first word is the reason code; events of batches have a row each."""
+    """A dead-lettered event is a FAILURE whose first word is the reason code; events of batches
+    have a row each.
+    """
     flower.shows(DEPTHS)
     until(
         lambda: len([task for task in flower.tasks().values() if task["state"] == "FAILURE"]) == 3, SOON_S, "failures"
@@ -147,7 +162,9 @@ def test_password(flower: Flower, path: str, auth: str) -> None:
 
 
 def test_before_any_worker() -> None:
-    """With no worker at all, the accounts that were announced and the dead-letter lists are listed from Redis."""
+    """With no worker at all, the accounts that were announced and the dead-letter lists are listed
+    from Redis.
+    """
     with Stack() as other:
         other.client().hset(keys.ACCOUNTS, "tonai.main", "{}")
         lonely = Flower(other)
@@ -182,7 +199,9 @@ def run(env: dict[str, str], *arguments: str) -> tuple[int, str]:
     ],
 )
 def test_wrong_settings(env: dict[str, str], named: str) -> None:
-    """A wrong setting ends the start with status 2 and one sentence that names it and shows no password."""
+    """A wrong setting ends the start with status 2 and one sentence that names it and shows no
+    password.
+    """
     status, said = run(env)
     assert status == 2
     assert said.startswith("postback: ")
@@ -200,7 +219,9 @@ def test_port_taken(stack: Stack, flower: Flower) -> None:
 
 
 def test_empty_variables(stack: Stack, url: str) -> None:
-    """Variables that are set but empty count as not set, and without a password it serves this machine only."""
+    """Variables that are set but empty count as not set, and without a password it serves this
+    machine only.
+    """
     empty = dict.fromkeys(("FLOWER_ADDRESS", "FLOWER_BASIC_AUTH", "FLOWER_MAX_TASKS", "FLOWER_URL_PREFIX"), "")
     flower = Flower(stack, POSTBACK_BROKER_URL=url, **empty)
     try:
@@ -219,7 +240,9 @@ def test_empty_variables(stack: Stack, url: str) -> None:
     ],
 )
 def test_tls(url: str, checked: ssl.VerifyMode) -> None:
-    """Flower's own Redis client checks certificates as the URL says, and does so where it says nothing."""
+    """Flower's own Redis client checks certificates as the URL says, and does so where it says
+    nothing.
+    """
     assert tls_options(parse_broker(url))["ssl_cert_reqs"] == checked
 
 
@@ -257,7 +280,9 @@ def test_the_routes_that_write() -> None:
 
 @pytest.mark.parametrize("path", WRITES)
 def test_read_only_refuses(read_only: Flower, path: str) -> None:
-    """With FLOWER_READ_ONLY every route that stops workers or sends, revokes or limits tasks is refused, with the password too."""
+    """With FLOWER_READ_ONLY every route that stops workers or sends, revokes or limits tasks is
+    refused, with the password too.
+    """
     status, text = read_only.post(path)
     assert (status, "ead only" in text) == (403, True)
 
@@ -286,6 +311,8 @@ def test_writes_need_the_password(flower: Flower, read_only: Flower, path: str) 
 
 
 def test_without_read_only(flower: Flower) -> None:
-    """Without FLOWER_READ_ONLY who has the password may act: a task is revoked, and an unknown worker is unknown, not refused."""
+    """Without FLOWER_READ_ONLY who has the password may act: a task is revoked, and an unknown
+    worker is unknown, not refused.
+    """
     assert flower.post("/api/task/revoke/no-such-event")[0] == 200
     assert flower.post("/api/worker/shutdown/no-such-worker")[0] == 404

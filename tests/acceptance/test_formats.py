@@ -13,7 +13,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def test_a_worker_that_is_too_old_does_not_start() -> None:
-    """It ends with 1 and one line that says why, and takes nothing; once it is new enough, the event is delivered."""
+    """It ends with 1 and one line that says why, and takes nothing; once it is new enough, the
+    event is delivered.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits="100000/second")
         stack.configure_producer()
@@ -34,7 +36,9 @@ def test_a_worker_that_is_too_old_does_not_start() -> None:
 
 
 def test_a_message_that_is_too_new_is_not_sent() -> None:
-    """It is a dead letter `malformed` that names the header; messages of this format beside it are delivered."""
+    """It is a dead letter `malformed` that names the header; messages of this format beside it are
+    delivered.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits="100000/second")
         raw = RawClient(stack)

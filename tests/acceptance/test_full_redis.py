@@ -1,4 +1,6 @@
-"""A Redis at its `maxmemory` is no deadlock: the backlog drains by itself, each event once; producers hear `NotEnqueued` meanwhile."""
+"""A Redis at its `maxmemory` is no deadlock: the backlog drains by itself, each event once;
+producers hear `NotEnqueued` meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def click(user: int | str) -> mytracker.CustomEvent:
 
 
 def fill(stack: Stack) -> None:
-    """Give Redis less memory than an empty one uses: whatever is delivered meanwhile, it stays full."""
+    """Give Redis less memory than an empty one uses: whatever is delivered meanwhile, it stays
+    full.
+    """
     client = stack.client()
     client.config_set("maxmemory", "300kb")
     with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -65,7 +69,9 @@ def pause(stack: Stack, *queues: str) -> None:
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    """Accounts of a provider of single events and of one of batches, which fail soon and are tried again soon."""
+    """Accounts of a provider of single events and of one of batches, which fail soon and are tried
+    again soon.
+    """
     with Stack(limits={"tgtrack": None, "mytracker": None}) as stack:
         quick = {"limits": FAST, "backoff_s": 0.05, "backoff_max_s": 0.2}
         stack.account("tgtrack.main", **quick)
@@ -77,7 +83,9 @@ def stack() -> Iterator[Stack]:
 
 @pytest.mark.parametrize("worker", ["live", "fresh"])
 def test_a_backlog_drains(stack: Stack, worker: str) -> None:
-    """3,000 events, some refused and some failing, a link, a look-up: all gone while Redis is full, each recorded once, none lost."""
+    """3,000 events, some refused and some failing, a link, a look-up: all gone while Redis is full,
+    each recorded once, none lost.
+    """
     if worker == "live":
         pause(stack, "tgtrack.main", "mytracker.game")
         stack.start_workers("tgtrack", "mytracker")
@@ -116,7 +124,9 @@ def test_a_backlog_drains(stack: Stack, worker: str) -> None:
 
 
 def test_a_link_is_published_once(stack: Stack) -> None:
-    """20 delivered events with a link, alone and in batches: nothing is sent again because of the link, and each link arrives."""
+    """20 delivered events with a link, alone and in batches: nothing is sent again because of the
+    link, and each link arrives.
+    """
     for user in range(10):
         sale(user).apply_async(link=sale(f"after {user}", account="linked").si())
         click(user).apply_async(link=sale(f"behind {user}", account="linked").si())
@@ -142,7 +152,9 @@ def test_a_result_reaches_its_caller(stack: Stack) -> None:
 
 @pytest.mark.parametrize("provider", ["tgtrack", "mytracker"])
 def test_a_fresh_worker_serves(stack: Stack, provider: str) -> None:
-    """Started at the limit it becomes ready, `status` names it and its accounts with their limits, and SIGTERM ends it with 0."""
+    """Started at the limit it becomes ready, `status` names it and its accounts with their limits,
+    and SIGTERM ends it with 0.
+    """
     fill(stack)
     (worker,) = stack.start_workers(provider)
     until(lambda: stack.client().hlen(keys.WORKERS), 10, "announced")
@@ -156,7 +168,9 @@ def test_a_fresh_worker_serves(stack: Stack, provider: str) -> None:
 
 
 def test_heartbeats_go_on(stack: Stack) -> None:
-    """A worker that was there before announces itself again at the limit: `status` does not call its accounts unserved."""
+    """A worker that was there before announces itself again at the limit: `status` does not call
+    its accounts unserved.
+    """
     stack.start_workers("tgtrack")
     client = stack.client()
     (before,) = until(lambda: client.hvals(keys.WORKERS), 10, "announced")
@@ -180,7 +194,9 @@ def test_an_account_that_is_added(stack: Stack) -> None:
 
 
 def test_pause_and_resume(stack: Stack) -> None:
-    """At the limit `postback pause` stops an account, `status` says so, and `postback resume` lets it go on."""
+    """At the limit `postback pause` stops an account, `status` says so, and `postback resume` lets
+    it go on.
+    """
     postback.send_many([sale(user) for user in range(50)])
     fill(stack)
     command(stack, "pause", "tgtrack.main")
@@ -194,7 +210,9 @@ def test_pause_and_resume(stack: Stack) -> None:
 
 
 def test_erase_and_dead_letters(stack: Stack) -> None:
-    """At the limit a person is erased, and dead letters are listed and dropped; a replay is carried out or refused, never half."""
+    """At the limit a person is erased, and dead letters are listed and dropped; a replay is carried
+    out or refused, never half.
+    """
     stack.sandbox.refuse("tgtrack", "user_id", "13")
     stack.sandbox.refuse("tgtrack", "user_id", "14")
     stack.start_workers("tgtrack")
@@ -234,7 +252,9 @@ def test_producers_are_refused(stack: Stack, send: Callable[[], Any]) -> None:
 
 
 def test_many_events_fill_the_last_room(stack: Stack) -> None:
-    """Redis becomes full in the middle of a `send_many`: what is called enqueued is in, what is called rejected is not."""
+    """Redis becomes full in the middle of a `send_many`: what is called enqueued is in, what is
+    called rejected is not.
+    """
     client = stack.client()
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 1_000_000)
     with pytest.raises(PartlyEnqueued) as caught:
@@ -263,7 +283,9 @@ def test_remote_control_hears(stack: Stack) -> None:
 
 
 def test_a_worker_killed_at_the_limit(stack: Stack) -> None:
-    """SIGKILL in the middle: the next worker delivers the rest, and what was on the wire is flagged."""
+    """SIGKILL in the middle: the next worker delivers the rest, and what was on the wire is
+    flagged.
+    """
     stack.account("tgtrack.main", limits=FAST, timeout_s=1, lease_s=7)
     stack.sandbox.set_latency((20, 60))
     postback.send_many([sale(user) for user in range(400)])
@@ -289,7 +311,9 @@ def size_of(client: redis.Redis, names: list[str]) -> int:
 
 @pytest.mark.parametrize("kind", ["retry", "dead letter"])
 def test_what_an_outcome_adds(stack: Stack, kind: str) -> None:
-    """200 retries, or 200 dead letters with the longest words a provider can say, add no more than the documented bytes each."""
+    """200 retries, or 200 dead letters with the longest words a provider can say, add no more than
+    the documented bytes each.
+    """
     client = stack.client()
     retry = kind == "retry"
     stack.account("tgtrack.main", limits=FAST, backoff_s=3600, backoff_max_s=3600, outage_after=1000)
@@ -325,7 +349,9 @@ def ended(worker: Process) -> int:
 
 
 def test_a_worker_that_dies_says_so(stack: Stack) -> None:
-    """What Redis refuses for good at the start ends the worker with 1 and one line that says why, without a traceback."""
+    """What Redis refuses for good at the start ends the worker with 1 and one line that says why,
+    without a traceback.
+    """
     stack.client().set("_kombu.binding.celery.pidbox", "somebody else's")
     worker = stack.launch_worker("tgtrack")
     assert ended(worker) == 1

@@ -1,6 +1,8 @@
-"""Whatever a message holds, its grant is settled at once and its bytes are somewhere: TAKE, the worker, Celery, SETTLE and every command.
+"""Whatever a message holds, its grant is settled at once and its bytes are somewhere: TAKE, the
+worker, Celery, SETTLE and every command.
 
-A real Redis; the worker's own governor, transport and tasks; Celery's own request, strategy and tracer. No process is killed by anything.
+A real Redis; the worker's own governor, transport and tasks; Celery's own request, strategy and
+tracer. No process is killed by anything.
 """
 
 from __future__ import annotations
@@ -215,7 +217,9 @@ def test_anything_comes_to_an_end(bed: Bed, raw: bytes, caplog: pytest.LogCaptur
 @settings(deadline=None, database=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(raws=st.lists(entries(), min_size=1, max_size=4))
 def test_every_command_reads_anything(bed: Bed, raws: list[bytes], monkeypatch_module: pytest.MonkeyPatch) -> None:
-    """Such entries in queues and among dead letters: status, list, replay, erase and drop do their work and lose none of the others."""
+    """Such entries in queues and among dead letters: status, list, replay, erase and drop do their
+    work and lose none of the others.
+    """
     bed.client.flushdb()
     bed.client.rpush(QUEUE, *raws)
     bed.client.rpush(keys.dead("tgtrack"), *raws)
@@ -246,7 +250,9 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
 
 
 def bad_messages() -> list[bytes]:
-    """Fifty, each of a kind that broke Celery's own path in the first edition, and some that it must see through."""
+    """Fifty, each of a kind that broke Celery's own path in the first edition, and some that it
+    must see through.
+    """
     strange: list[Any] = [{}, 5, [], "9" * 5000, True]
     names = [
         "expires",
@@ -275,7 +281,9 @@ def bad_messages() -> list[bytes]:
 
 
 def test_fifty_bad_messages_stop_nobody() -> None:
-    """Fifty in front of twenty good events of a fresh account: all twenty are delivered within 10 s, fifty dead letters, no traceback."""
+    """Fifty in front of twenty good events of a fresh account: all twenty are delivered within 10
+    s, fifty dead letters, no traceback.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account(QUEUE, limits="100000/second")
         bad = bad_messages()
@@ -298,7 +306,9 @@ def test_fifty_bad_messages_stop_nobody() -> None:
 
 
 def test_nobody_makes_a_worker_fill_a_queue() -> None:
-    """A link to a queue that the configuration does not name: a dead letter that names the setting, no request, no such queue, no binding."""
+    """A link to a queue that the configuration does not name: a dead letter that names the setting,
+    no request, no such queue, no binding.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account(QUEUE, limits="100000/second")
         document, parts = plain("tgtrack.add_event")

@@ -1,4 +1,7 @@
-"""Messages that would cost a worker its memory, or make it write where nobody asked it to. Real workers, Redis and HTTP."""
+"""Messages that would cost a worker its memory, or make it write where nobody asked it to.
+
+Real workers, Redis and HTTP.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,9 @@ def linked(queue: str | None, number: int = 0, part: str = "callbacks") -> bytes
 
 
 def test_a_bomb_takes_no_memory(stack: Stack) -> None:
-    """Three hundred megabytes in a message of four hundred kilobytes are a dead letter, and the worker stays as small as it was."""
+    """Three hundred megabytes in a message of four hundred kilobytes are a dead letter, and the
+    worker stays as small as it was.
+    """
     before = peak_mb(stack)
     document = json.loads(hostile.build([(("headers", "compression"), "zlib")], id="bomb", **OPTIONS))
     document["body"] = base64.b64encode(zlib.compress(bytes(300_000_000))).decode()
@@ -79,7 +84,9 @@ def test_a_bomb_takes_no_memory(stack: Stack) -> None:
 
 
 def test_a_huge_message_is_a_dead_letter(stack: Stack) -> None:
-    """A message of ten megabytes, and ten megabytes that are no message, are dead letters whose bytes are kept; the next event goes out."""
+    """A message of ten megabytes, and ten megabytes that are no message, are dead letters whose
+    bytes are kept; the next event goes out.
+    """
     whole = hostile.build([], id="huge", **OPTIONS)
     huge = whole.replace(b'"argsrepr": "()"', b'"argsrepr": "' + b"x" * 10_000_000 + b'"')
     recorded = stack.sandbox.stats()["events"]
@@ -92,7 +99,9 @@ def test_a_huge_message_is_a_dead_letter(stack: Stack) -> None:
 
 
 def test_links_bind_nothing(stack: Stack) -> None:
-    """Links to Celery's own queue, to one of the setting and to an account lie in these lists; no exchange or binding was made for them."""
+    """Links to Celery's own queue, to one of the setting and to an account lie in these lists; no
+    exchange or binding was made for them.
+    """
     client: Any = stack.redis.client()
     recorded = stack.sandbox.stats()["events"]
     push(stack, linked(None), linked("shop.mail"), linked("tonai.main"))

@@ -1,4 +1,6 @@
-"""``POSTBACK_ON_DEAD`` with real workers: once for each dead letter, again after a crash, and never in the way of delivery."""
+"""``POSTBACK_ON_DEAD`` with real workers: once for each dead letter, again after a crash, and never
+in the way of delivery.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ def shop() -> Iterator[Shop]:
 
 
 def test_a_refused_event_is_told_of(shop: Shop) -> None:
-    """An event that the provider refuses for good is told of with its reason and whole event; a delivered one is not."""
+    """An event that the provider refuses for good is told of with its reason and whole event; a
+    delivered one is not.
+    """
     shop.tell()
     shop.sandbox.refuse("tgtrack", "user_id", "13", code=422)
     good = tgtrack.AddEvent(user_id="1", event_type="sale").delay()
@@ -122,7 +126,9 @@ def test_once_each(shop: Shop) -> None:
 
 
 def test_a_worker_killed_in_the_middle(shop: Shop) -> None:
-    """A letter whose worker is killed while the hook runs is told of again by another, and so is what stands behind it."""
+    """A letter whose worker is killed while the hook runs is told of again by another, and so is
+    what stands behind it.
+    """
     workers = {worker.process.pid: worker for worker in shop.tell(count=2)}
     shop.push("kills", "after")
     until(lambda: shop.calls("begun"), 20, "the first call")
@@ -171,7 +177,9 @@ def test_a_hook_that_hangs_delays_no_delivery(shop: Shop) -> None:
 
 
 def test_a_hook_that_hangs_and_shutdown(shop: Shop) -> None:
-    """A worker whose hook sleeps for ever ends 15 s after SIGTERM at the latest, in order; the letter stays."""
+    """A worker whose hook sleeps for ever ends 15 s after SIGTERM at the latest, in order; the
+    letter stays.
+    """
     (worker,) = shop.tell()
     shop.push("hangs")
     until(lambda: shop.calls("begun"), 20, "the call")
@@ -191,7 +199,9 @@ def test_an_idle_hook_and_shutdown(shop: Shop) -> None:
 
 
 def test_a_hook_that_raises(shop: Shop) -> None:
-    """A letter whose call raises holds up no other; the log has one WARNING of it, without the error's words."""
+    """A letter whose call raises holds up no other; the log has one WARNING of it, without the
+    error's words.
+    """
     (worker,) = shop.tell()
     shop.push("raises", "b", "c")
     until(lambda: shop.calls() == ["b", "c"], 20, "the others")
@@ -207,7 +217,9 @@ def test_a_hook_that_raises(shop: Shop) -> None:
 
 
 def test_a_full_redis() -> None:
-    """A Redis that is full holds up no notice: the lock is taken, and a failed one is put behind the others."""
+    """A Redis that is full holds up no notice: the lock is taken, and a failed one is put behind
+    the others.
+    """
     with Shop() as shop:
         shop.push("raises", "b", "c")
         shop.client().set(keys.dead_notices_lock("tgtrack"), "another")
@@ -268,7 +280,9 @@ def on_dead(letter):
 
 
 def test_a_celery_task(shop: Shop) -> None:
-    """A task is called with the letter by the application's own worker, also for what died before that worker was there."""
+    """A task is called with the letter by the application's own worker, also for what died before
+    that worker was there.
+    """
     shop.tell("celery:shop.tasks.on_dead@shop-queue")
     shop.push("a", "b")
     until(lambda: shop.left() == 0, 20, "the tasks in Redis")

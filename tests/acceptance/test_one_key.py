@@ -1,4 +1,6 @@
-"""One key in several accounts, files and workers, and one quota for several tokens: never a 429, and all of it used (I10)."""
+"""One key in several accounts, files and workers, and one quota for several tokens: never a 429,
+and all of it used (I10).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from workers.devkit.stack import READY
 
 WINDOWS = ((3, 1.0), (12, 5.0))
 LIMITS = "3/second; 12 per 5 seconds"
-#: How long a run is watched, seconds: the longer window three times, and the first burst of a fourth.
+#: How long a run is watched, seconds: the longer window three times, and the first burst of a
+#: fourth.
 WATCHED_S = 15.9
 
 
@@ -42,7 +45,9 @@ def send(names: list[str], each: int) -> None:
 
 @pytest.mark.parametrize("count", [2, 10])
 def test_one_key_in_many_accounts(count: int, tmp_path: Path) -> None:
-    """Two and ten accounts of one key, in two accounts files, on four workers: no 429, 97 % of the possible, each account its share."""
+    """Two and ten accounts of one key, in two accounts files, on four workers: no 429, 97 % of the
+    possible, each account its share.
+    """
     with Stack(limits={"tgtrack": LIMITS}, latency_ms=(5, 40)) as stack:
         names = [f"a{number}" for number in range(count)]
         for name in names:
@@ -70,7 +75,9 @@ def test_one_key_in_many_accounts(count: int, tmp_path: Path) -> None:
 
 
 def test_kills_and_changes_under_load() -> None:
-    """Workers are killed and started, limits raised and lowered, an account joins a quota and leaves it, another one comes: no 429."""
+    """Workers are killed and started, limits raised and lowered, an account joins a quota and
+    leaves it, another one comes: no 429.
+    """
     limits = "6/second; 20 per 5 seconds"
     with Stack(limits={"tgtrack": limits}, latency_ms=(5, 60)) as stack:
         names = ["a", "b", "c"]
@@ -96,7 +103,9 @@ def test_kills_and_changes_under_load() -> None:
 
 
 def test_a_refused_token_of_a_shared_plan() -> None:
-    """Two tokens share a plan's quota; one is refused: only its account pauses, and the other has all that is left."""
+    """Two tokens share a plan's quota; one is refused: only its account pauses, and the other has
+    all that is left.
+    """
     limits = "2/second"
     with Stack(limits={"tonapi": limits}, latency_ms=(5, 20)) as stack:
         stack.account("tonapi.good", token="plan-token-good", limits=limits, quota="plan")

@@ -1,4 +1,7 @@
-"""What an operator sees and does: dead letters, status, pauses, the accounts file, metrics, logs. Real workers, at DEBUG."""
+"""What an operator sees and does: dead letters, status, pauses, the accounts file, metrics, logs.
+
+Real workers, at DEBUG.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ HEALTHY = {"limits": "1000/second", "backoff_s": 0.05, "max_attempts": 3, "outag
 
 
 class Watched(Stack):
-    """The stack of this module, whose workers log in with a password, log everything and serve metrics."""
+    """The stack of this module, whose workers log in with a password, log everything and serve
+    metrics.
+    """
 
     rows: list[dict[str, Any]]
     exporter_port: int
@@ -63,7 +68,9 @@ class Watched(Stack):
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Watched]:
-    """A healthy account, one with its quota spent and one more of TGTrack; one of myTracker; task events gathered."""
+    """A healthy account, one with its quota spent and one more of TGTrack; one of myTracker; task
+    events gathered.
+    """
     with Watched(limits={"tgtrack": None, "mytracker": None}) as stack:
         stack.account("tgtrack.main", **HEALTHY)
         stack.account("tgtrack.shop", limits="2 per hour", api_key=SHOP_KEY)
@@ -124,7 +131,9 @@ def sale(user_id: str = PERSON, account: str = "main") -> tgtrack.AddEvent:
 
 
 def test_three_refused_events(fresh: Watched) -> None:
-    """Listed with reasons; one is replayed by id and delivered alone; the rest is replayed once, and no more."""
+    """Listed with reasons; one is replayed by id and delivered alone; the rest is replayed once,
+    and no more.
+    """
     ids = []
     for number, code in ((13, 400), (14, 404), (15, 422)):
         fresh.sandbox.refuse("tgtrack", "user_id", f"{PERSON}{number}", code=code)
@@ -194,7 +203,9 @@ DEATHS = [
 
 @pytest.mark.parametrize(("reason", "message", "name"), DEATHS, ids=[case[0] for case in DEATHS])
 def test_rows_of_single_events(fresh: Watched, reason: str, message: dict[str, Any], name: str) -> None:
-    """However it dies, it is a FAILURE with its reason first, under its own id and a name, and one line in the log."""
+    """However it dies, it is a FAILURE with its reason first, under its own id and a name, and one
+    line in the log.
+    """
     push(fresh, raw(**message))
     row = failed(fresh, message["id"])
     assert row["exception"].startswith((f"DeadLettered('{reason}", f'DeadLettered("{reason}'))
@@ -226,7 +237,9 @@ def test_row_of_a_revoked_event(fresh: Watched) -> None:
 
 
 def test_rows_of_a_batch(fresh: Watched) -> None:
-    """Of a batch, the one that dies is a FAILURE under its own id, whatever the batch's own row says."""
+    """Of a batch, the one that dies is a FAILURE under its own id, whatever the batch's own row
+    says.
+    """
     fresh.sandbox.refuse("mytracker", "customUserId", "player-3", code=400)
     logins = [mytracker.Login(custom_user_id=f"player-{number}") for number in range(5)]
     results = postback.send_many(logins)
@@ -236,7 +249,9 @@ def test_rows_of_a_batch(fresh: Watched) -> None:
 
 
 def test_row_of_a_crashed_event(fresh: Watched) -> None:
-    """A letter that TAKE buries runs as no task; a row and a line in the log tell of it all the same."""
+    """A letter that TAKE buries runs as no task; a row and a line in the log tell of it all the
+    same.
+    """
     client = connect(fresh.redis.url)
     account = build_account("tgtrack", "late", {"api_key": "k", "base_url": "http://127.0.0.1:1"})
     governor = Governor(
@@ -288,7 +303,9 @@ def test_resume_acts_at_once(fresh: Watched) -> None:
 
 
 def test_remote_control(fresh: Watched) -> None:
-    """`celery -A workers.app control …` does what the command does; workers of other providers say that they do not serve it."""
+    """`celery -A workers.app control …` does what the command does; workers of other providers say
+    that they do not serve it.
+    """
     control = Celery("remote", broker=fresh.url, set_as_current=False).control
 
     def ask(command: str, **arguments: Any) -> dict[str, Any]:
@@ -325,7 +342,9 @@ def test_celerys_own_command(fresh: Watched) -> None:
 
 
 def test_dead_letters_cannot_be_drained(fresh: Watched) -> None:
-    """Adding a dead-letter list, or any queue of no account, as a consumer takes nothing out of it."""
+    """Adding a dead-letter list, or any queue of no account, as a consumer takes nothing out of
+    it.
+    """
     push(fresh, raw(id="kept-1"), "tgtrack.dead")
     push(fresh, raw(id="kept-2"), "tgtrack.nobody")
     worker = Celery("remote", broker=fresh.url, set_as_current=False).control
@@ -343,7 +362,9 @@ def test_dead_letters_cannot_be_drained(fresh: Watched) -> None:
 
 
 def test_new_account_without_restart(fresh: Watched) -> None:
-    """An account that is added is served, announced, and no longer served once it is removed; its events stay, as an orphan's."""
+    """An account that is added is served, announced, and no longer served once it is removed; its
+    events stay, as an orphan's.
+    """
     fresh.account("tgtrack.fair", limits="1000/second", api_key="tgtrack-Secret-fair")
     until(lambda: fresh.client().hexists(keys.ACCOUNTS, "tgtrack.fair"), 20, "its announcement")
     fresh.configure_producer()
@@ -379,7 +400,10 @@ def test_new_limits_without_restart(fresh: Watched) -> None:
 
 
 def test_new_key_without_restart(fresh: Watched) -> None:
-    """A key is refused: its accounts pause. With the right one in the file the same event goes, by itself."""
+    """A key is refused: its accounts pause.
+
+    With the right one in the file the same event goes, by itself.
+    """
     fresh.sandbox.revoke("tgtrack", OLD_KEY)
     try:
         sale().delay()
@@ -403,7 +427,9 @@ WRONG_FILES = [
 
 
 def test_wrong_files(fresh: Watched) -> None:
-    """Each wrong file is refused in one sentence, once; the accounts stay as they were, until the file is right again."""
+    """Each wrong file is refused in one sentence, once; the accounts stay as they were, until the
+    file is right again.
+    """
     good = fresh.accounts_path.read_text()
     worker = fresh.workers[0]
 
@@ -425,7 +451,9 @@ def test_wrong_files(fresh: Watched) -> None:
 
 
 def test_after_a_lost_connection(fresh: Watched) -> None:
-    """When Redis has cut every connection, a removed account stays removed, and a new one is served."""
+    """When Redis has cut every connection, a removed account stays removed, and a new one is
+    served.
+    """
     fresh.account("tgtrack.old", limits="1000/second")
     until(lambda: fresh.client().hexists(keys.ACCOUNTS, "tgtrack.old"), 20, "its announcement")
     fresh.remove_account("tgtrack.old")
@@ -451,7 +479,9 @@ def targets(stack: Watched) -> list[int]:
 
 
 def test_metrics(fresh: Watched) -> None:
-    """The exporter shows queues, quota, pauses and letters; each worker, found through it, its requests."""
+    """The exporter shows queues, quota, pauses and letters; each worker, found through it, its
+    requests.
+    """
     fresh.command("pause", "tgtrack.news")
     fresh.sandbox.refuse("tgtrack", "user_id", "13", code=422)
     postback.send_many([sale("13"), sale(), sale(account="news")])
@@ -481,7 +511,9 @@ def test_metrics(fresh: Watched) -> None:
 
 
 def test_json_log(fresh: Watched) -> None:
-    """As JSON, at DEBUG, every line of a worker's log is one object; an outcome has fields to search by."""
+    """As JSON, at DEBUG, every line of a worker's log is one object; an outcome has fields to
+    search by.
+    """
     result = mytracker.Login(custom_user_id="player-1").delay()
 
     def line() -> dict[str, Any] | None:
@@ -494,9 +526,11 @@ def test_json_log(fresh: Watched) -> None:
 
 
 def test_no_secret_and_no_person(fresh: Watched) -> None:
-    """No configured secret is in any log (at DEBUG), page, dead letter or value in Redis, and no person in a log, metric or task event.
+    """No configured secret is in any log (at DEBUG), page, dead letter or value in Redis, and no
+    person in a log, metric or task event.
 
-    That is after refusals that echo keys, failures, lost connections, look-ups and another client's messages.
+    That is after refusals that echo keys, failures, lost connections, look-ups and another client's
+    messages.
     """
     sandbox = fresh.sandbox
     sandbox.fault("reset_after", provider="tgtrack", count=1)

@@ -1,4 +1,6 @@
-"""Promises that broke when things went wrong, seen from outside: real server, real workers, what the provider got."""
+"""Promises that broke when things went wrong, seen from outside: real server, real workers, what
+the provider got.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def users(stack: Stack) -> list[str]:
 
 
 def test_a_forged_number_stops_nobody() -> None:
-    """A first grant above 2^53 and a provider that fails twice: Redis goes on answering, and all is delivered in the end."""
+    """A first grant above 2^53 and a provider that fails twice: Redis goes on answering, and all is
+    delivered in the end.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST, backoff_s=0.05)
         stack.account("tgtrack.other", limits=FAST, api_key="other-key-1")
@@ -51,7 +55,9 @@ def test_a_forged_number_stops_nobody() -> None:
 
 
 def test_a_revocation_outlives_all_workers() -> None:
-    """Revoked while it waits, all workers killed: it is a dead letter `revoked` and never sent; a replay of that letter is sent."""
+    """Revoked while it waits, all workers killed: it is a dead letter `revoked` and never sent; a
+    replay of that letter is sent.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST)
         stack.configure_producer()
@@ -77,7 +83,9 @@ def test_a_revocation_outlives_all_workers() -> None:
 
 
 def test_a_revocation_in_a_batch() -> None:
-    """One of twenty events of a batch is revoked, by a worker that is gone: nineteen are delivered."""
+    """One of twenty events of a batch is revoked, by a worker that is gone: nineteen are
+    delivered.
+    """
     with Stack() as stack:
         stack.account("tganalytics.docs", limits=FAST)
         stack.configure_producer()
@@ -95,7 +103,9 @@ def test_a_revocation_in_a_batch() -> None:
 
 
 def test_eight_days_of_backlog_and_one_fault() -> None:
-    """Waiting is not failing: an event that was enqueued eight days ago and meets one 503 is tried again (I7)."""
+    """Waiting is not failing: an event that was enqueued eight days ago and meets one 503 is tried
+    again (I7).
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST, backoff_s=0.05)
         stack.sandbox.fault("503", provider="tgtrack", count=1)
@@ -109,7 +119,9 @@ def test_eight_days_of_backlog_and_one_fault() -> None:
 
 
 def test_the_longest_wait() -> None:
-    """With `max_wait_s`, what has waited longer is `expired` without a request; what has not is sent."""
+    """With `max_wait_s`, what has waited longer is `expired` without a request; what has not is
+    sent.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST, max_wait_s=3600)
         raw = RawClient(stack)
@@ -140,7 +152,9 @@ def test_few_retries_count_their_own() -> None:
 
 @pytest.mark.parametrize("cause", ["credentials", "operator"])
 def test_a_pause_is_one_warning(cause: str) -> None:
-    """A refused key, or an operator, pauses an account of two workers: one WARNING that says what to do, and one when it goes on."""
+    """A refused key, or an operator, pauses an account of two workers: one WARNING that says what
+    to do, and one when it goes on.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST, api_key="refused-key-1")
         stack.configure_producer()
@@ -169,7 +183,9 @@ def test_a_pause_is_one_warning(cause: str) -> None:
 
 
 def test_equal_messages_with_an_eta() -> None:
-    """2,000 copies of one message with a future `eta` wait; a good event behind them is delivered at once, and none is lost."""
+    """2,000 copies of one message with a future `eta` wait; a good event behind them is delivered
+    at once, and none is lost.
+    """
     with Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", limits=FAST)
         stack.configure_producer()

@@ -1,4 +1,6 @@
-"""What a provider's answers do to a queue: revoked keys, outages, traces that are not final, lost answers, quota. Real worker, Redis and HTTP."""
+"""What a provider's answers do to a queue: revoked keys, outages, traces that are not final, lost
+answers, quota. Real worker, Redis and HTTP.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,9 @@ def wait_until_paused(stack: Stack, queue: str, reason: str, timeout_s: float = 
 
 
 def test_a_revoked_key_leaves_its_events_queued(stack: Stack) -> None:
-    """30 events and a revoked key: one request; 30 still queued, `postback status` says why; after `postback resume` all 30 arrive."""
+    """30 events and a revoked key: one request; 30 still queued, `postback status` says why; after
+    `postback resume` all 30 arrive.
+    """
     queue = "tgtrack.revoked"
     stack.sandbox.revoke("tgtrack", key(queue))
     postback.send_many(tgtrack.AddEvent(user_id=str(n), event_type="sale", account="revoked") for n in range(30))
@@ -128,7 +132,9 @@ def test_a_revoked_key_leaves_its_events_queued(stack: Stack) -> None:
 
 
 def test_a_key_that_is_revoked_under_load_burns_nothing(stack: Stack) -> None:
-    """A healthy account's key is revoked: no more requests than its quota had let out at that moment, every event stays queued."""
+    """A healthy account's key is revoked: no more requests than its quota had let out at that
+    moment, every event stays queued.
+    """
     queue = "tgtrack.revoked-later"
     tgtrack.AddEvent(user_id="first", event_type="sale", account="revoked-later").delay()
     wait_for_requests(stack, queue, 1)
@@ -149,7 +155,9 @@ def test_a_key_that_is_revoked_under_load_burns_nothing(stack: Stack) -> None:
 
 
 def test_a_trace_is_polled_until_it_is_final(stack: Stack) -> None:
-    """404, 404, in progress, final: one result, and no attempt is used up (the account allows one)."""
+    """404, 404, in progress, final: one result, and no attempt is used up (the account allows
+    one).
+    """
     trace = "a1" * 32
     stack.sandbox.tonapi_script(trace, [404, 404, "in_progress", "final"])
     found = tonapi.GetEvent(event_id=trace, account="script").delay().get(timeout=20)
@@ -163,7 +171,9 @@ def test_a_trace_is_polled_until_it_is_final(stack: Stack) -> None:
 
 
 def test_a_conversion_is_reported_once_the_payment_is_final(stack: Stack) -> None:
-    """link= on a look-up: nothing at TON AI while the trace is in progress, one conversion after it."""
+    """link= on a look-up: nothing at TON AI while the trace is in progress, one conversion after
+    it.
+    """
     trace = "b2" * 32
     stack.sandbox.tonapi_script(trace, [404, "in_progress", "in_progress", "final"])
     conversion = tonai.Conversion(telegram_user_id="17", account="chain")
@@ -178,7 +188,9 @@ def test_a_conversion_is_reported_once_the_payment_is_final(stack: Stack) -> Non
 
 
 def test_a_trace_that_does_not_end_is_given_up(stack: Stack) -> None:
-    """In progress beyond the deadline: a dead letter `not_final`, its caller is told, and what is linked to it does not run."""
+    """In progress beyond the deadline: a dead letter `not_final`, its caller is told, and what is
+    linked to it does not run.
+    """
     trace = "c3" * 32
     stack.sandbox.tonapi_script(trace, ["in_progress"])
     conversion = tonai.Conversion(telegram_user_id="18", account="chain")
@@ -198,7 +210,9 @@ def test_a_trace_that_does_not_end_is_given_up(stack: Stack) -> None:
 
 @pytest.mark.parametrize("fault", ["reset_after", "timeout_after", "garbage", "html_502"])
 def test_recorded_but_the_answer_lost_then_409(stack: Stack, fault: str) -> None:
-    """Recorded, no trustworthy answer, then "duplicate record": delivered, not dead, not doubled."""
+    """Recorded, no trustworthy answer, then "duplicate record": delivered, not dead, not
+    doubled.
+    """
     queue = "tgtrack.lost"
     before = len(requests_of(stack, queue))
     stack.sandbox.set_duplicates("tgtrack")
@@ -233,7 +247,9 @@ def test_409_at_the_first_try_is_a_refusal(stack: Stack) -> None:
 
 
 def test_ton_ai_down_costs_a_handful_of_requests(stack: Stack) -> None:
-    """Three requests for the first event, the second wait twice the first; then its dead letter, and a hundred events wait."""
+    """Three requests for the first event, the second wait twice the first; then its dead letter,
+    and a hundred events wait.
+    """
     queue = "tonai.down"
     fault = stack.sandbox.fault("503", provider="tonai", key=key(queue))
     postback.send_many(tonai.Conversion(telegram_user_id=str(1000 + n), account="down") for n in range(101))
@@ -261,7 +277,9 @@ def test_ton_ai_down_costs_a_handful_of_requests(stack: Stack) -> None:
 
 
 def test_one_conversion_for_each_user_and_account(stack: Stack) -> None:
-    """The second is dropped and says whose duplicate it is; another account's is another conversion."""
+    """The second is dropped and says whose duplicate it is; another account's is another
+    conversion.
+    """
     ids = [tonai.Conversion(telegram_user_id="99", account="twins").delay().id for _ in range(3)]
     tonai.Conversion(telegram_user_id="99", account="other").delay()
     for queue in ("tonai.twins", "tonai.other"):
@@ -276,7 +294,9 @@ def test_one_conversion_for_each_user_and_account(stack: Stack) -> None:
 
 
 def test_a_conversion_that_failed_may_be_reported_again(stack: Stack) -> None:
-    """The dead letter gives its user back: a new conversion for him is sent, and is no duplicate."""
+    """The dead letter gives its user back: a new conversion for him is sent, and is no
+    duplicate.
+    """
     queue = "tonai.failing"
     stack.sandbox.fault("500", provider="tonai", key=key(queue), count=3)
     tonai.Conversion(telegram_user_id="5", account="failing").delay()
@@ -292,7 +312,9 @@ def test_a_conversion_that_failed_may_be_reported_again(stack: Stack) -> None:
 
 
 def test_a_429_without_retry_after_freezes_for_the_windows_in_turn(stack: Stack) -> None:
-    """The account waits for its shortest window, then for the next longer one; nobody uses up an attempt (one is allowed)."""
+    """The account waits for its shortest window, then for the next longer one; nobody uses up an
+    attempt (one is allowed).
+    """
     queue = "tgtrack.frozen"
     stack.sandbox.fault("429", provider="tgtrack", key=key(queue), count=2)
     postback.send_many(tgtrack.AddEvent(user_id=str(n), event_type="sale", account="frozen") for n in range(10))
@@ -307,7 +329,9 @@ def test_a_429_without_retry_after_freezes_for_the_windows_in_turn(stack: Stack)
 
 
 def test_a_429_with_retry_after_freezes_for_as_long_as_it_says(stack: Stack) -> None:
-    """Not before, not long after, and all of the account's events wait, not only the one that was answered so."""
+    """Not before, not long after, and all of the account's events wait, not only the one that was
+    answered so.
+    """
     queue = "tgtrack.told"
     before = len(requests_of(stack, queue))
     stack.sandbox.fault("429", provider="tgtrack", key=key(queue), count=1, retry_after="1.5")
@@ -341,7 +365,9 @@ def test_a_429_with_retry_after_freezes_for_as_long_as_it_says(stack: Stack) -> 
 def test_an_event_keeps_its_time(
     stack: Stack, queue: str, task: str, event: dict[str, Any], field: str, producer: str
 ) -> None:
-    """429 for more than a second, then 503, then delivered: the same time each time, that of its enqueueing, or of its first grant."""
+    """429 for more than a second, then 503, then delivered: the same time each time, that of its
+    enqueueing, or of its first grant.
+    """
     before = len(requests_of(stack, queue))
     provider, _, account = queue.partition(".")
     for code, more in (("429", {"retry_after": "1.2"}), ("503", {})):
@@ -361,7 +387,9 @@ def test_an_event_keeps_its_time(
 
 
 def test_goals_stop_after_21_days(stack: Stack) -> None:
-    """A goal of 22 days ago is `expired` without a request, one of 20 days ago is sent; an event of 22 days ago is recorded after all."""
+    """A goal of 22 days ago is `expired` without a request, one of 20 days ago is sent; an event of
+    22 days ago is recorded after all.
+    """
     queue = "tgtrack.goals"
     raw = RawClient(stack)
     now_ms = int(time.time() * 1000)
@@ -396,7 +424,9 @@ def test_sandbox_mode_is_warned_of_once(stack: Stack) -> None:
 
 
 def test_reads_overtake_a_backlog_of_writes(stack: Stack) -> None:
-    """With 200 writes queued and ten requests a second, a look-up is among the next requests, not behind the writes."""
+    """With 200 writes queued and ten requests a second, a look-up is among the next requests, not
+    behind the writes.
+    """
     queue = "tgtrack.reads"
     postback.send_many(tgtrack.AddEvent(user_id=str(n), event_type="sale", account="reads") for n in range(200))
     wait_for_requests(stack, queue, 5)
@@ -415,7 +445,9 @@ def test_reads_overtake_a_backlog_of_writes(stack: Stack) -> None:
 
 
 def test_a_raw_clients_long_text_is_not_sent(stack: Stack) -> None:
-    """A user id of 300,000 characters from any Celery client is a dead letter that does not quote it; the next event goes on."""
+    """A user id of 300,000 characters from any Celery client is a dead letter that does not quote
+    it; the next event goes on.
+    """
     queue, raw = "tgtrack.bounds", RawClient(stack)
     raw.send("tgtrack.add_event", {"user_id": "x" * 300_000, "event_type": "sale"}, "bounds")
     raw.send("tgtrack.add_event", {"user_id": "x" * 256, "event_type": "sale"}, "bounds")
@@ -428,7 +460,9 @@ def test_a_raw_clients_long_text_is_not_sent(stack: Stack) -> None:
 
 
 def test_erase_reaches_wallets_and_answers(stack: Stack) -> None:
-    """What waits under a wallet's address goes, and so does what TGTrack said of a person; in accounts of any name."""
+    """What waits under a wallet's address goes, and so does what TGTrack said of a person; in
+    accounts of any name.
+    """
     wallet, other = "UQDl1Zr9M_GQAZ-ZxjsFMnrz4k", "UQBBBBBBBBBBBBBBBBBBBBBBBB"
     for address in (wallet, other):
         for field in ("wallet_address", "from_"):

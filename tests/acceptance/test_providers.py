@@ -1,4 +1,5 @@
-"""Every answer of every provider and what becomes of the event: real worker, real Redis, the sandbox over HTTP.
+"""Every answer of every provider and what becomes of the event: real worker, real Redis, the
+sandbox over HTTP.
 
 One account a case, so that no case sees another's pauses and failures.
 """
@@ -46,8 +47,9 @@ class Case:
     provider: str
     #: Kind of the sandbox's fault.
     answer: str
-    #: ``rejected``: dead at once. ``retried``: again, an attempt used. ``ambiguous``: so too, and flagged. ``waited``: again, no attempt used.
-    #: ``paused``: the account waits for a person. ``polled``: the event waits, no attempt used. ``exhausted``: dead after all attempts.
+    #: ``rejected``: dead at once. ``retried``: again, an attempt used. ``ambiguous``: so too, and
+    #: flagged. ``waited``: again, no attempt used. ``paused``: the account waits for a person.
+    #: ``polled``: the event waits, no attempt used. ``exhausted``: dead after all attempts.
     fate: str
     more: dict[str, Any] = field(default_factory=dict)
     #: TGTrack's and TON AI's errors may travel inside HTTP 200.
@@ -212,7 +214,9 @@ def test_answer(stack: Stack, case: Case) -> None:
 
 
 def _gets_through(stack: Stack, case: Case, fault: Any, task_id: str) -> None:
-    """Sent again after ``count`` such answers, though there are fewer attempts than that where waiting uses up none."""
+    """Sent again after ``count`` such answers, though there are fewer attempts than that where
+    waiting uses up none.
+    """
     times = fault.count
     ledger = lambda: stack.sandbox.ledger(case.provider, key=case.key)  # noqa: E731
     stack.sandbox.wait_for(lambda s: len(ledger()) > times, timeout_s=20)

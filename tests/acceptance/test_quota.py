@@ -1,4 +1,6 @@
-"""Never over quota, and all of it used: four worker processes on one account, against windows of unknown phase."""
+"""Never over quota, and all of it used: four worker processes on one account, against windows of
+unknown phase.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ WATCHED_S = 20.0
 
 
 def test_four_workers_never_earn_a_429() -> None:
-    """0-300 ms of latency and a slow tail: no 429, and at least 90 % of what any phase-blind policy could send."""
+    """0-300 ms of latency and a slow tail: no 429, and at least 90 % of what any phase-blind policy
+    could send.
+    """
     with Stack(limits={"tgtrack": LIMITS}, latency_ms=(0, 300), slow=(0.02, 2000)) as stack:
         stack.account("tgtrack.main", limits=LIMITS)
         stack.configure_producer()

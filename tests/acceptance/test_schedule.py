@@ -1,4 +1,6 @@
-"""What a waiting worker hears of, and how soon (ADR 29): raw pushes, restarts, deaths, other clocks, other accounts files."""
+"""What a waiting worker hears of, and how soon (ADR 29): raw pushes, restarts, deaths, other
+clocks, other accounts files.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def delivered(stack: Stack, count: int, timeout_s: float) -> float:
 
 
 def test_a_raw_client_s_push(stack: Stack) -> None:
-    """Any Celery client, or an older SDK: it only pushes, and its event is there within 1.1 s, in any list."""
+    """Any Celery client, or an older SDK: it only pushes, and its event is there within 1.1 s, in
+    any list.
+    """
     stack.start_workers("tgtrack")
     client = stack.client()
     for number, step in enumerate(keys.PRIORITY_STEPS, 1):
@@ -71,7 +75,9 @@ def test_a_send_wakes(stack: Stack) -> None:
 
 
 def test_redis_restarts(stack: Stack) -> None:
-    """The first request goes at most 2 s after Redis answers again, however long Celery's own reconnect takes."""
+    """The first request goes at most 2 s after Redis answers again, however long Celery's own
+    reconnect takes.
+    """
     stack.start_workers("tgtrack")
     sale("1").delay()
     delivered(stack, 1, 10)
@@ -109,7 +115,9 @@ def test_a_worker_that_was_killed_is_missed(stack: Stack) -> None:
 
 
 def test_a_worker_an_hour_ahead(stack: Stack) -> None:
-    """Its clock decides nothing: what expires in a minute is sent, what is due in a second is sent then, and it says so."""
+    """Its clock decides nothing: what expires in a minute is sent, what is due in a second is sent
+    then, and it says so.
+    """
     (stack.folder / "sitecustomize.py").write_text(AN_HOUR_LATER)
     (worker,) = stack.start_workers("tgtrack", PYTHONPATH=str(stack.folder))
     sale("1").apply_async(expires=60)
@@ -121,7 +129,9 @@ def test_a_worker_an_hour_ahead(stack: Stack) -> None:
 
 
 def test_two_accounts_files(stack: Stack) -> None:
-    """Workers of one provider with accounts of their own: neither takes, hides or delays what is the other's."""
+    """Workers of one provider with accounts of their own: neither takes, hides or delays what is
+    the other's.
+    """
     stack.account("tgtrack.shop", limits=FAST)
     stack.configure_producer()
     files = {}
@@ -144,7 +154,9 @@ def arrived(stack: Stack) -> list[int]:
 
 
 def test_small_accounts_beside_a_large_one(stack: Stack) -> None:
-    """A backlog of thousands delays no other account: 99 single events go at once, with those of the backlog in turn."""
+    """A backlog of thousands delays no other account: 99 single events go at once, with those of
+    the backlog in turn.
+    """
     stack.sandbox.set_latency((20, 20))
     for number in range(99):
         stack.account(f"tgtrack.small{number}", limits=FAST)
@@ -167,8 +179,8 @@ def test_small_accounts_beside_a_large_one(stack: Stack) -> None:
 def test_a_thousand_busy_accounts(stack: Stack) -> None:
     """Two of three accounts have their first turn within four requests for three of them (I6).
 
-    Those without an answer yet have half of the wire at least; how soon the last ones follow depends on what a new
-    connection costs.
+    Those without an answer yet have half of the wire at least; how soon the last ones follow
+    depends on what a new connection costs.
     """
     accounts = 1000
     for number in range(accounts):

@@ -1,4 +1,7 @@
-"""The users of ``docs/guides/security.md``: the guide's own lines, given to a real server. Each user can do its work, and nothing else."""
+"""The users of ``docs/guides/security.md``: the guide's own lines, given to a real server.
+
+Each user can do its work, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,9 @@ def more_for(user: str) -> list[str]:
 
 
 def give(port: int, lines: list[str]) -> None:
-    """Give the server the lines as somebody types them: it reads quotes and escapes as redis-cli does."""
+    """Give the server the lines as somebody types them: it reads quotes and escapes as redis-cli
+    does.
+    """
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         for line in lines:
             connection.sendall(line.encode() + b"\r\n")
@@ -127,7 +132,9 @@ def delivered(stack: Stack, count: int, provider: str = "tgtrack") -> None:
 
 
 def test_a_producer_sends(clean: Guarded) -> None:
-    """One event and many, now and later, with every priority, from async code: they are delivered."""
+    """One event and many, now and later, with every priority, from async code: they are
+    delivered.
+    """
     clean.produce("shop")
     sale().delay()
     postback.send_many([sale(str(number)) for number in range(600)])
@@ -146,7 +153,9 @@ def test_a_producer_learns_the_accounts(clean: Guarded) -> None:
 
 
 def test_a_producer_that_counts(clean: Guarded) -> None:
-    """With the lines for ``max_queued`` a producer reads the lengths of its own account, and writes no more than before."""
+    """With the lines for ``max_queued`` a producer reads the lengths of its own account, and writes
+    no more than before.
+    """
     name = "shop-counts"
     lines = [line.replace("shop", name) for line in lines_of("shop") + more_for("shop")]
     give(clean.redis.port, lines)
@@ -209,7 +218,9 @@ def test_batches(clean: Guarded) -> None:
 
 
 def test_links(clean: Guarded) -> None:
-    """A link to another provider is followed by the user that may write there, with the priority it has."""
+    """A link to another provider is followed by the user that may write there, with the priority it
+    has.
+    """
     postback.configure(broker_url=clean.redis.url)
     tonapi.GetEvent(event_id=EVENT_ID).apply_async(link=tonai.Conversion(telegram_user_id="17").si())
     delivered(clean, 1, "tonai")
@@ -244,7 +255,9 @@ def test_a_hook_s_queue(clean: Guarded) -> None:
 
 
 def test_a_worker_starts_and_stops(clean: Guarded) -> None:
-    """From its start to its end nothing is refused to a worker, and nothing that looks like it is in its log."""
+    """From its start to its end nothing is refused to a worker, and nothing that looks like it is
+    in its log.
+    """
     worker = clean.start("tgtrack")
     assert worker.stop() == 0
     assert "NOPERM" not in clean.logs()
@@ -252,7 +265,9 @@ def test_a_worker_starts_and_stops(clean: Guarded) -> None:
 
 
 def test_deaf_workers(clean: Guarded) -> None:
-    """With ``POSTBACK_REMOTE_CONTROL=0`` a worker hears no command and needs no channel of commands; it delivers."""
+    """With ``POSTBACK_REMOTE_CONTROL=0`` a worker hears no command and needs no channel of
+    commands; it delivers.
+    """
     for worker in [worker for worker in clean.workers if worker.name == "tonai" and worker.alive]:
         assert worker.stop() == 0
     give(
@@ -396,7 +411,9 @@ def test_what_a_user_cannot_do(stack: Guarded, user: str, command: str) -> None:
 
 
 def test_a_script_has_the_users_rights(stack: Guarded) -> None:
-    """A metrics user that loads a script of its own can change nothing with it, and Flower can read no event with one."""
+    """A metrics user that loads a script of its own can change nothing with it, and Flower can read
+    no event with one.
+    """
     for user, body in (
         ("metrics", "return redis.call('DEL', 'tgtrack.dead')"),
         ("flower", "return redis.call('LRANGE', 'tgtrack.dead', 0, -1)"),
@@ -413,7 +430,9 @@ def test_a_script_has_the_users_rights(stack: Guarded) -> None:
 
 @pytest.mark.parametrize("queue", ["bank", "celery"])
 def test_a_link_to_a_list_of_another(stack: Guarded, queue: str) -> None:
-    """A producer's link cannot make a worker write where the worker's user may not, wherever settings allow links to."""
+    """A producer's link cannot make a worker write where the worker's user may not, wherever
+    settings allow links to.
+    """
     stack.produce("shop")
     stack.client().delete("tgtrack.dead")
     link = Celery("evil", broker=stack.redis.url, set_as_current=False).signature("x.y", queue=queue, immutable=True)

@@ -1,4 +1,6 @@
-"""High availability: a primary, a replica and a Sentinel; the primary is killed, and workers and producers go on without help."""
+"""High availability: a primary, a replica and a Sentinel; the primary is killed, and workers and
+producers go on without help.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ MASTER = "postback-test"
 
 @contextmanager
 def sentinel_of(primary: RedisServer) -> Iterator[int]:
-    """A Sentinel process that watches a primary and fails over after half a second. Yields its port."""
+    """A Sentinel process that watches a primary and fails over after half a second.
+
+    Yields its port.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sentinel.conf"
@@ -48,7 +53,9 @@ def replicas_seen(port: int) -> bool:
 
 
 def test_a_failover_loses_nothing_that_was_replicated() -> None:
-    """The primary is SIGKILLed between two loads: the same worker finds the new one and delivers all, each once."""
+    """The primary is SIGKILLed between two loads: the same worker finds the new one and delivers
+    all, each once.
+    """
     with Stack(limits={"tgtrack": None}) as stack, RedisServer() as replica, sentinel_of(stack.redis) as port:
         replica.client().replicaof("127.0.0.1", stack.redis.port)
         until(lambda: replicas_seen(port), 30, "the Sentinel sees the replica", every_s=0.2)

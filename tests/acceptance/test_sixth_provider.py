@@ -1,4 +1,6 @@
-"""A provider is four modules and its contract cases, all found by themselves: a sixth one, in a copy of the checkout."""
+"""A provider is four modules and its contract cases, all found by themselves: a sixth one, in a
+copy of the checkout.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ BURST: Final = 12
 
 
 class Checkout:
-    """A copy of the rooms with the sixth provider's files laid over it, and processes that run there."""
+    """A copy of the rooms with the sixth provider's files laid over it, and processes that run
+    there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -140,7 +144,9 @@ def _lines(code: str) -> str:
 
 
 def test_delivered(running: Running) -> None:
-    """An event is delivered by a real worker, with its time, to the address that the provider's own setting names."""
+    """An event is delivered by a real worker, with its time, to the address that the provider's own
+    setting names.
+    """
     running.checkout.send("Visit(visitor='v-17', page='/prices')")
     assert " 202 beacon visit " in running.answered(1)[0]
     (record,) = running.control("ledger?provider=beacon")["records"]
@@ -201,7 +207,9 @@ def test_contract(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_missing_module(tmp_path: Path, module: str) -> None:
-    """Without one of its four modules a worker ends at once, with one sentence that names the file."""
+    """Without one of its four modules a worker ends at once, with one sentence that names the
+    file.
+    """
     checkout = Checkout(tmp_path)
     (tmp_path / module).unlink()
     sentence = f"postback: the provider beacon has no {module}; a provider is four modules\n"

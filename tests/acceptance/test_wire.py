@@ -42,7 +42,9 @@ def silent() -> Iterator[str]:
 
 @pytest.mark.parametrize(("accounts", "good"), [(41, 1), (1000, 10)])
 def test_silent_providers_delay_nobody(accounts: int, good: int) -> None:
-    """40 of 41 accounts, and 990 of 1,000, whose provider never answers: the others' p99 stays under half a second."""
+    """40 of 41 accounts, and 990 of 1,000, whose provider never answers: the others' p99 stays
+    under half a second.
+    """
     with silent() as nowhere, Stack(limits={"tgtrack": None}) as stack:
         table: dict[str, Any] = {"limits": "100000/second"}
         stack._accounts = {
@@ -83,7 +85,9 @@ def test_silent_providers_delay_nobody(accounts: int, good: int) -> None:
 
 
 def test_what_is_on_the_wire_is_told() -> None:
-    """`inspect active` names each event whose request is on its way, and a warm end waits for it."""
+    """`inspect active` names each event whose request is on its way, and a warm end waits for
+    it.
+    """
     with silent() as nowhere, Stack(limits={"tgtrack": None}) as stack:
         stack.account("tgtrack.main", base_url=nowhere, limits="100000/second", timeout_s=4, connect_timeout_s=2)
         stack.configure_producer()

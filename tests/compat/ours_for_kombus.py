@@ -1,10 +1,11 @@
-"""A pytest plugin for kombu's own test-suite: wherever it says ``kombu.transport.redis``, it gets our classes.
+"""A pytest plugin for kombu's own test-suite: wherever it says ``kombu.transport.redis``, it gets
+our classes.
 
-``pytest -p tests.compat.ours_for_kombus t/unit/transport/test_redis.py`` in an unpacked source distribution of kombu. No queue is governed, so
-ours must behave as stock.
+``pytest -p tests.compat.ours_for_kombus t/unit/transport/test_redis.py`` in an unpacked source
+distribution of kombu. No queue is governed, so ours must behave as stock.
 
-The suite replaces kombu's poller before it imports the transport. So nothing of kombu's transport may be imported here; our classes are put in
-right after the suite's own import.
+The suite replaces kombu's poller before it imports the transport. So nothing of kombu's transport
+may be imported here; our classes are put in right after the suite's own import.
 """
 
 from __future__ import annotations

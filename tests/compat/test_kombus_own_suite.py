@@ -1,6 +1,7 @@
 """With no governed queue our transport is stock kombu: kombu's own test-suite says so.
 
-The suite is no part of kombu's wheel, so the source distribution of the installed version is fetched from PyPI; nothing of it is kept.
+The suite is no part of kombu's wheel, so the source distribution of the installed version is
+fetched from PyPI; nothing of it is kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Both ends of the dependencies' ranges: every other test runs with the newest releases, some of them here with the oldest."""
+"""Both ends of the dependencies' ranges: every other test runs with the newest releases, some of
+them here with the oldest.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def oldest() -> list[str]:
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """An interpreter with the oldest releases; what they do not need, such as pytest, it takes from this one."""
+    """An interpreter with the oldest releases; what they do not need, such as pytest, it takes from
+    this one.
+    """
     wanted = oldest()
     folder = Path(sys.prefix) / f"oldest-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
     executable = folder / "bin" / "python"
@@ -57,7 +61,9 @@ def python() -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_oldest_dependencies(python: Path) -> None:
-    """The lowest versions that setup.cfg allows pass the tests, real workers and Flower's pages included."""
+    """The lowest versions that setup.cfg allows pass the tests, real workers and Flower's pages
+    included.
+    """
     for pin in oldest():
         name, _, lowest = re.sub(r"\[.*\]", "", pin).partition("==")
         ask = [python, "-c", f"import importlib.metadata as m; print(m.version('{name}'))"]

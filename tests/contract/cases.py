@@ -1,4 +1,7 @@
-"""How a provider's cases are written down. A provider joins the suite by adding ``<provider>_cases.py`` beside this file."""
+"""How a provider's cases are written down.
+
+A provider joins the suite by adding ``<provider>_cases.py`` beside this file.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class RequestCase:
     #: What follows the account's ``base_url``.
     path: str
     headers: Mapping[str, str]
-    #: Bytes are compared as they are, None is no body, anything else is the JSON that the body must hold.
+    #: Bytes are compared as they are, None is no body, anything else is the JSON that the body must
+    #: hold.
     body: Any
     http_method: str = "POST"
     #: More keys of the account's table, or other values; None takes a key out.

@@ -1,4 +1,6 @@
-"""One suite over all providers: documented examples become exactly these requests, answers fall into exactly these classes."""
+"""One suite over all providers: documented examples become exactly these requests, answers fall
+into exactly these classes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from tasks.request import Answer, HttpRequest
 from tests.contract.cases import NOW_S, AnswerCase, Cases, RequestCase, account_of, all_cases, asked_of
 
 ALL = all_cases()
-#: An answer means the same whatever it says of its own type; providers and the gateways before them are careless with it.
+#: An answer means the same whatever it says of its own type; providers and the gateways before them
+#: are careless with it.
 CONTENT_TYPES = ("application/json", "application/json; charset=utf-8", "text/html; charset=utf-8", "text/plain", "")
 
 each_provider = pytest.mark.parametrize("cases", ALL, ids=[cases.PROVIDER for cases in ALL])
@@ -163,7 +166,9 @@ class TestRequests:
 
     @each_request
     def test_growth_was_announced(self, cases: Cases, case: RequestCase) -> None:
-        """An encoded event is at most ``extra_bytes_for`` longer than its producer counted, so a batch keeps its cap."""
+        """An encoded event is at most ``extra_bytes_for`` longer than its producer counted, so a
+        batch keeps its cap.
+        """
         account, provider = account_of(cases, case.account), provider_of(cases)
         for event in case.events():
             assert len(provider.encode(account, event.with_time(NOW_S))) <= event.size() + provider.extra_bytes_for(
@@ -245,7 +250,9 @@ class TestAnswers:
         ],
     )
     def test_retry_after(self, cases: Cases, value: str, seconds: float | None) -> None:
-        """A 429 waits for the seconds it names; what is no sensible number is as if it were not there."""
+        """A 429 waits for the seconds it names; what is no sensible number is as if it were not
+        there.
+        """
         verdict = provider_of(cases).classify(Answer(429, {"retry-after": value}, b""), asked_of(cases, cases.SUCCESS))
         assert (verdict.outcome, verdict.retry_after_s) == (Outcome.QUOTA, seconds)
 

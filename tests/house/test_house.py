@@ -33,7 +33,9 @@ class TestEnvExample:
     """``.env.example``."""
 
     def test_in_step(self) -> None:
-        """It has every variable of the settings and of the producers, with its default, and no other."""
+        """It has every variable of the settings and of the producers, with its default, and no
+        other.
+        """
         ours = {name: value for name, value in example().items() if name.startswith("POSTBACK_")}
         assert ours == {**DEFAULTS, producer.TIMEOUT_VARIABLE: f"{producer.SEND_TIMEOUT_S:g}"}
 
@@ -62,13 +64,17 @@ class TestCompose:
         assert always == {"redis", *PROVIDERS, "flower"}
 
     def test_flower_needs_a_password(self) -> None:
-        """Compose refuses to start without FLOWER_BASIC_AUTH, and Flower is published on loopback only."""
+        """Compose refuses to start without FLOWER_BASIC_AUTH, and Flower is published on loopback
+        only.
+        """
         flower = compose()["services"]["flower"]
         assert flower["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
         assert all(port.startswith("127.0.0.1:") for port in flower["ports"])
 
     def test_flower_may_be_read_only(self) -> None:
-        """FLOWER_READ_ONLY of ``.env`` reaches Flower; a Flower that does not obey it does not start."""
+        """FLOWER_READ_ONLY of ``.env`` reaches Flower; a Flower that does not obey it does not
+        start.
+        """
         assert compose()["services"]["flower"]["environment"]["FLOWER_READ_ONLY"] == "${FLOWER_READ_ONLY:-}"
         with pytest.raises(ConfigurationError, match=r"FLOWER_READ_ONLY needs Flower 2\.2; 2\.1\.0"):
             check_read_only(True, "2.1.0")
@@ -91,7 +97,9 @@ class TestCompose:
 
     @pytest.mark.parametrize("provider", PROVIDERS)
     def test_worker(self, provider: str) -> None:
-        """A worker waits for Redis, restarts by itself, and can read its accounts but not write them."""
+        """A worker waits for Redis, restarts by itself, and can read its accounts but not write
+        them.
+        """
         worker = compose()["services"][provider]
         assert worker["command"][-2:] == ["workers", provider]
         assert worker["depends_on"]["redis"]["condition"] == "service_healthy"
@@ -161,7 +169,9 @@ class TestProcfileAndMake:
 
 
 def test_extras() -> None:
-    """What producers install is Celery, marshmallow and what the command is made of; all else is an extra."""
+    """What producers install is Celery, marshmallow and what the command is made of; all else is an
+    extra.
+    """
     setup = configparser.ConfigParser()
     setup.read("setup.cfg", encoding="utf-8")
     needed = re.findall(r"^[a-z-]+", setup["options"]["install_requires"], re.M)

@@ -87,7 +87,9 @@ def test_where_it_stands() -> None:
 
 
 def test_texts() -> None:
-    """The check reads code, scripts, documents and the files around them, and no operator's file."""
+    """The check reads code, scripts, documents and the files around them, and no operator's
+    file.
+    """
     paths = {text.path for text in PROJECT.texts()}
     assert {
         "ARCHITECTURE.md",

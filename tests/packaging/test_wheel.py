@@ -37,14 +37,18 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_only_the_sdk(wheel: Path) -> None:
-    """The wheel holds ``postback`` alone: no config, tasks or workers to collide with a producer's own."""
+    """The wheel holds ``postback`` alone: no config, tasks or workers to collide with a producer's
+    own.
+    """
     with zipfile.ZipFile(wheel) as archive:
         top = {name.split("/")[0] for name in archive.namelist()}
     assert top == {"postback", "postback-0.1.0.dist-info"}
 
 
 def test_every_file_of_it(wheel: Path) -> None:
-    """Every module of ``postback/`` is in the wheel, and so is what is no module: types, Lua, pages."""
+    """Every module of ``postback/`` is in the wheel, and so is what is no module: types, Lua,
+    pages.
+    """
     kept = {".py", ".lua", ".html", ".typed"}
     expected = {str(path.relative_to(ROOT)) for path in (ROOT / "postback").rglob("*") if path.suffix in kept}
     with zipfile.ZipFile(wheel) as archive:
@@ -91,7 +95,8 @@ def test_import_beside_modules_of_the_same_names(python: Path, project: Path) ->
 def test_light(module: str, python: Path, project: Path) -> None:
     """Importing every event loads neither what only workers need, nor a framework, nor the sandbox.
 
-    Of Django only ``django.db`` is ours to avoid: kombu itself takes a class from ``django.utils`` where it can.
+    Of Django only ``django.db`` is ours to avoid: kombu itself takes a class from ``django.utils``
+    where it can.
     """
     script = (
         "from postback import tgtrack, mytracker, tganalytics, tonai, tonapi\n"
@@ -108,7 +113,9 @@ def test_the_command(words: str, python: Path, project: Path) -> None:
 
 
 def test_data_files(python: Path, project: Path) -> None:
-    """Type checkers find the marker through ``importlib.resources``, as every other data file is found."""
+    """Type checkers find the marker through ``importlib.resources``, as every other data file is
+    found.
+    """
     run(
         str(python),
         "-c",

@@ -1,4 +1,6 @@
-"""Celery messages of which one part is anything at all, as somebody who can write into a queue may write them."""
+"""Celery messages of which one part is anything at all, as somebody who can write into a queue may
+write them.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ _numbers = itertools.count(1)
 
 
 def find_binaries() -> Path:
-    """The directory of ``initdb`` and ``postgres``: on the path, where Debian puts them, or installed from Debian now.
+    """The directory of ``initdb`` and ``postgres``: on the path, where Debian puts them, or
+    installed from Debian now.
 
     Raises:
         RuntimeError: There are none, and they cannot be installed.
@@ -49,8 +50,8 @@ class PostgresServer:
     """One server with the database ``postback``; no TCP, so no port to collide on.
 
     Args:
-        folder: Its directory; made at the start and removed at the end. Every part of its path must be open to others,
-            and short: a socket's path has at most 107 bytes.
+        folder: Its directory; made at the start and removed at the end. Every part of its path must
+            be open to others, and short: a socket's path has at most 107 bytes.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

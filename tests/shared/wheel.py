@@ -13,7 +13,8 @@ from typing import Final
 
 from workers.devkit import ROOT
 
-#: What of the checkout the build needs; a copy of it keeps ``build/`` and ``*.egg-info`` out of the checkout.
+#: What of the checkout the build needs; a copy of it keeps ``build/`` and ``*.egg-info`` out of the
+#: checkout.
 SOURCES: Final = (
     "setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "postback", "config", "tasks", "workers",
 )  # fmt: skip
@@ -22,7 +23,8 @@ SOURCES: Final = (
 def build_wheel(folder: Path) -> Path:
     """Build the wheel from a copy of the checkout.
 
-    Without build isolation: this interpreter's setuptools does it, so that the test needs no registry.
+    Without build isolation: this interpreter's setuptools does it, so that the test needs no
+        registry.
 
     Args:
         folder: An empty directory.
@@ -44,9 +46,10 @@ def build_wheel(folder: Path) -> Path:
 def make_environment(wheel: Path, folder: Path) -> Path:
     """Make a clean environment with the wheel in it; returns its interpreter.
 
-    Its dependencies come from this interpreter's site-packages by a ``.pth`` file: downloading Celery again would prove
-    nothing more. An editable install of the checkout does not come along: it works by a ``.pth`` file of its own, and a
-    directory that a ``.pth`` file adds is not searched for more of them.
+    Its dependencies come from this interpreter's site-packages by a ``.pth`` file: downloading
+    Celery again would prove nothing more. An editable install of the checkout does not come along:
+    it works by a ``.pth`` file of its own, and a directory that a ``.pth`` file adds is not
+    searched for more of them.
     """
     run(sys.executable, "-m", "venv", "--without-pip", str(folder))
     executable = folder / "bin" / "python"
@@ -59,7 +62,9 @@ def make_environment(wheel: Path, folder: Path) -> Path:
 
 
 def clean_environ(**extra: str) -> dict[str, str]:
-    """This process's environment without what would change a project's: its path, Postback's, Celery's and Django's."""
+    """This process's environment without what would change a project's: its path, Postback's,
+    Celery's and Django's.
+    """
     ours = ("POSTBACK_", "CELERY_", "DJANGO_")
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith(ours)}
     return {**kept, **extra}

@@ -1,6 +1,8 @@
-"""The public interface as type checkers see it. mypy checks this file (`make types`); nothing runs it.
+"""The public interface as type checkers see it. mypy checks this file (`make types`); nothing runs
+it.
 
-Each `type: ignore` is a claim too: mypy must report that error, since an unused one is itself an error.
+Each `type: ignore` is a claim too: mypy must report that error, since an unused one is itself an
+error.
 """
 
 from __future__ import annotations

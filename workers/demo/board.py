@@ -1,6 +1,7 @@
 """Reads the numbers of the demo, shows them while it works, and judges them at the end.
 
-What was sent and recorded is counted by the sandbox, which is the provider here; what waits and what is dead stands in Redis.
+What was sent and recorded is counted by the sandbox, which is the provider here; what waits and
+what is dead stands in Redis.
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ class Reading:
         waiting: Events in Redis that are not on the wire.
         in_flight: Events on the wire.
         dead: What its dead letters say.
-        until: When the next waiting event may go, seconds of the epoch; None if that is up to an operator.
-        reason: Why they wait: ``quota``, ``credentials``, ``outage`` …; empty if nothing holds them.
+        until: When the next waiting event may go, seconds of the epoch; None if that is up to an
+            operator.
+        reason: Why they wait: ``quota``, ``credentials``, ``outage`` …; empty if nothing holds
+            them.
         requests: Requests that the provider has seen.
         recording: Those of them that recorded something.
         recorded: Events that the provider has recorded.

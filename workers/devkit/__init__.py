@@ -1,6 +1,7 @@
 """A whole installation on this machine, for the demo, the tests and the benchmarks; never for production.
 
-``Stack`` is a Redis server, the sandbox, an accounts file and worker processes. Each part stands alone too.
+``Stack`` is a Redis server, the sandbox, an accounts file and worker processes. Each part stands
+alone too.
 """
 
 from workers.devkit.network import fetch, free_port

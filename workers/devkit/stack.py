@@ -95,8 +95,8 @@ class Stack:
     def account(self, queue: str, **settings: Any) -> None:
         """Add ``provider.name`` to the accounts file, or change it.
 
-        Its credentials are those of :data:`SECRETS`, unless ``settings`` says otherwise. Each further account of a
-        provider has a key of its own.
+        Its credentials are those of :data:`SECRETS`, unless ``settings`` says otherwise. Each
+        further account of a provider has a key of its own.
         """
         provider, _, name = queue.partition(".")
         credentials = dict(SECRETS.get(provider, {}))

@@ -1,4 +1,7 @@
-"""``python -m workers.metrics``: the exporter of what is in Redis. One is enough, wherever Redis can be reached."""
+"""``python -m workers.metrics``: the exporter of what is in Redis.
+
+One is enough, wherever Redis can be reached.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ logger = logging.getLogger("postback.metrics")
 
 
 def main() -> int:
-    """Serve until told to stop. Returns the exit status; 2 if the settings are wrong or the port is taken."""
+    """Serve until told to stop.
+
+    Returns the exit status; 2 if the settings are wrong or the port is taken.
+    """
     try:
         settings = load_settings(os.environ)
         exporter = Exporter(sites(os.environ), settings.metrics_accounts)

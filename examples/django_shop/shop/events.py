@@ -15,7 +15,10 @@ from shop.models import DeadEvent  # noqa: E402
 
 
 def on_dead(letter: dict[str, Any]) -> None:
-    """Note it for the shop's staff. Twice is as good as once: after a crash it may be called again."""
+    """Note it for the shop's staff.
+
+    Twice is as good as once: after a crash it may be called again.
+    """
     close_old_connections()
     DeadEvent.objects.update_or_create(
         event_id=letter["id"] or "",

@@ -1,4 +1,7 @@
-"""The providers' servers. Each module of this folder is a provider and defines its class; nothing else lists them."""
+"""The providers' servers.
+
+Each module of this folder is a provider and defines its class; nothing else lists them.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """myTracker's S2S API: registration, login and custom events, singly and in all-or-nothing batches.
 
-Source: mytracker-import-events. What is not in it but known from elsewhere (VK Mini Apps' identifier, the values of
+Source: mytracker-import-events. What is not in it but known from elsewhere (VK Mini Apps'
+identifier, the values of
     three switches) is marked *ext*.
 """
 

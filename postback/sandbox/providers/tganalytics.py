@@ -1,6 +1,7 @@
 """Telegram Analytics: one event or an array to ``/events``; five different answers with status 400.
 
-Source: tganalytics-events. The list of event names is known from the official browser SDK (*ext*); other names are
+Source: tganalytics-events. The list of event names is known from the official browser SDK (*ext*);
+other names are
     recorded, with a note.
 """
 
@@ -186,7 +187,8 @@ class TGAnalytics(Provider):
         return _message(code, {403: DOMAIN_MISMATCH, 429: TOO_MANY, 500: "Internal server error"}.get(code, "Error"))
 
     def _mismatch(self, report: str) -> Refused:
-        # VALIDATION_MISMATCH_REPORT stands in the document for a report whose wording it does not give.
+        # VALIDATION_MISMATCH_REPORT stands in the document for a report whose wording it does not
+        # give.
         return Refused(json_answer(400, {"status": 400, "message": f"VALIDATION_MISMATCH_REPORT: {report}"}), report)
 
 

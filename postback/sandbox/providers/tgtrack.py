@@ -1,7 +1,8 @@
 """TGTrack's bot API: twelve methods, the key in the path, errors by HTTP status or inside HTTP 200.
 
-Source: tgtrack-bot-api. Its table of errors gives the descriptions; 400 is "syntax errors or insufficient data", 422
-"did not pass validation". Whether the HTTP status mirrors ``error_code`` is not said there, so both occur.
+Source: tgtrack-bot-api. Its table of errors gives the descriptions; 400 is "syntax errors or
+insufficient data", 422 "did not pass validation". Whether the HTTP status mirrors ``error_code`` is
+not said there, so both occur.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def _update(value: Any) -> str:
 
 
 _Check = Callable[[Any], str]
-#: method -> field -> (required, check that returns what is wrong or ""). Methods without fields take any object.
+#: method -> field -> (required, check that returns what is wrong or ""). Methods without fields
+#: take any object.
 _METHODS: Final[dict[str, dict[str, tuple[bool, _Check]]]] = {
     "on_telegram_webhook": {"update_id": (True, _update)},
     "my_bot_was_started": {"start_value": (True, _string)},

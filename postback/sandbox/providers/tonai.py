@@ -1,7 +1,7 @@
 """TON AI: conversions of exchange tasks.
 
-Source: tonai-conversion. Only the success is documented, as status 200 *and* ``{"status": "success"}``; a failure may
-come as an HTTP error or inside HTTP 200, so both can be chosen.
+Source: tonai-conversion. Only the success is documented, as status 200 *and* ``{"status":
+"success"}``; a failure may come as an HTTP error or inside HTTP 200, so both can be chosen.
 """
 
 from __future__ import annotations

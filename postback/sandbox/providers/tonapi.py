@@ -1,6 +1,7 @@
 """TonAPI's event look-up: scripted answers per event, final by default.
 
-Source: tonapi-get-event for the event; limits and the two spellings ``error`` and ``Error`` of error bodies are *ext*.
+Source: tonapi-get-event for the event; limits and the two spellings ``error`` and ``Error`` of
+error bodies are *ext*.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ..access import Access
 from ..exchange import Accepted, Answer, Call, Refused, Request, json_answer
 from ..provider import Provider
 
-#: a status, ``"in_progress"``, ``"final"``, ``"not_found"``, ``"ambiguous"`` (404: more than one transaction),
-#: or a whole event
+#: a status, ``"in_progress"``, ``"final"``, ``"not_found"``, ``"ambiguous"`` (404: more than one
+#: transaction), or a whole event
 Step = int | str | dict[str, Any]
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -74,8 +75,9 @@ class TonAPI(Provider):
     def tonapi_script(self, event_id: str, answers: Sequence[Step]) -> None:
         """Set the answers for an event, one a request, the last repeated.
 
-        An answer is an HTTP status, ``"in_progress"``, ``"final"``, ``"not_found"``, ``"ambiguous"`` (404: more than
-        one transaction) or a whole event: ``[404, 404, "in_progress", "final"]``.
+        An answer is an HTTP status, ``"in_progress"``, ``"final"``, ``"not_found"``,
+        ``"ambiguous"`` (404: more than one transaction) or a whole event: ``[404, 404,
+        "in_progress", "final"]``.
 
         Raises:
             ValueError: not an event id, or a step that is none.

@@ -1,8 +1,9 @@
-"""How ``first_edition.json`` was made: by the first edition's own code, from its own checkout (commit b892b74).
+"""How ``first_edition.json`` was made: by the first edition's own code, from its own checkout
+(commit b892b74).
 
-``git worktree add /tmp/first b892b74``, copy this file to ``/tmp/first/tests/pinned_capture.py``, and run it as a module
-there, with the file to write as its argument.
-It runs with no later code: the data are what users of the first edition have in Redis when they upgrade.
+``git worktree add /tmp/first b892b74``, copy this file to ``/tmp/first/tests/pinned_capture.py``,
+and run it as a module there, with the file to write as its argument. It runs with no later code:
+the data are what users of the first edition have in Redis when they upgrade.
 """
 
 # Its imports are the first edition's.

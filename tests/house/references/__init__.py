@@ -1,4 +1,6 @@
-"""Finds references in documents, comments and docstrings that lead nowhere; each kind has a rule."""
+"""Finds references in documents, comments and docstrings that lead nowhere; each kind has a
+rule.
+"""
 
 from tests.house.references.project import Project, Text
 from tests.house.references.rules import RULES, Broken, broken

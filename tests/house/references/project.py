@@ -1,4 +1,6 @@
-"""What a reference may lead to: files, names, invariants, decisions, commands, targets, variables."""
+"""What a reference may lead to: files, names, invariants, decisions, commands, targets,
+variables.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ class Project:
                 yield Text(path, self.read(path))
 
     def has(self, path: str) -> bool:
-        """Whether there is such a file or folder, or one of this pattern, or one that operators make."""
+        """Whether there is such a file or folder, or one of this pattern, or one that operators
+        make.
+        """
         path = path.rstrip("/")
         if "*" in path:
             return any(fnmatch(file, path) for file in self.files | self.folders)
@@ -128,7 +132,9 @@ class Project:
         return f"{path}.py" in self.files and '__name__ == "__main__"' in self.read(f"{path}.py")
 
     def names(self, path: str) -> frozenset[str]:
-        """What a file defines: ``function``, ``Class``, ``Class.method``; in Lua functions and locals."""
+        """What a file defines: ``function``, ``Class``, ``Class.method``; in Lua functions and
+        locals.
+        """
         if path.endswith(".py"):
             return frozenset(_names(self._tree(path)))
         if path.endswith(".lua"):

@@ -104,7 +104,9 @@ def _joined(path: str, relative: str) -> str:
 
 
 def paths(project: Project, text: Text) -> Iterator[Finding]:
-    """``workers/http/requests.py``, ``workers/http/requests.py::RequestsSender``, and files in spans of code."""
+    """``workers/http/requests.py``, ``workers/http/requests.py::RequestsSender``, and files in
+    spans of code.
+    """
     folders = "|".join(map(re.escape, FOLDERS))
     whole = rf"(?<![\w/.~@$<>{{}}\\-])(?:{folders})/[\w.<>*/{{}}…-]*+(?:::[\w:.]+)?(?!\\)"
     for match in re.finditer(whole, text.content):

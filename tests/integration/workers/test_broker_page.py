@@ -1,4 +1,6 @@
-"""The Broker page where accounts are too many for a row each (ADR 31), on Flower's own server and a real Redis."""
+"""The Broker page where accounts are too many for a row each (ADR 31), on Flower's own server and a
+real Redis.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def test_together() -> None:
 
 
 def test_totals(server: RedisServer) -> None:
-    """What waits in all accounts of a provider, in lists of every priority, and the dead-letter lists as they are."""
+    """What waits in all accounts of a provider, in lists of every priority, and the dead-letter
+    lists as they are.
+    """
     client = server.client()
     client.flushall()
     for queue in MANY:

@@ -1,4 +1,6 @@
-"""Clients of a worker against a Redis at its `maxmemory`: what kombu, Celery and the worker write is not refused."""
+"""Clients of a worker against a Redis at its `maxmemory`: what kombu, Celery and the worker write
+is not refused.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def test_a_pipeline(worker: redis.Redis, name: str, transaction: bool) -> None:
 
 
 def test_replies_of_a_transaction(worker: redis.Redis) -> None:
-    """Missing values, scores, hashes and numbers are read as redis-py reads them; the pipeline serves again."""
+    """Missing values, scores, hashes and numbers are read as redis-py reads them; the pipeline
+    serves again.
+    """
     pipeline = worker.pipeline()
     for _ in range(2):
         pipeline.delete("z", "h").zadd("z", {b"a": 1.5}).zrange("z", 0, -1, withscores=True)

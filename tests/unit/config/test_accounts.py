@@ -101,7 +101,9 @@ class TestFile:
             load_accounts(path, {"TG": "key"})
 
     def test_one_key_with_two_quotas(self, tmp_path: Path) -> None:
-        """A key has one quota: two names for it are a contradiction, which names both accounts and no key."""
+        """A key has one quota: two names for it are a contradiction, which names both accounts and
+        no key.
+        """
         table = '[tgtrack.{}]\napi_key = "' + SECRET + '"\nquota = "{}"\n'
         text = refusal(table.format("a", "one") + table.format("b", "two"), tmp_path)
         assert text == "[tgtrack.b] quota: has the same key as [tgtrack.a], so it cannot have another quota"
@@ -159,7 +161,9 @@ class TestEnvironment:
         assert SECRET not in told
 
     def test_values(self) -> None:
-        """Text, numbers and flags may all come from the environment; a line break at the end is dropped."""
+        """Text, numbers and flags may all come from the environment; a line break at the end is
+        dropped.
+        """
         environ = {"K": "key\n", "T": "7.5", "B": "true", "L": "9/second"}
         table = {"api_key": "env:K", "timeout_s": "env:T", "retry_in_place": "env:B", "limits": "env:L"}
         account = build_account("tgtrack", "main", table, environ)
@@ -172,7 +176,9 @@ class TestNames:
 
     @pytest.mark.parametrize("name", ["", "a.b", "a b", "имя", "a\n", "a/b", "x" * 65])
     def test_characters(self, name: str) -> None:
-        """Other characters than letters, digits, _ and - are refused: a name is part of Redis keys."""
+        """Other characters than letters, digits, _ and - are refused: a name is part of Redis
+        keys.
+        """
         with pytest.raises(ConfigurationError, match="the name must have 1 to 64 of the characters"):
             make(name=name)
 
@@ -243,7 +249,9 @@ class TestCredentials:
             make(api_key=value)
 
     def test_not_shown(self) -> None:
-        """An account shows no credential, in a log line or a traceback, and cannot be pickled or written as JSON."""
+        """An account shows no credential, in a log line or a traceback, and cannot be pickled or
+        written as JSON.
+        """
         account = make(api_key=SECRET)
         assert SECRET not in f"{account} {account!r} {Accounts([account])}"
         with pytest.raises(TypeError):
@@ -332,7 +340,9 @@ class TestOverrides:
 
     @pytest.mark.parametrize("overrides", [{"lease_s": 15}, {"timeout_s": 25}, {"timeout_s": 60, "lease_s": 65}])
     def test_short_lease(self, overrides: dict[str, object]) -> None:
-        """A lease that could end while its request is on the way is refused: the event would be sent twice."""
+        """A lease that could end while its request is on the way is refused: the event would be
+        sent twice.
+        """
         with pytest.raises(ConfigurationError, match=r"lease_s: .* must exceed timeout_s"):
             make(**overrides)
 

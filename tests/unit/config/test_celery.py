@@ -14,7 +14,9 @@ SENTINEL = {"POSTBACK_BROKER_URL": "sentinel://a:1/0;sentinel://b:2/0", "POSTBAC
 
 
 def test_every_name_is_celerys() -> None:
-    """Celery ignores a misspelled setting without a word, so every name must be one that it knows."""
+    """Celery ignores a misspelled setting without a word, so every name must be one that it
+    knows.
+    """
     known = {name for name, _ in flatten(NAMESPACES)} | {"redis_backend_health_check_interval"}
     assert set(celery_config(load_settings({}))) <= known
 
@@ -27,7 +29,9 @@ def test_every_transport_option_is_kombus(environ: dict[str, str], channel: type
 
 
 def test_no_retry_on_timeout() -> None:
-    """A command whose reply was lost is not repeated by the client: an LPUSH would put the message there twice."""
+    """A command whose reply was lost is not repeated by the client: an LPUSH would put the message
+    there twice.
+    """
     config = celery_config(load_settings({}))
     assert not config["broker_transport_options"].get("retry_on_timeout")
     assert not config["redis_retry_on_timeout"]

@@ -15,7 +15,9 @@ PASSWORD = "jane:s3cr3t"
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.5", "flower.example", "127.0.0.1.example", "0"])
 @pytest.mark.parametrize("password", [{}, {"FLOWER_BASIC_AUTH": ""}, {"FLOWER_BASIC_AUTH": " , "}])
 def test_open_to_others_without_password(address: str, password: dict[str, str]) -> None:
-    """Without a password an address that others can reach is refused, and so is an empty password."""
+    """Without a password an address that others can reach is refused, and so is an empty
+    password.
+    """
     with pytest.raises(ConfigurationError, match="set FLOWER_BASIC_AUTH too"):
         flower_options({"FLOWER_ADDRESS": address, **password})
 
@@ -73,7 +75,9 @@ def flower(script: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_flower_reads_it() -> None:
-    """Flower itself takes the file, its variables, and every name in it that we mean as an option."""
+    """Flower itself takes the file, its variables, and every name in it that we mean as an
+    option.
+    """
     done = flower(
         "print(options.address, options.port, options.basic_auth)\n"
         "print(options.max_tasks, options.persistent, options.natural_time)",
@@ -84,7 +88,9 @@ def test_flower_reads_it() -> None:
 
 
 def test_empty_password_is_no_password_for_flower() -> None:
-    """Flower reads an empty FLOWER_BASIC_AUTH as a password that is empty; the file puts that right."""
+    """Flower reads an empty FLOWER_BASIC_AUTH as a password that is empty; the file puts that
+    right.
+    """
     done = flower("print(options.basic_auth, options.address)", FLOWER_BASIC_AUTH="")
     assert done.stdout.split() == ["[]", "127.0.0.1"], done.stderr
 

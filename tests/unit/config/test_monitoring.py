@@ -1,4 +1,6 @@
-"""Dashboard, scrape configuration, alert rules and their containers fit the metrics that there are."""
+"""Dashboard, scrape configuration, alert rules and their containers fit the metrics that there
+are.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("place", "expression"), list(expressions()))
 def test_metrics_exist(place: str, expression: str) -> None:
-    """Every metric that an alert or a panel names is one of ours, and so are the labels that it picks or sums by."""
+    """Every metric that an alert or a panel names is one of ours, and so are the labels that it
+    picks or sums by.
+    """
     known = metrics()
     named = set(re.findall(r"\bpostback_\w+", expression))
     assert named <= set(known), (place, named - set(known))
@@ -140,7 +144,9 @@ def test_dashboard() -> None:
 
 
 def test_scraping() -> None:
-    """Prometheus asks the exporter on the port that compose gives it, and finds the workers through it."""
+    """Prometheus asks the exporter on the port that compose gives it, and finds the workers through
+    it.
+    """
     compose = yaml.safe_load(Path("docker-compose.yml").read_text())["services"]
     port = compose["metrics"]["environment"]["POSTBACK_EXPORTER_PORT"]
     assert port == DEFAULTS["POSTBACK_EXPORTER_PORT"]
@@ -152,7 +158,9 @@ def test_scraping() -> None:
 
 
 def test_compose() -> None:
-    """Monitoring starts on demand, is published on loopback only, and has no credential of a provider."""
+    """Monitoring starts on demand, is published on loopback only, and has no credential of a
+    provider.
+    """
     compose = yaml.safe_load(Path("docker-compose.yml").read_text())
     for name in ("metrics", "prometheus", "grafana"):
         service = compose["services"][name]
@@ -166,7 +174,9 @@ def test_compose() -> None:
 
 
 def test_provisioning() -> None:
-    """Grafana finds the dashboard where compose puts it, and the source that it takes by default."""
+    """Grafana finds the dashboard where compose puts it, and the source that it takes by
+    default.
+    """
     folder = Path("config/monitoring/grafana/provisioning")
     (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"]
     (provider,) = yaml.safe_load((folder / "dashboards" / "postback.yml").read_text())["providers"]

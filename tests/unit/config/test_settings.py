@@ -76,13 +76,17 @@ def test_bad_choice(name: str, value: str) -> None:
     ],
 )  # fmt: skip
 def test_bad_hook(value: str) -> None:
-    """A hook is a function of a module or a task with its queue; anything else is refused in one sentence."""
+    """A hook is a function of a module or a task with its queue; anything else is refused in one
+    sentence.
+    """
     assert refusal(POSTBACK_ON_DEAD=value).startswith("POSTBACK_ON_DEAD must be a function such as ")
 
 
 @pytest.mark.parametrize("queue", ["tgtrack.main", "tgtrack.dead", "tonai"])
 def test_hook_into_a_provider_s_queue(queue: str) -> None:
-    """A task must not go where events go: it would become a dead letter there, and that one a task again."""
+    """A task must not go where events go: it would become a dead letter there, and that one a task
+    again.
+    """
     assert refusal(POSTBACK_ON_DEAD=f"celery:on_dead@{queue}").startswith(
         "POSTBACK_ON_DEAD names a queue of a provider's"
     )
@@ -99,7 +103,9 @@ def test_hook_into_a_provider_s_queue(queue: str) -> None:
     ],
 )
 def test_hook(value: str, hook: Hook | None) -> None:
-    """Both ways to write it; nothing is imported here, since Flower and the commands read the same settings."""
+    """Both ways to write it; nothing is imported here, since Flower and the commands read the same
+    settings.
+    """
     assert load_settings({"POSTBACK_ON_DEAD": value}).on_dead == hook
 
 
@@ -113,7 +119,9 @@ def test_remote_control(value: str, listens: bool) -> None:
 
 @pytest.mark.parametrize("name", ["POSTBACK_BROKER_URL", "POSTBACK_TGTRACK_BROKER_URL"])
 def test_sentinel_without_master(name: str) -> None:
-    """A Sentinel broker without the primary's name is refused at start: Celery would find out at the first command."""
+    """A Sentinel broker without the primary's name is refused at start: Celery would find out at
+    the first command.
+    """
     assert refusal(**{name: "sentinel://host:26379/0"}).startswith(f"{name} names sentinels but not the master")
 
 
@@ -175,7 +183,9 @@ def test_sentinel_master(query: str, master: str) -> None:
 
 
 def test_producers_read_it_the_same_way() -> None:
-    """A worker and a producer with the same variable use the same Redis: the default is one and the same."""
+    """A worker and a producer with the same variable use the same Redis: the default is one and the
+    same.
+    """
     assert load_settings({}).broker == parse_broker(DEFAULT_URL)
 
 

@@ -34,7 +34,9 @@ def test_route(kwargs: dict[str, object] | None, queue: str) -> None:
 
 
 def test_queues_need_no_binding() -> None:
-    """Queues hang on the nameless exchange: a message sent to one leaves nothing in the broker but itself."""
+    """Queues hang on the nameless exchange: a message sent to one leaves nothing in the broker but
+    itself.
+    """
     app = Celery(broker="memory://")
     app.conf.task_routes = (topology.route,)
     with app.connection() as connection, connection.channel() as channel:

@@ -1,7 +1,7 @@
 """Finding the guilty events of a refused batch, simulated to the end.
 
-Given an account's messages and groups as ``take.lua`` and ``settle.lua`` keep them, when every grant goes through ``Delivery``, then exactly the
-guilty are dead.
+Given an account's messages and groups as ``take.lua`` and ``settle.lua`` keep them, when every
+grant goes through ``Delivery``, then exactly the guilty are dead.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class MyTrackerServer:
 
 
 class Queue:
-    """What Redis keeps of an account, as far as isolation goes: the list, and the groups, of which the last is taken first."""
+    """What Redis keeps of an account, as far as isolation goes: the list, and the groups, of which
+    the last is taken first.
+    """
 
     def __init__(self, count: int) -> None:
         self.waiting = list(range(count))
@@ -138,7 +140,9 @@ def isolate(count: int, guilty: Sequence[int]) -> tuple[Queue, MyTrackerServer]:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("count", range(2, LARGEST + 1))
 def test_every_set_of_guilty_events(count: int) -> None:
-    """Given 1 to 3 guilty events anywhere, exactly they die, the rest is recorded once, and each costs at most 2 log2 n requests."""
+    """Given 1 to 3 guilty events anywhere, exactly they die, the rest is recorded once, and each
+    costs at most 2 log2 n requests.
+    """
     for number in (1, 2, 3):
         for guilty in itertools.combinations(range(count), number):
             queue, server = isolate(count, guilty)
@@ -177,7 +181,9 @@ def test_elimination() -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_through_disturbances(seed: int) -> None:
-    """Given 429s, 500s and lost answers on the way, still exactly the guilty die and no innocent is lost."""
+    """Given 429s, 500s and lost answers on the way, still exactly the guilty die and no innocent is
+    lost.
+    """
     chance = random.Random(seed)
 
     def disturb() -> Answer | None:

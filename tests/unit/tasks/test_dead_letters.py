@@ -42,7 +42,9 @@ class TestLetter:
 
     @pytest.mark.parametrize("detail", ['"', "\\", "\n\r\t\x00", "\u2028", "Ошибка", "\ud800", "}]'"])
     def test_is_one_line_of_ascii(self, detail: str) -> None:
-        """The scripts splice a letter into a message as text: whatever it quotes, it stays one line of ASCII JSON."""
+        """The scripts splice a letter into a message as text: whatever it quotes, it stays one line
+        of ASCII JSON.
+        """
         text = letter(None, "rejected", detail)
         assert text.isascii()
         assert "\n" not in text

@@ -154,19 +154,25 @@ class TestNotFitToBeSent:
         assert delivery(account(), server).deliver(grant_of(raw)).rulings[0].kind == "delivered"
 
     def test_possible_duplicate_stays(self) -> None:
-        """An event that may have been recorded before is a possible duplicate in whatever letter it ends."""
+        """An event that may have been recorded before is a possible duplicate in whatever letter it
+        ends.
+        """
         letter, _, report = refused(message(event={}, headers={"postback": "attempts=2 duplicate=1"}))
         assert (letter["reason"], letter["attempts"], letter["possible_duplicate"]) == ("invalid", 2, True)
         assert dead_of(report.grant).possible_duplicate
 
     def test_nothing_sent_is_not_charged(self) -> None:
-        """A grant of which nothing was sent neither uses the quota nor says anything of the provider."""
+        """A grant of which nothing was sent neither uses the quota nor says anything of the
+        provider.
+        """
         _, _, report = refused(b"hello")
         assert report.settlement.health == "none"
         assert report.verdict is None
 
     def test_no_message_is_wrapped(self) -> None:
-        """What is no Celery message gets one around it, so that the dead-letter list holds nothing else."""
+        """What is no Celery message gets one around it, so that the dead-letter list holds nothing
+        else.
+        """
         _, _, report = refused(b"hello")
         assert json.loads(dead_of(report.grant).wrapped or "")["headers"]["postback_dead"]["reason"] == "malformed"
 
@@ -340,7 +346,9 @@ class TestVerdicts:
         ],
     )
     def test_health(self, verdict: Verdict, health: str) -> None:
-        """A provider that refuses an event is healthy; one that fails, throttles or knows us no more is not."""
+        """A provider that refuses an event is healthy; one that fails, throttles or knows us no
+        more is not.
+        """
         settlement = judged(verdict).settlement
         assert settlement.health == health
         assert bool(settlement.detail) == (health != "ok")
@@ -348,7 +356,9 @@ class TestVerdicts:
     @pytest.mark.parametrize(("verdict", "reason"), [(Verdict(Outcome.REJECTED, "Bad request", 400), "rejected"),
                                                      (Verdict(Outcome.EXPIRED, "too late", 400), "expired")])  # fmt: skip
     def test_dead_at_once(self, verdict: Verdict, reason: str) -> None:
-        """A refusal for good is a dead letter with the provider's words; the request counts as an attempt."""
+        """A refusal for good is a dead letter with the provider's words; the request counts as an
+        attempt.
+        """
         report = judged(verdict, "attempts=2")
         letter = letter_of(report.grant)
         assert (letter["reason"], letter["status"], letter["attempts"]) == (reason, 400, 3)
@@ -358,7 +368,9 @@ class TestVerdicts:
     @pytest.mark.parametrize("verdict", [QUOTA, REFUSED])
     @pytest.mark.parametrize("state", ["", "attempts=7 duplicate=1", "attempts=999"])
     def test_waiting_uses_no_attempt(self, verdict: Verdict, state: str) -> None:
-        """A 429 and a refused key put the event back as it was, however many attempts it has behind it."""
+        """A 429 and a refused key put the event back as it was, however many attempts it has behind
+        it.
+        """
         report = judged(verdict, state, max_attempts=8, max_age_s=1, age_ms=DAY_MS)
         assert report.rulings == [Back(report.rulings[0].text, verdict.retry_after_s, keeps_time=True)]
         assert report.rulings[0].kind == "wait"
@@ -422,13 +434,17 @@ class TestVerdicts:
 
     @pytest.mark.parametrize("outage", [True, False])
     def test_too_old(self, outage: bool) -> None:
-        """An event whose back-offs come to more than ``max_age_s`` is given up when it fails; the probe of an outage is not."""
+        """An event whose back-offs come to more than ``max_age_s`` is given up when it fails; the
+        probe of an outage is not.
+        """
         report = judged(RETRY, "age=3600001", outage=outage, max_age_s=3600)
         assert report.rulings[0].kind == ("retry" if outage else "dead")
 
     @pytest.mark.parametrize("verdict", [RETRY, AMBIGUOUS])
     def test_waiting_does_not_age(self, verdict: Verdict) -> None:
-        """An event that has waited in its queue for eight days fails once: it is tried again (I7)."""
+        """An event that has waited in its queue for eight days fails once: it is tried again
+        (I7).
+        """
         assert judged(verdict, age_ms=8 * DAY_MS).rulings[0].kind == "retry"
 
     def test_old_and_delivered(self) -> None:
@@ -438,7 +454,9 @@ class TestVerdicts:
 
     @pytest.mark.parametrize(("age_ms", "kind"), [(3_590_000, "delivered"), (3_610_000, "dead")])
     def test_longest_wait(self, age_ms: float, kind: str) -> None:
-        """Where somebody bounds it, an event that was enqueued longer ago is ``expired`` and no request is made."""
+        """Where somebody bounds it, an event that was enqueued longer ago is ``expired`` and no
+        request is made.
+        """
         report = judged(Verdict(Outcome.DELIVERED), max_wait_s=3600, age_ms=age_ms)
         assert report.rulings[0].kind == kind
         assert report.settlement.health == ("ok" if kind == "delivered" else "none")
@@ -448,7 +466,9 @@ class TestVerdicts:
         assert judged(Verdict(Outcome.DELIVERED), age_ms=300 * DAY_MS).rulings[0].kind == "delivered"
 
     def test_at_most_once(self) -> None:
-        """An account that would rather lose an event than send it twice buries what is ambiguous."""
+        """An account that would rather lose an event than send it twice buries what is
+        ambiguous.
+        """
         letter = letter_of(judged(AMBIGUOUS, on_ambiguous="dead").grant)
         assert (letter["reason"], letter["possible_duplicate"]) == ("ambiguous", True)
 
@@ -516,7 +536,10 @@ class TestPolling:
 
 
 class TestTonAI:
-    """Two retries, after 2 s and 4 s, then a dead letter. SETTLE lets the account wait with the event."""
+    """Two retries, after 2 s and 4 s, then a dead letter.
+
+    SETTLE lets the account wait with the event.
+    """
 
     def attempt(self, attempts: int, *, outage: bool = False) -> Report:
         raw = message("tonai.conversion", headers={"postback": f"attempts={attempts}"})
@@ -534,7 +557,9 @@ class TestTonAI:
         assert (letter["reason"], letter["attempts"]) == ("exhausted", 3)
 
     def test_outage_begins_with_it(self) -> None:
-        """The failure that kills the first event is the one that puts the account in outage: the next event only probes."""
+        """The failure that kills the first event is the one that puts the account in outage: the
+        next event only probes.
+        """
         assert account("tonai").outage_after == account("tonai").max_attempts
 
     def test_probe(self) -> None:
@@ -566,7 +591,9 @@ class TestWords:
 
     @pytest.mark.parametrize("status", [400, 401, 429, 500, 502])
     def test_no_secret(self, status: int) -> None:
-        """A key that a provider repeats is masked in letters, rulings and the account's own line."""
+        """A key that a provider repeats is masked in letters, rulings and the account's own
+        line.
+        """
         body = b'{"status": "error", "error_description": "no such key bot-key-1", "error_details": "/v1/bot-key-1/x"}'
         assert "bot-key-1" not in self.said(body, lambda text: text.replace("bot-key-1", "***"), status)
 
@@ -585,7 +612,9 @@ class TestWords:
         "datum", ["987654321", "+79991234567", "jane@example.com", "@jane_doe", "EQD" + "a" * 45, "0:" + "ab" * 32]
     )
     def test_no_personal_data(self, datum: str) -> None:
-        """Ids, telephone numbers, addresses, names after an @ and wallets are left out of a provider's words."""
+        """Ids, telephone numbers, addresses, names after an @ and wallets are left out of a
+        provider's words.
+        """
         body = json.dumps({"status": "error", "error_code": 422, "error_description": f"user {datum} is unknown"})
         said = self.said(body.encode())
         assert datum not in said
@@ -642,7 +671,9 @@ class TestBatches:
         assert server.requests[0].url.endswith("/v1/login/?idApp=666")
 
     def test_cap_in_bytes(self) -> None:
-        """What does not fit under the byte cap goes back to the front, and the body keeps to the cap."""
+        """What does not fit under the byte cap goes back to the front, and the body keeps to the
+        cap.
+        """
         event = {"customUserId": "x" * 1000, "eventTimestamp": 1622520000}
         report, server = self.deliver(logins(20, event=event))
         body = server.requests[0].body or b""
@@ -673,7 +704,9 @@ class TestBatches:
 
     @pytest.mark.parametrize("status", [429, 403])
     def test_waits_whole(self, status: int) -> None:
-        """A throttled or refused batch goes back in its order, each event with the time of its first grant."""
+        """A throttled or refused batch goes back in its order, each event with the time of its
+        first grant.
+        """
         report, _ = self.deliver(logins(3), Answer(status, {}, b""))
         assert report.rulings == [Back(report.rulings[0].text, keeps_time=True)] * 3
 
@@ -726,7 +759,9 @@ class TestUnsettled:
         return Report(grant, judge_undecided(grant, account(**changes), ran=ran))  # type: ignore[arg-type]
 
     def test_ambiguous(self) -> None:
-        """Our own failure may have sent the event: it is tried again, flagged, and never counted as delivered."""
+        """Our own failure may have sent the event: it is tried again, flagged, and never counted as
+        delivered.
+        """
         report = self.settled(message())
         assert report.rulings == [Again(2, "ambiguous: the worker's own code failed", ambiguous=True)]
         assert report.settlement.health == "unknown"

@@ -1,4 +1,6 @@
-"""Each part of a message has a rule; what breaks it is a defect that names the part and never its value."""
+"""Each part of a message has a rule; what breaks it is a defect that names the part and never its
+value.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +142,9 @@ class TestHeaders:
 
 
 class TestTwoReaders:
-    """The scripts read a message as text, Python as JSON: what they would read differently is no message."""
+    """The scripts read a message as text, Python as JSON: what they would read differently is no
+    message.
+    """
 
     def test_a_name_twice(self) -> None:
         """Of two `postback` headers the scripts would read the first and Python the last."""
@@ -169,7 +173,9 @@ class TestTwoReaders:
 class TestSize:
     @pytest.mark.parametrize("part", ["headers", "properties", "body"])
     def test_nested(self, part: str) -> None:
-        """A message that is nested deeper than any reader or writer bears is none, wherever the nest is."""
+        """A message that is nested deeper than any reader or writer bears is none, wherever the
+        nest is.
+        """
         nest: Any = []
         for _ in range(MAX_NESTING):
             nest = [nest]
@@ -282,6 +288,8 @@ class TestFollowers:
         assert "deep" in defect(link=[nested])
 
     def test_other_parts(self) -> None:
-        """The third part holds what hangs on the message, and nothing that Celery would take for a header."""
+        """The third part holds what hangs on the message, and nothing that Celery would take for a
+        header.
+        """
         raw = message(body=[[], {"event": {}}, {"hostname": {}, "callbacks": None}])
         assert open_envelope(raw).defect == "what hangs on it is not what Celery writes"

@@ -95,7 +95,9 @@ class TestBody:
         assert open_envelope(json.dumps(document).encode()).kwargs["account"] == "main"
 
     def test_compressed_garbage(self) -> None:
-        """A body that says it is compressed and is not is a defect, not an exception of the decompressor."""
+        """A body that says it is compressed and is not is a defect, not an exception of the
+        decompressor.
+        """
         assert (
             open_envelope(message(headers={"compression": "application/x-gzip"})).defect
             == "its body is compressed and damaged"
@@ -125,7 +127,9 @@ class TestBody:
         ids=str,
     )
     def test_strange_properties(self, properties: dict[str, Any]) -> None:
-        """What Celery's own message class would fail on is a defect, and not a message that kills three workers."""
+        """What Celery's own message class would fail on is a defect, and not a message that kills
+        three workers.
+        """
         document = json.loads(message())
         document["properties"] |= properties
         assert open_envelope(json.dumps(document).encode()).defect

@@ -100,7 +100,9 @@ class TestQueues:
 
     @pytest.mark.parametrize("account", ["dead", "main.meta", "../x", "", ["main"], {"a": 1}])
     def test_event_of_no_account(self, account: Any) -> None:
-        """An event without a queue goes to its account's: what is no account's name leads nowhere."""
+        """An event without a queue goes to its account's: what is no account's name leads
+        nowhere.
+        """
         made = plain(signature("tgtrack.add_event", kwargs={"account": account}))
         if account == "":  # as no account: the router takes it for `main`
             check(made)

@@ -1,4 +1,6 @@
-"""What Celery is told of events that something hangs on, and what a task does when it is called by hand."""
+"""What Celery is told of events that something hangs on, and what a task does when it is called by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class TestTold:
          (Halved("rejected 400: in a batch of 3, halving it"), None)],
     )  # fmt: skip
     def test_waits(self, worker: Worker, ruling: Ruling, when: float | None) -> None:
-        """An event that waits in Redis is a RETRY with its reason, and after how many seconds where that is known."""
+        """An event that waits in Redis is a RETRY with its reason, and after how many seconds where
+        that is known.
+        """
         with pytest.raises(Retry) as retry:
             worker.told(ruling)
         assert (str(retry.value.exc), retry.value.when) == (ruling.text, when)
@@ -116,7 +120,9 @@ class TestFollowUp:
 
     @pytest.mark.parametrize("ruling", [Delivered(), Duplicate("x"), Dead("rejected", "{}")])
     def test_at_the_end(self, worker: Worker, ruling: Ruling) -> None:
-        """What hangs on an event is published when it has ended, with the worker's name and the ruling."""
+        """What hangs on an event is published when it has ended, with the worker's name and the
+        ruling.
+        """
         assert follow_up(worker.app, "here", event("tgtrack.add_event", ruling, callbacks=[LINK]))
         ((uuid, request),) = self.traced
         assert (uuid, request["hostname"], request[RULED]) == ("event-1", "here", ruling)
@@ -135,7 +141,9 @@ class TestFollowUp:
         assert "callbacks" not in request
 
     def test_could_not_be_published(self, worker: Worker) -> None:
-        """If it could not be published the event must not settle as delivered; a dead letter's failure is its own."""
+        """If it could not be published the event must not settle as delivered; a dead letter's
+        failure is its own.
+        """
         self.info = object()
         assert not follow_up(worker.app, "here", event("tgtrack.get_user_info", Delivered({})))
         assert follow_up(worker.app, "here", event("tgtrack.get_user_info", Dead("rejected", "{}")))

@@ -36,5 +36,7 @@ def test_an_account_that_is_gone() -> None:
     [("tgtrack.main", True), ("tgtrack.dead", True), ("tgtrack.gone", True), ("celery", False), ("shop.mail", False)],
 )
 def test_governed(queue: str, governed: bool) -> None:
-    """No queue of a provider is ever consumed kombu's way, which would pop its events without a token; others are."""
+    """No queue of a provider is ever consumed kombu's way, which would pop its events without a
+    token; others are.
+    """
     assert is_governed(queue) is governed

@@ -1,4 +1,6 @@
-"""Django inside this process, with the outbox in a real SQLite file and in a real PostgreSQL server."""
+"""Django inside this process, with the outbox in a real SQLite file and in a real PostgreSQL
+server.
+"""
 
 from __future__ import annotations
 

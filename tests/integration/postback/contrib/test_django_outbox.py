@@ -43,7 +43,9 @@ def numbered(count: int) -> list[tgtrack.AddEvent]:
 
 
 def test_committed(alias: str, broker: redis.Redis, rows: Any) -> None:
-    """An event is committed with its transaction and sent by the relay, under the id that its caller got."""
+    """An event is committed with its transaction and sent by the relay, under the id that its
+    caller got.
+    """
     with transaction.atomic(using=alias):
         result = EVENT.delay_via_outbox(using=alias)
     assert relay(alias).drain().sent == 1
@@ -209,7 +211,9 @@ def test_what_can_never_be_sent(alias: str, broker: redis.Redis, rows: Any, redi
     ],
 )
 def test_spoilt_rows(alias: str, broker: redis.Redis, rows: Any, spoilt: dict[str, str]) -> None:
-    """A row that an older or newer version wrote differently fails alone, without showing people."""
+    """A row that an older or newer version wrote differently fails alone, without showing
+    people.
+    """
     EVENT.delay_via_outbox(using=alias)
     rows.update(**spoilt)
     EVENT.delay_via_outbox(using=alias)
@@ -235,13 +239,17 @@ def test_redis_is_away(alias: str, broker: redis.Redis, rows: Any, redis_server:
 
 
 def announce(broker: redis.Redis, **caps: int) -> None:
-    """Name TGTrack accounts as their workers do, with the events that may wait in each (0: any number)."""
+    """Name TGTrack accounts as their workers do, with the events that may wait in each (0: any
+    number).
+    """
     for name, cap in caps.items():
         broker.hset(keys.ACCOUNTS, f"tgtrack.{name}", json.dumps({"at": 1, "max_queued": cap}))
 
 
 def test_a_full_account_keeps_its_rows(alias: str, broker: redis.Redis, rows: Any) -> None:
-    """What an account has no room for stays pending with its reason, and goes in order once there is room."""
+    """What an account has no room for stays pending with its reason, and goes in order once there
+    is room.
+    """
     announce(broker, main=2)
     for event in numbered(5):
         event.delay_via_outbox(using=alias)
@@ -256,7 +264,9 @@ def test_a_full_account_keeps_its_rows(alias: str, broker: redis.Redis, rows: An
 
 
 def test_a_full_account_holds_up_no_other(alias: str, broker: redis.Redis, rows: Any) -> None:
-    """More events than a batch wait for one account; another account's event behind them goes at once."""
+    """More events than a batch wait for one account; another account's event behind them goes at
+    once.
+    """
     announce(broker, main=1, shop=0)
     for event in numbered(8):
         event.delay_via_outbox(using=alias)
@@ -338,7 +348,9 @@ def test_the_database_is_away(alias: str, broker: redis.Redis, caplog: pytest.Lo
 def test_one_log_line_for_an_outage(
     alias: str, broker: redis.Redis, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line when Redis goes, one when it is back, whatever the number of tries; the waits grow."""
+    """One line when Redis goes, one when it is back, whatever the number of tries; the waits
+    grow.
+    """
     caplog.set_level(logging.INFO, "postback.relay")
     EVENT.delay_via_outbox(using=alias)
     clock = Clock()
@@ -382,7 +394,9 @@ def test_a_provider_with_its_own_redis(
 
 
 def test_a_lost_reply(alias: str, broker: redis.Redis, rows: Any, redis_server: RedisServer) -> None:
-    """An event that may be in the queue stays pending and is sent again under the same id and key."""
+    """An event that may be in the queue stays pending and is sent again under the same id and
+    key.
+    """
     postback.configure(broker_url=redis_server.url, send_timeout_s=0.4)
     EVENT.delay()  # the link is open
     result = EVENT.delay_via_outbox(using=alias)
@@ -540,7 +554,9 @@ def test_too_large_for_a_message(alias: str, broker: redis.Redis, rows: Any) -> 
 
 
 def test_the_largest_message_of_the_outbox(alias: str, broker: redis.Redis, rows: Any) -> None:
-    """The key and the times that the outbox adds do not make it too large for the relay's own send."""
+    """The key and the times that the outbox adds do not make it too large for the relay's own
+    send.
+    """
     fitting = 0
     for length in range(520_000, 524_000, 100):
         with contextlib.suppress(MessageTooLarge):

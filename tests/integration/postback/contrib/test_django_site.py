@@ -1,4 +1,6 @@
-"""Settings, system checks, sending on commit, the command, the admin and tests of a Django project."""
+"""Settings, system checks, sending on commit, the command, the admin and tests of a Django
+project.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,9 @@ def test_wrong_settings_send_nothing(alias: str, rows: Any, way: str) -> None:
 
 
 def test_settings_are_applied(broker: redis.Redis, site: None, redis_server: RedisServer) -> None:
-    """Events go where the settings say, only to accounts that they name; override_settings ends with its block."""
+    """Events go where the settings say, only to accounts that they name; override_settings ends
+    with its block.
+    """
     with override_settings(POSTBACK={"BROKER_URL": redis_server.url, "ACCOUNTS": {"tgtrack": ["shop"]}}):
         EVENT.delay()
         with pytest.raises(postback.UnknownAccount):
@@ -155,7 +159,9 @@ def test_rollback_sends_nothing(alias: str, broker: redis.Redis) -> None:
 
 
 def test_redis_is_away_at_the_commit(alias: str, site: None, caplog: pytest.LogCaptureFixture) -> None:
-    """The commit stands, the hooks behind it run, nothing is raised, and one ERROR line names the event's id."""
+    """The commit stands, the hooks behind it run, nothing is raised, and one ERROR line names the
+    event's id.
+    """
     postback.configure(broker_url="redis://:s3cret@127.0.0.1:1/0")
     after: list[int] = []
     with transaction.atomic(using=alias):
@@ -263,7 +269,9 @@ def failed(site: None) -> Any:
 
 
 def test_the_list_hides_people(admin: Any, failed: Any) -> None:
-    """State, reason and a shortened user are there; the user's id and the wire form are not, also on the event's page."""
+    """State, reason and a shortened user are there; the user's id and the wire form are not, also
+    on the event's page.
+    """
     for page in (PAGE, f"{PAGE}{failed.seq}/change/"):
         html = admin.get(page).content.decode()
         assert "98…21" in html
@@ -303,7 +311,9 @@ def test_nothing_is_added_or_changed_by_hand(admin: Any, failed: Any) -> None:
 
 @pytest.mark.parametrize("way", ["delay_on_commit", "delay_via_outbox"])
 def test_collected_on_commit(alias: str, rows: Any, way: str) -> None:
-    """postback.testing collects what a committed transaction sends, however it sends it; nothing is written or sent."""
+    """postback.testing collects what a committed transaction sends, however it sends it; nothing is
+    written or sent.
+    """
     with collect() as outbox:
         with transaction.atomic(using=alias):
             getattr(EVENT, way)(using=alias, priority=0)

@@ -131,7 +131,9 @@ def test_status_from_the_terminal(redis_server: RedisServer) -> None:
 
 
 def test_the_apps_redis_goes_first(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A provider's variable does not lead the command to another Redis than the producer; no variable is changed."""
+    """A provider's variable does not lead the command to another Redis than the producer; no
+    variable is changed.
+    """
     monkeypatch.setenv("POSTBACK_TGTRACK_BROKER_URL", "redis://127.0.0.1:1/0")
     before = dict(os.environ)
     app = app_with(POSTBACK_BROKER_URL=redis_server.url)

@@ -66,7 +66,9 @@ def run(script: str, folder: Path, port: int, **extra: str) -> str:
 def test_their_app_is_untouched(
     order: str, redis_client: redis.Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """Whichever is imported first: their current_app, configuration and tasks stay theirs, and both send to their own."""
+    """Whichever is imported first: their current_app, configuration and tasks stay theirs, and both
+    send to their own.
+    """
     script = USE.format(before="import postback" if order == "first" else "", after="", end="")
     run(script, tmp_path, redis_server.port)
     assert len(messages(redis_client)) == 3
@@ -93,7 +95,9 @@ def test_their_environment_does_not_reach_ours(
 
 
 def test_no_current_app_is_left_behind(redis_server: RedisServer, tmp_path: Path) -> None:
-    """Without an app of theirs, Celery's default stays what it is: ours never becomes the current one."""
+    """Without an app of theirs, Celery's default stays what it is: ours never becomes the current
+    one.
+    """
     script = (
         "from celery import current_app\nfrom postback import tgtrack\n"
         "tgtrack.AddEvent(user_id='1', event_type='sale').delay()\nprint(current_app.main)"
@@ -102,7 +106,9 @@ def test_no_current_app_is_left_behind(redis_server: RedisServer, tmp_path: Path
 
 
 def test_they_send_our_event(redis_client: redis.Redis, redis_server: RedisServer, tmp_path: Path) -> None:
-    """``send_task`` with the queue's name is all it takes; their routes do not get in the way of a queue that is named."""
+    """``send_task`` with the queue's name is all it takes; their routes do not get in the way of a
+    queue that is named.
+    """
     wire = {"user_id": "1", "event_type": "sale"}
     script = f"""
 from celery import Celery

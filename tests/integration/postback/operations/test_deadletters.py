@@ -59,7 +59,9 @@ class TestList:
         assert "malformed" in command.out
 
     def test_foreign_words(self, desk, command):
-        """A provider's words are shown as they came: no markup, no control characters, no line of their own."""
+        """A provider's words are shown as they came: no markup, no control characters, no line of
+        their own.
+        """
         detail = "[red]x[/red] [/] \x1b[2J\x07\nfake line"
         desk.bury(desk.raw(tgtrack.AddEvent(user_id="987654321", event_type="sale")), detail=detail)
         assert command("dead", "list", "tgtrack") == 0
@@ -120,7 +122,9 @@ class TestReplay:
         assert desk.ids(keys.priority_list("tgtrack.main", 3)) == [waiting, *ids]
 
     def test_a_fresh_start(self, desk):
-        """The letter, the attempts and the crashes are gone; a possible duplicate stays one; the body is the same."""
+        """The letter, the attempts and the crashes are gone; a possible duplicate stays one; the
+        body is the same.
+        """
         raw = desk.raw(tgtrack.AddEvent(user_id="1", event_type="sale"))
         desk.bury(raw, "crashed", state="attempts=7 tries=2 first=1732240000000000 duplicate=1 crashes=3 polls=1")
         replay(desk.client, "tgtrack", Filter())
@@ -252,7 +256,9 @@ class TestReplay:
         assert len(desk.dead_ids()) == 1000 + added
 
     def test_killed(self, desk):
-        """A replay that is killed half-way has moved each letter or left it; the next one moves the rest."""
+        """A replay that is killed half-way has moved each letter or left it; the next one moves the
+        rest.
+        """
         ids = desk.sales(20_000)
         process = subprocess.Popen(
             [sys.executable, "-c", "from postback.cli import main; main(['dead', 'replay', 'tgtrack'])"],

@@ -54,7 +54,9 @@ NEEDED = {
 
 
 def about(task: str, field: str) -> tuple[postback.Event, str]:
-    """An event whose field identifies a person, and how it calls the person: as long as the field wants it."""
+    """An event whose field identifies a person, and how it calls the person: as long as the field
+    wants it.
+    """
     event = postback.event_class(task)
     if task == "tonai.conversion":
         return tonai.Conversion(telegram_user_id=ME), ME
@@ -69,7 +71,9 @@ def about(task: str, field: str) -> tuple[postback.Event, str]:
 
 
 def test_who_is_who():
-    """Each event declares which of its fields identify a person; the table has all events and all such fields."""
+    """Each event declares which of its fields identify a person; the table has all events and all
+    such fields.
+    """
     declared = {task: event.person_fields() for task, event in postback.EVENTS.items()}
     assert declared == {**PEOPLE, **{task: frozenset() for task in OTHERS}}
 
@@ -146,7 +150,9 @@ def test_unreadable_results(raw, mine, desk):
 
 
 def test_what_is_no_result(desk):
-    """A key of another type under a result's name, and a result's text under another name, are left alone."""
+    """A key of another type under a result's name, and a result's text under another name, are left
+    alone.
+    """
     desk.client.rpush("celery-task-meta-list", json.dumps({"result": {"user_id": ME}}))
     desk.client.set("another-application", json.dumps({"result": {"user_id": ME}}))
     assert erase(desk.client, ME).results == 0
@@ -154,7 +160,9 @@ def test_what_is_no_result(desk):
 
 
 def test_many_results(desk):
-    """Thousands of results are read in parts, none longer than a few milliseconds of Redis' time, and none is missed."""
+    """Thousands of results are read in parts, none longer than a few milliseconds of Redis' time,
+    and none is missed.
+    """
     with desk.client.pipeline(transaction=False) as pipe:
         for number in range(5_000):
             result(pipe, {"user_id": ME if number % 10 == 0 else OTHER, "text": "x" * 500})
@@ -187,7 +195,9 @@ def update(user: str, **more) -> dict:
     ],
 )
 def test_recognised(event, desk):
-    """Every kind of event that names its person is recognised, and the same event of another person is not."""
+    """Every kind of event that names its person is recognised, and the same event of another person
+    is not.
+    """
     person = Person(ME)
     assert person.owns(desk.raw(event(ME)))
     assert not person.owns(desk.raw(event(OTHER)))
@@ -223,7 +233,9 @@ def test_a_linked_event(desk):
     ],
 )
 def test_unreadable(raw, mine):
-    """What cannot be read is a person's if the id stands in it as a word; a wrapped letter is its original."""
+    """What cannot be read is a person's if the id stands in it as a word; a wrapped letter is its
+    original.
+    """
     assert Person(ME).owns(raw) is mine
     wrapped = {
         "body": base64.b64encode(raw).decode(), "content-type": "application/octet-stream",
@@ -233,7 +245,9 @@ def test_unreadable(raw, mine):
 
 
 def test_everywhere(desk, command, govern):
-    """Queues of all priorities, delayed, held, halves of batches and dead letters; what is in flight is counted."""
+    """Queues of all priorities, delayed, held, halves of batches and dead letters; what is in
+    flight is counted.
+    """
     desk.announce(QUEUE)
     governor = govern(QUEUE)
 
@@ -265,7 +279,9 @@ def test_everywhere(desk, command, govern):
 
 @pytest.mark.parametrize("name", [keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")])
 def test_notices(desk, command, name):
-    """A person's dead letters of which a hook is still to be told go too, from both of their lists."""
+    """A person's dead letters of which a hook is still to be told go too, from both of their
+    lists.
+    """
     for user in (ME, OTHER):
         desk.client.lpush(name, desk.raw(tgtrack.AddEvent(user_id=user, event_type="sale")))
     assert command("erase", "--user", ME) == 0
@@ -329,7 +345,9 @@ def test_no_id(user, desk, command):
 
 
 def test_places(desk):
-    """It says what it looks through: each account, the lists of dead letters and of notices, the results last."""
+    """It says what it looks through: each account, the lists of dead letters and of notices, the
+    results last.
+    """
     desk.announce(QUEUE)
     places = []
     erase(desk.client, ME, ("tgtrack",), begin=places.append)

@@ -55,7 +55,9 @@ def test_a_429_does_not_end_it(desk, governor):
 
 
 def test_events_held_aside(desk, governor):
-    """Events of a run of failures go first after a resume, the oldest first, and keep their attempts."""
+    """Events of a run of failures go first after a resume, the oldest first, and keep their
+    attempts.
+    """
     ids = [tgtrack.AddEvent(user_id="1", event_type="sale").delay().id for _ in range(4)]
     for _ in range(2):
         governor.take(QUEUE, 1)

@@ -46,7 +46,9 @@ def test_shape(desk, command):
 
 
 def test_counts(desk, governor):
-    """Queued counts all priorities and halves of batches; delayed counts back-offs too; in flight counts events."""
+    """Queued counts all priorities and halves of batches; delayed counts back-offs too; in flight
+    counts events.
+    """
     desk.announce(QUEUE)
     postback.send_many([tgtrack.AddEvent(user_id="1", event_type="sale")] * 3)
     tgtrack.GetUserInfo(user_id="1").delay()
@@ -67,7 +69,9 @@ def test_counts(desk, governor):
 
 @pytest.mark.parametrize("seed", range(25))
 def test_agrees_with_take(seed, desk, governor):
-    """Whatever was answered when and is in flight: a window has nothing left if TAKE refuses, and both wait as long."""
+    """Whatever was answered when and is in flight: a window has nothing left if TAKE refuses, and
+    both wait as long.
+    """
     desk.announce(QUEUE, [[3, 1.0, "3/second"], [7, 10.0, "7 per 10 seconds"]])
     tgtrack.AddEvent(user_id="1", event_type="sale").delay()
     chance = random.Random(seed)
@@ -94,7 +98,9 @@ def test_agrees_with_take(seed, desk, governor):
 
 
 def test_a_shared_key(desk, govern, command):
-    """Accounts of one key: the same quota, who shares it, and a backlog of which each has its turns."""
+    """Accounts of one key: the same quota, who shares it, and a backlog of which each has its
+    turns.
+    """
     minute = [[2, 60.0, "2/minute"]]
     for queue, events in ((QUEUE, 3), ("tgtrack.shop", 20)):
         desk.announce(queue, minute)
@@ -128,7 +134,9 @@ def test_a_shared_plan(desk, govern, command):
 
 
 def test_a_pause_that_is_over(desk, command):
-    """A pause whose time has passed is null; one that lasts has its end, and one for an operator has none."""
+    """A pause whose time has passed is null; one that lasts has its end, and one for an operator
+    has none.
+    """
     desk.announce(QUEUE)
     now_ms = time.time() * 1000
 
@@ -165,7 +173,9 @@ def test_backlog_of_a_paused_account(desk):
 
 
 def test_orphans(desk, command):
-    """A queue that no worker has announced is shown, whatever of it is left; other applications' keys are not."""
+    """A queue that no worker has announced is shown, whatever of it is left; other applications'
+    keys are not.
+    """
     desk.announce(QUEUE)
     desk.client.lpush(keys.priority_list("tgtrack.ghost", 3), b"x")
     desk.client.zadd(keys.delayed("tonai.gone"), {b"x": 1})
@@ -182,7 +192,9 @@ def test_orphans(desk, command):
 
 class TestCheck:
     def test_all_well(self, desk, command):
-        """Exits 0 when nothing needs a person: an operator's own pause, a spent quota and an idle account do not."""
+        """Exits 0 when nothing needs a person: an operator's own pause, a spent quota and an idle
+        account do not.
+        """
         desk.announce(QUEUE)
         desk.announce("tgtrack.shop", age_s=900)
         desk.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "operator"})
@@ -230,7 +242,9 @@ class TestCheck:
 
 
 def test_table(desk, command):
-    """One line an account and one for what is wrong, within 100 columns, without colour in a pipe."""
+    """One line an account and one for what is wrong, within 100 columns, without colour in a
+    pipe.
+    """
     long = "tgtrack." + "a" * 60
     for queue in (QUEUE, "tgtrack.shop", long):
         desk.announce(queue)
@@ -336,7 +350,9 @@ class TestCheckCommand:
 
 
 def test_notices(desk, command):
-    """Dead letters of which the application is still to be told are counted per provider, failed calls included; they are no queue."""
+    """Dead letters of which the application is still to be told are counted per provider, failed
+    calls included; they are no queue.
+    """
     for name in (keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")):
         desk.client.lpush(name, b"a letter")
     shown = command.json("status", "--json")
@@ -367,7 +383,9 @@ class TestServed:
         return {account.queue: account.served for account in snapshot(desk.client).accounts}
 
     def test_ten_thousand(self, desk, beat, command):
-        """All are announced and served; the next beats write no more than a few words; `status` and `check` stay short."""
+        """All are announced and served; the next beats write no more than a few words; `status` and
+        `check` stay short.
+        """
         queues = [f"tgtrack.a{number}" for number in range(10_000)]
         heartbeat = beat("w@1", *queues)
         heartbeat.beat()
@@ -388,7 +406,10 @@ class TestServed:
         assert "live workers serve 10,000 accounts" in command.out
 
     def test_whose_only_worker_ended(self, desk, beat, command):
-        """At once; the accounts of another worker go on being served. Of very many alarms a few are said."""
+        """At once; the accounts of another worker go on being served.
+
+        Of very many alarms a few are said.
+        """
         first = beat("w@1", *(f"tgtrack.a{number}" for number in range(60)))
         first.beat()
         beat("w@2", "tgtrack.b", "tgtrack.a0").beat()

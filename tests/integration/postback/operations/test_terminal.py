@@ -58,7 +58,10 @@ class Session:
         os.write(self._keyboard, text.encode())
 
     def answer(self, text: str) -> int:
-        """Type it and wait for the end. Python loses a signal that comes just before it waits for a key: then once more."""
+        """Type it and wait for the end.
+
+        Python loses a signal that comes just before it waits for a key: then once more.
+        """
         while True:
             self.type(text)
             with suppress(subprocess.TimeoutExpired):
@@ -117,7 +120,9 @@ def test_it_fits(columns: int, words: str, busy: Desk, at: Callable[..., Session
 
 @pytest.mark.parametrize("columns", [40, 100])
 def test_the_table_is_readable(columns: int, busy: Desk, at: Callable[..., Session]) -> None:
-    """The name, what waits and what to do are there whole; a wide terminal has bars and three windows."""
+    """The name, what waits and what to do are there whole; a wide terminal has bars and three
+    windows.
+    """
     lines = at(columns, "status").lines
     (row,) = [line for line in lines if line.startswith("✗ tgtrack.main")]
     assert row.split()[2] == "1,234"
@@ -134,7 +139,9 @@ def test_foreign_words_at_a_terminal(busy: Desk, at: Callable[..., Session]) -> 
 
 
 def test_an_id_stays_whole(busy: Desk, at: Callable[..., Session]) -> None:
-    """At 80 columns an id can be copied from the list of dead letters, and the letter's age is shown."""
+    """At 80 columns an id can be copied from the list of dead letters, and the letter's age is
+    shown.
+    """
     lines = at(80, "dead list tgtrack").lines
     (first, *_) = [line for line in lines if line.startswith("rejected-main-000000")]
     assert first.endswith(" ago")
@@ -172,7 +179,9 @@ def test_drop_asks(answer: str, left: int, code: int, busy: Desk, at: Callable[.
 
 
 def test_watch(desk: Desk, at: Callable[..., Session]) -> None:
-    """``--watch`` shows what changes, in place, until Ctrl-C; the exit code is that of the last look."""
+    """``--watch`` shows what changes, in place, until Ctrl-C; the exit code is that of the last
+    look.
+    """
     desk.announce(QUEUE)
     session = at(80, "status --watch 0.1")
     session.read(QUEUE)

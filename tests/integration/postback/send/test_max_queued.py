@@ -50,7 +50,9 @@ def broker(
 
 
 def test_one_too_many(broker: redis.Redis) -> None:
-    """The event above the cap raises QueueFull, is not in the queue, and the error carries account, cap and id."""
+    """The event above the cap raises QueueFull, is not in the queue, and the error carries account,
+    cap and id.
+    """
     announce(broker, main='{"max_queued": 3}')
     for _ in range(3):
         sale().delay()
@@ -150,7 +152,9 @@ def test_without_a_cap_redis_is_not_asked(broker: redis.Redis) -> None:
 
 
 def test_many_as_far_as_there_is_room(broker: redis.Redis) -> None:
-    """Of 1,500 events for an account with room for 700, the first 700 are in, the others certainly not."""
+    """Of 1,500 events for an account with room for 700, the first 700 are in, the others certainly
+    not.
+    """
     announce(broker, main='{"max_queued": 700}')
     with pytest.raises(PartlyEnqueued, match="max_queued of 700") as caught:
         postback.send_many([sale(user) for user in range(1500)])
@@ -188,7 +192,9 @@ def test_many_that_fit(broker: redis.Redis) -> None:
 
 
 def test_many_accounts_are_asked_at_once(broker: redis.Redis) -> None:
-    """40 accounts with a cap cost one question a pipeline: Redis reads from the socket far less than 40 times."""
+    """40 accounts with a cap cost one question a pipeline: Redis reads from the socket far less
+    than 40 times.
+    """
     announce(broker, **{f"a{number}": '{"max_queued": 9}' for number in range(40)})
     sale(account="a1").delay()
     before = broker.info("stats")["total_reads_processed"]
@@ -235,7 +241,9 @@ def test_a_producer_that_may_not_count(broker: redis.Redis, redis_server: RedisS
 
 
 def test_a_refusal_in_the_middle(broker: redis.Redis, redis_server: RedisServer) -> None:
-    """Redis refuses the second of four events: one is in, two are not known, the last one is certainly not in."""
+    """Redis refuses the second of four events: one is in, two are not known, the last one is
+    certainly not in.
+    """
     broker.acl_setuser(
         "shop", enabled=True, passwords=["+pw"], keys=["tgtrack.main*", "postback.*"], commands=["+@all"]
     )
@@ -251,7 +259,9 @@ def test_a_refusal_in_the_middle(broker: redis.Redis, redis_server: RedisServer)
 
 
 def test_producers_at_the_same_moment(broker: redis.Redis) -> None:
-    """Eight threads that send one by one exceed the cap by seven at most: what they had asked before the last room was gone."""
+    """Eight threads that send one by one exceed the cap by seven at most: what they had asked
+    before the last room was gone.
+    """
     announce(broker, main='{"max_queued": 50}')
 
     def send_until_full(_: int) -> int:

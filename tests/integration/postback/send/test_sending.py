@@ -50,7 +50,9 @@ def message(client, queue=QUEUE):
 
 
 def test_the_message_is_an_ordinary_celery_message(client):
-    """Protocol 2, the account's queue, priority 3, the wire form as kwargs, and the time filled in."""
+    """Protocol 2, the account's queue, priority 3, the wire form as kwargs, and the time filled
+    in.
+    """
     before = time.time()
     result = EVENT.delay()
     headers, (args, kwargs, _), properties = message(client)
@@ -148,7 +150,9 @@ def test_results(client):
 
 
 def test_announced_accounts(client):
-    """The only announced account is the default; an unknown one is refused before anything is sent."""
+    """The only announced account is the default; an unknown one is refused before anything is
+    sent.
+    """
     client.hset("postback.accounts", "tgtrack.shop", "{}")
     EVENT.delay()
     assert client.llen("tgtrack.shop\x06\x163") == 1
@@ -179,7 +183,9 @@ def test_the_users_app_is_left_alone(client, monkeypatch):
 
 
 def test_a_signature_from_another_app(client, redis_server):
-    """As a link of another app's task it carries queue, priority and headers, and leaves the time open."""
+    """As a link of another app's task it carries queue, priority and headers, and leaves the time
+    open.
+    """
     signature = tonai.Conversion(telegram_user_id="1728125519").si()
     assert signature.immutable
     other = celery.Celery("other", broker=redis_server.url, set_as_current=False)
@@ -272,7 +278,9 @@ def test_send_many_into_a_full_redis(client, redis_server, at_the_second_pipelin
 
 
 def test_send_many_says_how_many(client, redis_server, at_the_second_pipeline):
-    """Redis freezes under the second pipeline: the first is certain, the second unknown, the third certainly not in."""
+    """Redis freezes under the second pipeline: the first is certain, the second unknown, the third
+    certainly not in.
+    """
     postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["main"]}, send_timeout_s=0.4)
     with ExitStack() as frozen:
         at_the_second_pipeline(lambda: frozen.enter_context(redis_server.frozen()))
@@ -284,7 +292,9 @@ def test_send_many_says_how_many(client, redis_server, at_the_second_pipeline):
 
 
 def test_send_many_refused_in_part(client, redis_server):
-    """Redis refuses one account's events: those before the first refused are in, what lies between is not known."""
+    """Redis refuses one account's events: those before the first refused are in, what lies between
+    is not known.
+    """
     postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["a", "b"]})
     client.set("tgtrack.b\x06\x163", "no list")
     events = [tgtrack.AddEvent(user_id="1", event_type="x", account=account) for account in "aaba"]
@@ -297,7 +307,9 @@ def test_send_many_refused_in_part(client, redis_server):
 
 
 def test_celerys_signals(client):
-    """Tracing adds a header before a message is written, and hears that it was sent; a failed send is no sent one."""
+    """Tracing adds a header before a message is written, and hears that it was sent; a failed send
+    is no sent one.
+    """
     heard = []
 
     @signals.before_task_publish.connect(weak=False)
@@ -363,7 +375,9 @@ def test_nobody_answers(silent):
 
 
 def test_the_reply_is_lost(client, redis_server):
-    """Redis freezes after the command was written: unknown, with the id, within the time limit; then it goes on."""
+    """Redis freezes after the command was written: unknown, with the id, within the time limit;
+    then it goes on.
+    """
     url = redis_server.url
     postback.configure(broker_url=url, send_timeout_s=0.4)
     EVENT.delay()

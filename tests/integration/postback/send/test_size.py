@@ -1,4 +1,6 @@
-"""A message that a worker would bury for its size is refused at the call that makes it, and nothing is sent."""
+"""A message that a worker would bury for its size is refused at the call that makes it, and nothing
+is sent.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def on_commit(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
     ids=["apply_async", "si", "adelay"],
 )
 def test_options_count(send: Callable[..., Any], options: str, broker: redis.Redis) -> None:
-    """Headers, links and every other option count; the error says how much is too much and holds none of it."""
+    """Headers, links and every other option count; the error says how much is too much and holds
+    none of it.
+    """
     with pytest.raises(MessageTooLarge) as caught:
         send(EVENT, OPTIONS[options]())
     assert broker.keys() == []
@@ -83,14 +87,18 @@ def test_options_count(send: Callable[..., Any], options: str, broker: redis.Red
 
 @pytest.mark.parametrize("send", [LONG_UPDATE.delay, LONG_UPDATE.si, lambda: postback.send_many([EVENT, LONG_UPDATE])])
 def test_an_event_that_grows_in_its_message(send: Callable[[], Any], broker: redis.Redis) -> None:
-    """An update of 254,000 bytes would be 1 MB in Redis: refused; by ``send_many`` before the first event is sent."""
+    """An update of 254,000 bytes would be 1 MB in Redis: refused; by ``send_many`` before the first
+    event is sent.
+    """
     with pytest.raises(MessageTooLarge):
         send()
     assert broker.keys() == []
 
 
 def test_delay_on_commit(monkeypatch: pytest.MonkeyPatch, broker: redis.Redis) -> None:
-    """The caller hears of it at the call, when the transaction can still be rolled back; no hook is left."""
+    """The caller hears of it at the call, when the transaction can still be rolled back; no hook is
+    left.
+    """
     hooks = on_commit(monkeypatch)
     with pytest.raises(MessageTooLarge):
         EVENT.delay_on_commit(headers={"x": BIG})
@@ -115,7 +123,9 @@ def test_redis_is_not_asked() -> None:
 
 
 def longest(send: Callable[[int], Any], broker: redis.Redis) -> int:
-    """The longest queue entry that a producer sends; ``send`` takes the length of what makes it long."""
+    """The longest queue entry that a producer sends; ``send`` takes the length of what makes it
+    long.
+    """
     low, high = 0, MAX_MESSAGE_BYTES
     while low < high:
         length = (low + high + 1) // 2
@@ -141,7 +151,9 @@ def longest(send: Callable[[int], Any], broker: redis.Redis) -> int:
     ],
 )  # fmt: skip
 def test_the_longest_message_that_is_sent(send: Callable[[int], Any], broker: redis.Redis) -> None:
-    """Whatever makes it long: a worker takes it, with a kilobyte left for the state that deliveries add, and hardly more."""
+    """Whatever makes it long: a worker takes it, with a kilobyte left for the state that deliveries
+    add, and hardly more.
+    """
     assert MAX_MESSAGE_BYTES - 3_000 < longest(send, broker) <= MAX_MESSAGE_BYTES - 1_000
 
 

@@ -1,6 +1,7 @@
 """The governor's scripts on a real server, with a clock that the test turns.
 
-The scripts ask ``redis.call('TIME')`` and nothing else; here that one call is replaced by a read of two keys.
+The scripts ask ``redis.call('TIME')`` and nothing else; here that one call is replaced by a read of
+two keys.
 """
 
 from __future__ import annotations
@@ -189,7 +190,9 @@ class Bench:
         return list(reversed(self.client.lrange(keys.priority_list(self.queue, priority), 0, -1)))
 
     def run_till_empty(self, count: int = 1) -> list[bytes]:
-        """Take and deliver until nothing is there to take; the messages in the order in which they left."""
+        """Take and deliver until nothing is there to take; the messages in the order in which they
+        left.
+        """
         left: list[bytes] = []
         while True:
             reply = self.take(count)
@@ -224,7 +227,9 @@ class Bench:
         return reply.grants[0]
 
     def paused_ms(self, count: int = 1) -> int | None:
-        """What a TAKE says of a pause that there must be: how long it lasts, or None until somebody resumes it."""
+        """What a TAKE says of a pause that there must be: how long it lasts, or None until somebody
+        resumes it.
+        """
         reply = self.take(count)
         assert (reply.state, reply.grants) == (State.PAUSED, []), f"TAKE said {reply}"
         return reply.wait_ms

@@ -1,4 +1,6 @@
-"""A worker's governor on a real server, and ways to lose things: replies, a server's last second, a server."""
+"""A worker's governor on a real server, and ways to lose things: replies, a server's last second, a
+server.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def own_client(server: RedisServer) -> Client:
 
 
 class Lossy(Client):
-    """A client that loses a trip's way there (``before``) or its replies (``after``), once for each time it is told to."""
+    """A client that loses a trip's way there (``before``) or its replies (``after``), once for each
+    time it is told to.
+    """
 
     def __init__(self, server: RedisServer) -> None:
         super().__init__(port=server.port, retry=Retry(NoBackoff(), 0), socket_timeout=5, single_connection_client=True)
@@ -71,7 +75,9 @@ class Worker:
     def __init__(
         self, server: RedisServer, queue: str = "tgtrack.main", *, one_first: bool = False, **table: Any
     ) -> None:
-        """An account at rest sends as much as is asked for, if not ``one_first``: ``test_one_first.py`` has that case."""
+        """An account at rest sends as much as is asked for, if not ``one_first``:
+        ``test_one_first.py`` has that case.
+        """
         provider, _, name = queue.partition(".")
         self.queue = queue
         self.server = server
@@ -200,14 +206,18 @@ class Look:
 
 
 def wait_until_written(server: RedisServer) -> None:
-    """While a sync of the append-only file is under way the server puts off writing to it, with ``everysec`` for up to two seconds."""
+    """While a sync of the append-only file is under way the server puts off writing to it, with
+    ``everysec`` for up to two seconds.
+    """
     client = server.client()
     while int(client.info("persistence")["aof_buffer_length"]):
         time.sleep(0.002)
 
 
 class Memory:
-    """A server with an append-only file that can forget what it did since a moment, as a power cut or a failover makes it."""
+    """A server with an append-only file that can forget what it did since a moment, as a power cut
+    or a failover makes it.
+    """
 
     def __init__(self, server: RedisServer, scratch: Path) -> None:
         self.server = server
@@ -228,7 +238,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Given:
-    """An answer in short: rulings on a grant's own events in their order, delivered if there is none, and its settlement."""
+    """An answer in short: rulings on a grant's own events in their order, delivered if there is
+    none, and its settlement.
+    """
 
     rulings: tuple[Ruling, ...]
     health: Health = "ok"
@@ -237,7 +249,10 @@ class Given:
     halves: Sequence[tuple[Sequence[int], Sequence[int]]] = ()
 
     def to(self, grant: Grant) -> Settlement:
-        """Rule on the grant's events. Halves are numbers of events, from 1, the siblings after the grant's own."""
+        """Rule on the grant's events.
+
+        Halves are numbers of events, from 1, the siblings after the grant's own.
+        """
         events = [*grant.envelopes, *grant.siblings]
         for envelope, ruling in zip_longest(grant.envelopes, self.rulings, fillvalue=Delivered()):
             envelope.ruling = ruling

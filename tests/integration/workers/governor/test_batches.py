@@ -1,4 +1,6 @@
-"""Batches: full by count or bytes or after their linger, of one task, in order; halves of refused ones first."""
+"""Batches: full by count or bytes or after their linger, of one task, in order; halves of refused
+ones first.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class TestFull:
         ("size", "expected"), [(1600, 6), (2499, 3), (4998, 2), (4999, 1), (9998, 1), (498, 20), (499, 19)]
     )
     def test_by_given_bytes(self, batching: Bench, size: int, expected: int) -> None:
-        """As many as fit into 10,000 bytes with their commas and brackets, by the size that the producer gave; one byte more does not fit."""
+        """As many as fit into 10,000 bytes with their commas and brackets, by the size that the
+        producer gave; one byte more does not fit.
+        """
         batching.push(*(message(f"e{number}", postback_size=size) for number in range(40)))
         grant = batching.one()
         assert len(grant.raws) == expected
@@ -67,7 +71,9 @@ class TestFull:
 
     @pytest.mark.parametrize("encoding", ["utf-8", "base64"])
     def test_by_estimated_bytes(self, batching: Bench, encoding: str) -> None:
-        """Where the producer gave no size the body's length is an upper bound, also through base64."""
+        """Where the producer gave no size the body's length is an upper bound, also through
+        base64.
+        """
         write = based if encoding == "base64" else lambda name, size: message(name, body_bytes=size)
         batching.push(*(write(f"e{number}", 1500) for number in range(40)))
         grant = batching.one()
@@ -100,7 +106,9 @@ class TestFull:
         assert batching.one().raws
 
     def test_duplicates_of_a_key_travel_with_the_batch(self, batching: Bench) -> None:
-        """Duplicates have a place in the batch, told with their owner, so that Flower shows each."""
+        """Duplicates have a place in the batch, told with their owner, so that Flower shows
+        each.
+        """
         batching.push(*(message(f"e{number:02}", postback_key="k", postback_size=1) for number in range(20)))
         grant = batching.one()
         assert grant.owners == [b"", *[b"e00"] * 19]
@@ -201,7 +209,9 @@ class TestTasks:
 
     @pytest.mark.parametrize("told", [True, False])
     def test_it_does_not_hold_up_the_oldest(self, batching: Bench, told: bool) -> None:
-        """Behind full batches of another task without end, a lone event still leaves within its linger, with an enqueue time or without."""
+        """Behind full batches of another task without end, a lone event still leaves within its
+        linger, with an enqueue time or without.
+        """
         batching.push(message("lone", task="t.a", **({"postback_at": START_MS} if told else {})))
         for second in range(12):
             batching.push(*(message(f"{second}b{number}", task="t.b", postback_size=9) for number in range(60)))
@@ -224,7 +234,9 @@ class TestTasks:
         assert batching.ids() == [f"b{number}" for number in range(6)]
 
     def test_looking_ahead_is_bounded(self, batching: Bench) -> None:
-        """A long queue of one task hides a later event of another: no call reads a whole backlog."""
+        """A long queue of one task hides a later event of another: no call reads a whole
+        backlog.
+        """
         batching.push(message("a0", task="t.a", postback_at=0))
         batching.push(*(message(f"b{number}", task="t.b") for number in range(300)), message("a1", task="t.a"))
         assert names(batching.one()) == ["a0"]
@@ -251,7 +263,9 @@ class TestTasks:
         assert batching.ids(3)[0] == "w19"
 
     def test_what_is_not_due_is_sorted_out(self, batching: Bench) -> None:
-        """Events with a later eta between the others do not hold up the batch and take no place in it."""
+        """Events with a later eta between the others do not hold up the batch and take no place in
+        it.
+        """
         for number in range(20):
             batching.push(message(f"e{number:02}", postback_size=9), message(f"t{number}", eta="2099-01-01T00:00:00"))
         assert names(batching.one()) == [f"e{number:02}" for number in range(20)]
@@ -264,7 +278,9 @@ class TestHalves:
         return batching.one()
 
     def test_halves_go_first_and_alone(self, batching: Bench) -> None:
-        """A half is a request of its own, before anything else, and neither lingers nor fills up."""
+        """A half is a request of its own, before anything else, and neither lingers nor fills
+        up.
+        """
         grant = self.refused(batching)
         batching.push(message("new", postback_at=0))
         batching.settle(grant, health="ok", groups=[[[1, 2, 3, 4], [5, 6, 7, 8]]])
@@ -283,7 +299,9 @@ class TestHalves:
         assert [names(grant) for grant in took] == [["e0", "e1"], ["e2", "e3"], ["e4", "e5", "e6", "e7"]]
 
     def test_an_innocent_half_proves_its_sibling(self, batching: Bench) -> None:
-        """The first half is delivered: the sibling, guilty by elimination, is split without having been sent."""
+        """The first half is delivered: the sibling, guilty by elimination, is split without having
+        been sent.
+        """
         batching.settle(self.refused(batching, 4), health="ok", groups=[[[1, 2], [3, 4]]])
         batching.settle(batching.one(), health="ok", delivered=2, groups=[[[3], [4]]])
         half = batching.one()

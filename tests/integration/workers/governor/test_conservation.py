@@ -217,7 +217,9 @@ class Account(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0, 99))
     def reconcile_what_is_known(self, which: int) -> None:
-        """After a restart that forgot nothing: telling Redis of a request on its way changes nothing."""
+        """After a restart that forgot nothing: telling Redis of a request on its way changes
+        nothing.
+        """
         grant = self.open[which % len(self.open)]
         if self.client.zscore(keys.flight(QUEUE), grant.id) is None:
             return
@@ -285,7 +287,9 @@ class Account(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_and_nothing_doubled(redis_client: redis.Redis) -> None:
-    """Over any history every message is in one place, those that nobody disturbed leave in order, and in the end all are delivered or dead."""
+    """Over any history every message is in one place, those that nobody disturbed leave in order,
+    and in the end all are delivered or dead.
+    """
     machine = type("Account", (Account,), {"client": redis_client})
     run_state_machine_as_test(
         machine,

@@ -1,4 +1,6 @@
-"""The governor against a Redis that loses replies, forgets scripts, is full, is a replica, or holds something else under a key."""
+"""The governor against a Redis that loses replies, forgets scripts, is full, is a replica, or holds
+something else under a key.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def demoted(server: RedisServer) -> Iterator[None]:
 class TestLostReplies:
     @pytest.mark.parametrize("lost", ["before", "after"])
     def test_of_take(self, crew: Worker, lost: str) -> None:
-        """Whether TAKE was lost on its way there or back, its repetition brings what it took: nothing lost, nothing doubled."""
+        """Whether TAKE was lost on its way there or back, its repetition brings what it took:
+        nothing lost, nothing doubled.
+        """
         crew.push(*(message(f"e{number}") for number in range(5)))
         crew.client.lose = [lost]
         with pytest.raises(redis.ConnectionError):
@@ -121,7 +125,9 @@ class TestLostReplies:
         assert sum(crew.look.everything().values()) == (kind != "delivered")
 
     def test_a_repeated_settle_does_not_reach_the_next_grant(self, crew: Worker) -> None:
-        """The event was put back and taken again: the repetition of its first settlement does not touch the second grant."""
+        """The event was put back and taken again: the repetition of its first settlement does not
+        touch the second grant.
+        """
         crew.push(message("a"))
         grant = crew.one()
         crew.client.lose = ["after"]
@@ -214,7 +220,9 @@ class TestRefusals:
             assert worker.governor.unsent == 1
 
     def test_one_bad_settlement_does_not_hold_up_others(self, crew: Worker) -> None:
-        """Something else stands under one account's key: its settlement is kept, the other account's goes through."""
+        """Something else stands under one account's key: its settlement is kept, the other
+        account's goes through.
+        """
         other = Worker(crew.server, "tgtrack.other")
         crew.accounts.update(other.accounts)
         crew.push(message("a"))
@@ -236,7 +244,9 @@ class TestRefusals:
         assert crew.look.everything() == {"a": 1}
 
     def test_a_provider_that_sends_half_a_character(self, crew: Worker) -> None:
-        """A lone surrogate in the provider's words does not lose the event: Redis' JSON reader would refuse it."""
+        """A lone surrogate in the provider's words does not lose the event: Redis' JSON reader
+        would refuse it.
+        """
         crew.push(message("a"))
         settlement = answer(Again(60, ""), health="fail", detail="503 \ud83d")
         crew.settle(crew.one(), settlement)
@@ -283,7 +293,9 @@ class TestSettle:
         assert (crew.look.meta()["delivered"], crew.governor.unsent, len(crew.governor.grants)) == ("64", 0, 6)
 
     def test_many_accounts_in_one_call(self, crew: Worker) -> None:
-        """TAKE works for several accounts at once; one whose keys are broken stops none of the others (ADR 32)."""
+        """TAKE works for several accounts at once; one whose keys are broken stops none of the
+        others (ADR 32).
+        """
         others = crew.beside("a", "b", "c")
         for queue in (crew.queue, *others):
             crew.look.client.lpush(queue, message(queue))
@@ -299,7 +311,9 @@ class TestSettle:
         assert [(queue, str(error)[:9]) for queue, error in done.refused.items()] == [(others[1], "WRONGTYPE")]
 
     def test_an_account_that_the_user_may_not_touch(self, crew: Worker) -> None:
-        """Redis refuses a call with its keys before it begins: the other accounts are asked all the same."""
+        """Redis refuses a call with its keys before it begins: the other accounts are asked all the
+        same.
+        """
         (other,) = crew.beside("b")
         for queue in (crew.queue, other):
             crew.look.client.lpush(queue, message(queue))
@@ -315,7 +329,9 @@ class TestSettle:
         assert (len(done.taken[crew.queue].grants), list(done.refused)) == (1, [other])
 
     def test_many_answers_in_one_call(self, crew: Worker) -> None:
-        """SETTLE works for several grants at once; one that Redis refuses is kept, and the others are settled."""
+        """SETTLE works for several grants at once; one that Redis refuses is kept, and the others
+        are settled.
+        """
         others = crew.beside("a", "b")
         queues = (crew.queue, *others)
         for queue in queues:
@@ -376,7 +392,9 @@ class TestSettle:
 
 class TestAnotherKey:
     def test_a_late_refusal_of_the_old_one(self, crew: Worker) -> None:
-        """The key is changed while a request is on its way: its 401 stops the old key, and the account goes on with the new one."""
+        """The key is changed while a request is on its way: its 401 stops the old key, and the
+        account goes on with the new one.
+        """
         crew.push(*(message(f"e{number}") for number in range(5)))
         grant = crew.one()
         crew.accounts[crew.queue] = new = build_account("tgtrack", "main", {"api_key": "new"})
@@ -388,7 +406,9 @@ class TestAnotherKey:
         assert crew.look.requests() == 1
 
     def test_both_logs_bind(self, crew: Worker) -> None:
-        """What went with the old key counts with the new one for a window: the provider may count by something else."""
+        """What went with the old key counts with the new one for a window: the provider may count
+        by something else.
+        """
         table = {"limits": "3/minute"}
         crew.accounts[crew.queue] = build_account("tgtrack", "main", {"api_key": "old", **table})
         crew.push(*(message(f"e{number}") for number in range(9)))
@@ -404,7 +424,9 @@ class TestAnotherKey:
 
 class TestEnd:
     def test_release_all_puts_back_in_order(self, crew: Worker) -> None:
-        """What a process has taken and not sent stands in front again, in order, uncharged and unflagged."""
+        """What a process has taken and not sent stands in front again, in order, uncharged and
+        unflagged.
+        """
         crew.push(*(message(f"e{number}") for number in range(6)))
         for _ in range(2):
             crew.take(2)
@@ -422,7 +444,9 @@ class TestEnd:
         assert crew.look.meta()["delivered"] == "1"
 
     def test_release_all_leaves_what_is_on_the_wire(self, crew: Worker) -> None:
-        """A request whose answer is not known may have arrived: it comes back with its lease, charged and flagged."""
+        """A request whose answer is not known may have arrived: it comes back with its lease,
+        charged and flagged.
+        """
         crew.push(message("a"), message("b"))
         first, _ = crew.take(2)
         first.sent = True
@@ -439,7 +463,9 @@ class TestEnd:
         assert crew.look.everything() == {}
 
     def test_release_all_without_redis(self, server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
-        """Without Redis the process ends all the same and says how many answers are lost; their leases bring them back."""
+        """Without Redis the process ends all the same and says how many answers are lost; their
+        leases bring them back.
+        """
         worker = Worker(server)
         worker.pump()
         worker.push(message("a"))
@@ -458,7 +484,9 @@ class TestEnd:
         assert crew.look.flying() == ["a"]
 
     def test_forget_expired(self, crew: Worker) -> None:
-        """A grant whose lease is over is forgotten here, one that has time is not; a settle of it changes nothing."""
+        """A grant whose lease is over is forgotten here, one that has time is not; a settle of it
+        changes nothing.
+        """
         crew.push(message("a"), message("b"))
         old, young = crew.take(2)
         old.lease_end = time.monotonic() - 1.5
@@ -503,7 +531,9 @@ class TestTake:
         assert letter["failed_at"] > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 60))
 
     def test_idle_and_filling_are_told(self, redis_server: RedisServer, redis_client: redis.Redis) -> None:
-        """Empty until something is due is EMPTY with its time; a batch that fills says that its wait may end sooner."""
+        """Empty until something is due is EMPTY with its time; a batch that fills says that its
+        wait may end sooner.
+        """
         worker = Worker(redis_server, "mytracker.game")
         worker.pump()
         worker.look.client.zadd(keys.delayed(worker.queue), {message("later"): time.time() * 1000 + 50_000})

@@ -1,4 +1,6 @@
-"""An account's health: runs of failures, outages with their probes, 429s, refused credentials, pauses that cover each other."""
+"""An account's health: runs of failures, outages with their probes, 429s, refused credentials,
+pauses that cover each other.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ class TestRun:
         )
 
     def test_not_before_their_back_off_is_over(self, bench: Bench) -> None:
-        """One whose back-off is not over waits for it in the delayed set; its attempt stays used up."""
+        """One whose back-off is not over waits for it in the delayed set; its attempt stays used
+        up.
+        """
         events(bench, 4)
         bench.fail(bench.one(), back_off_ms=100)
         bench.fail(bench.one(), back_off_ms=9000)
@@ -81,7 +85,9 @@ class TestRun:
         assert (id_of(raw), due, state_of(raw)["attempts"]) == ("e01", START_MS + 9000, 1)
 
     def test_alone_it_waits_for_its_own_back_off(self, bench: Bench) -> None:
-        """With nothing else to ask with, a failed event goes again when its back-off is over, not before."""
+        """With nothing else to ask with, a failed event goes again when its back-off is over, not
+        before.
+        """
         events(bench, 1)
         fail_in_a_row(bench, 1, back_off_ms=700)
         assert bench.take() == TakeReply(State.EMPTY, [], due_ms=700)
@@ -175,7 +181,9 @@ class TestOutage:
         assert pauses == [4000, 8000, 16_000, 32_000, 64_000, 128_000, 256_000, 300_000, 300_000]
 
     def test_attempts_of_the_run_are_given_back(self, bench: Bench) -> None:
-        """It was not these events' fault: the attempts of this run are given back, earlier ones are not."""
+        """It was not these events' fault: the attempts of this run are given back, earlier ones are
+        not.
+        """
         bench.push(message("old", postback="attempts=3"), *(message(f"e{number}") for number in range(9)))
         fail_in_a_row(bench, 5)
         bench.advance(paused_ms(bench))
@@ -215,7 +223,9 @@ class TestOutage:
         assert reply.outage
 
     def test_each_time_the_next_event(self, bench: Bench) -> None:
-        """No event is probed with twice while there is another; then those held take turns in order."""
+        """No event is probed with twice while there is another; then those held take turns in
+        order.
+        """
         events(bench, 8)
         fail_in_a_row(bench, 5)
         probes = []
@@ -240,7 +250,9 @@ class TestOutage:
         assert len(probes) == 5
 
     def test_late_answers_do_not_escalate(self, bench: Bench) -> None:
-        """Eight requests were on the wire when the provider went down: their failures make one outage of the first pause."""
+        """Eight requests were on the wire when the provider went down: their failures make one
+        outage of the first pause.
+        """
         events(bench, 20)
         took = bench.take(8).grants
         for grant in took:
@@ -252,7 +264,9 @@ class TestOutage:
         assert all("attempts" not in state_of(raw) for raw in bench.run_till_empty())
 
     def test_a_healthy_probe_ends_it(self, bench: Bench) -> None:
-        """After the outage everything goes in order of enqueueing, at once and not one at a time."""
+        """After the outage everything goes in order of enqueueing, at once and not one at a
+        time.
+        """
         events(bench, 12)
         fail_in_a_row(bench, 5)
         for _ in range(3):
@@ -285,7 +299,9 @@ class TestOutage:
         assert (bench.ids(0), bench.ids(3)) == (["e0", "e2", "e4"], ["e1", "e3"])
 
     def test_a_batching_account_probes_with_its_batches(self, bench: Bench) -> None:
-        """Batches: the run's messages are held, released in order, and travel as full batches again."""
+        """Batches: the run's messages are held, released in order, and travel as full batches
+        again.
+        """
         bench.settings.update(batch_max=4, linger_ms=0)
         events(bench, 24)
         fail_in_a_row(bench, 5)
@@ -308,7 +324,9 @@ class TestInPlace:
         return bench
 
     def test_two_seconds_four_seconds_dead_pause(self, strict: Bench) -> None:
-        """The same event goes again after 2 s and 4 s, before any other; its third failure kills it and pauses the account."""
+        """The same event goes again after 2 s and 4 s, before any other; its third failure kills it
+        and pauses the account.
+        """
         for back_off_ms in (2000, 4000):
             grant = strict.one()
             assert names(grant.raws) == ["e00"]
@@ -366,7 +384,9 @@ class TestQuotaAnswers:
         return bench
 
     def test_retry_after_is_kept_to(self, limited: Bench) -> None:
-        """A 429 that says how long freezes the account for exactly that, and no attempt is used up."""
+        """A 429 that says how long freezes the account for exactly that, and no attempt is used
+        up.
+        """
         limited.refuse(limited.one(), retry_after_ms=7000)
         assert limited.paused_ms() == 7000
         limited.advance(7000)
@@ -375,7 +395,9 @@ class TestQuotaAnswers:
         assert "attempts" not in state_of(grant.raws[0])
 
     def test_without_it_the_next_longer_window_each_time(self, limited: Bench) -> None:
-        """Without Retry-After: the shortest window, then the next, then the longest, which is the last."""
+        """Without Retry-After: the shortest window, then the next, then the longest, which is the
+        last.
+        """
         freezes = []
         for _ in range(4):
             limited.refuse(limited.one())
@@ -403,7 +425,9 @@ class TestQuotaAnswers:
         assert limited.meta()["quota_answers"] == "3"
 
     def test_a_healthy_answer_begins_anew(self, limited: Bench) -> None:
-        """A 429 tomorrow begins with the shortest window again: what was learned yesterday is over."""
+        """A 429 tomorrow begins with the shortest window again: what was learned yesterday is
+        over.
+        """
         limited.refuse(limited.one())
         limited.advance(paused_ms(limited))
         limited.settle(limited.one())
@@ -412,7 +436,9 @@ class TestQuotaAnswers:
         assert paused_ms(limited) == padded_ms(1.0)
 
     def test_a_healthy_answer_from_before_does_not(self, limited: Bench) -> None:
-        """Answers to requests from before the freeze neither end it, nor open the gate, nor forget how often it froze."""
+        """Answers to requests from before the freeze neither end it, nor open the gate, nor forget
+        how often it froze.
+        """
         took = limited.take(3).grants
         limited.refuse(took[0])
         limited.settle(took[1])
@@ -451,7 +477,9 @@ class TestQuotaAnswers:
         assert limited.log()["seq"] == "1"
 
     def test_the_end_of_an_outage_does_not_thaw(self, bench: Bench) -> None:
-        """A freeze of a 429 that an outage's pause covered holds on when a healthy answer ends the outage."""
+        """A freeze of a 429 that an outage's pause covered holds on when a healthy answer ends the
+        outage.
+        """
         events(bench, 20)
         took = bench.take(8).grants
         bench.refuse(took[0], retry_after_ms=3000)

@@ -1,4 +1,6 @@
-"""Whatever lies in a queue: through TAKE on a real server, Celery's own request, strategy and tracer, SETTLE, and every command."""
+"""Whatever lies in a queue: through TAKE on a real server, Celery's own request, strategy and
+tracer, SETTLE, and every command.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ from workers.observe.rows import Rows
 from workers.rounds.rounds import Rounds
 
 ME = "987654321"
-#: Provider -> credentials and a task: one that sends singly, one that sends batches, one that has a result.
+#: Provider -> credentials and a task: one that sends singly, one that sends batches, one that has a
+#: result.
 PROVIDERS: dict[str, tuple[dict[str, object], str]] = {
     "tgtrack": ({"api_key": "k", "limits": "100000/second"}, "tgtrack.add_event"),
     "mytracker": ({"id_app": 1, "token": "t", "limits": "100000/second", "linger_s": 0}, "mytracker.login"),
@@ -52,7 +55,10 @@ PROVIDERS: dict[str, tuple[dict[str, object], str]] = {
 
 
 class Worker:
-    """One process's worker without a thread: a round is run when the test wants it. Celery's own tracer publishes."""
+    """One process's worker without a thread: a round is run when the test wants it.
+
+    Celery's own tracer publishes.
+    """
 
     def __init__(self, server: RedisServer) -> None:
         self.client: Any = server.client()
@@ -138,7 +144,9 @@ def options_of(provider: str) -> dict[str, Any]:
 
 
 def told(raw: bytes) -> str:
-    """A message without what Postback adds to it, so that two can be compared; other entries as they are."""
+    """A message without what Postback adds to it, so that two can be compared; other entries as
+    they are.
+    """
     message = read_message(raw)
     original = message.original
     if original is not None:
@@ -150,7 +158,9 @@ def told(raw: bytes) -> str:
 
 
 def sharing_a_key(raws: list[bytes]) -> int:
-    """How many of these may be dropped as duplicates: each that has the idempotency key of another."""
+    """How many of these may be dropped as duplicates: each that has the idempotency key of
+    another.
+    """
     found = Counter()
     for raw in raws:
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
@@ -161,7 +171,9 @@ def sharing_a_key(raws: list[bytes]) -> int:
 
 
 def check(worker: Worker, queue: str, raws: list[bytes]) -> None:
-    """Run the worker over these entries: each is delivered, or still there with all that was in it; nothing is unsettled."""
+    """Run the worker over these entries: each is delivered, or still there with all that was in it;
+    nothing is unsettled.
+    """
     requests = len(worker.server.requests)
     identities = worker.worker.governor.identities
     identities.learn(worker.client)
@@ -185,7 +197,9 @@ class TestEveryPart:
     @pytest.mark.parametrize("provider", PROVIDERS)
     @pytest.mark.parametrize("holder", sorted({holder for holder, _ in hostile.PLACES}))
     def test_single(self, worker: Worker, watch: Watch, provider: str, holder: str) -> None:
-        """Every part of a message may be anything: the message is delivered or a dead letter, at once and without a traceback."""
+        """Every part of a message may be anything: the message is delivered or a dead letter, at
+        once and without a traceback.
+        """
         queue = f"{provider}.main"
         for place in hostile.PLACES:
             if place[0] != holder:
@@ -210,7 +224,9 @@ class TestReasons:
     @pytest.mark.parametrize("provider", PROVIDERS)
     @pytest.mark.parametrize("count", [1, 3])
     def test_unknown_task(self, worker: Worker, watch: Watch, provider: str, count: int) -> None:
-        """Events of a task that nobody has, with links, are dead letters; what hangs on them is not published."""
+        """Events of a task that nobody has, with links, are dead letters; what hangs on them is not
+        published.
+        """
         options = {**options_of(provider), "task": f"{provider}.nothing"}
         changes: Any = [(("embed", "callbacks"), [hostile.LINK]), (("embed", "errbacks"), [hostile.LINK])]
         check(worker, f"{provider}.main", [hostile.build(changes, id=f"unknown-{n}", **options) for n in range(count)])
@@ -236,7 +252,9 @@ class TestReasons:
         ids=str,
     )
     def test_malformed(self, worker: Worker, watch: Watch, place: Any, value: Any) -> None:
-        """A part of a wrong type makes a dead letter ``malformed`` whose detail names it; no request was made."""
+        """A part of a wrong type makes a dead letter ``malformed`` whose detail names it; no
+        request was made.
+        """
         check(worker, "tgtrack.main", [hostile.build([(place, value)], id="bad", **options_of("tgtrack"))])
         (letter,) = deadletters.letters(worker.client, "tgtrack")
         assert letter.reason == "malformed"
@@ -244,7 +262,9 @@ class TestReasons:
         assert letter.message.id == "bad"
 
     def test_forbidden_link(self, worker: Worker, watch: Watch) -> None:
-        """An event with a link to a queue that nobody allowed names the rule and the setting; nothing was created in Redis."""
+        """An event with a link to a queue that nobody allowed names the rule and the setting;
+        nothing was created in Redis.
+        """
         link = {**hostile.LINK, "options": {"queue": "anything"}}
         raw = hostile.build([(("embed", "callbacks"), [link])], id="bad", **options_of("tgtrack"))
         check(worker, "tgtrack.main", [raw])
@@ -273,7 +293,9 @@ class TestLinks:
     @pytest.mark.parametrize("kind", ["callbacks", "chain"])
     @pytest.mark.parametrize("shape", SHAPES)
     def test_published(self, worker: Worker, watch: Watch, provider: str, kind: str, shape: str) -> None:
-        """A link that is allowed is published, whatever its shape, of a single event and in a batch; no exchange is bound in Redis."""
+        """A link that is allowed is published, whatever its shape, of a single event and in a
+        batch; no exchange is bound in Redis.
+        """
         made = json.loads(kombu_json.dumps(SHAPES[shape]()))
         options = options_of(provider)
         raws = [hostile.build([(("embed", kind), [made])], id=f"linked-{number}", **options) for number in range(2)]
@@ -328,7 +350,9 @@ def message_of(provider: str, number: int, changes: Any) -> bytes:
     others=[],
 )
 def test_anything_at_all(worker: Worker, watch: Watch, provider: str, many: Any, others: list[bytes]) -> None:
-    """Messages of which several parts are anything, together with good ones: each is delivered or a dead letter."""
+    """Messages of which several parts are anything, together with good ones: each is delivered or a
+    dead letter.
+    """
     worker.client.flushall()
     raws = [message_of(provider, number, changes) for number, changes in enumerate(many)]
     good = [message_of(provider, 1000 + number, []) for number in range(3)]
@@ -344,7 +368,9 @@ class TestCommands:
     def full(
         self, worker: Worker, watch: Watch, server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[Worker]:
-        """Each hostile message is a dead letter, waits in a queue, is delayed, and is held aside."""
+        """Each hostile message is a dead letter, waits in a queue, is delayed, and is held
+        aside.
+        """
         monkeypatch.setenv("POSTBACK_BROKER_URL", server.url)
         monkeypatch.delenv("POSTBACK_ACCOUNTS", raising=False)
         postback.configure()

@@ -60,11 +60,14 @@ class TestOwner:
         """Of several in one batch the oldest owns the key."""
         bench.settings.update(batch_max=20, linger_ms=0)
         bench.push(event("a"), event("b"), event("x", key="other"), event("a"))
-        # The last is a second copy of the first: a producer that lost the reply has sent it again under the same id.
+        # The last is a second copy of the first: a producer that lost the reply has sent it again
+        # under the same id.
         assert bench.one().owners == [b"", b"a", b"", b"a"]
 
     def test_a_second_copy_under_the_same_id_is_dropped(self, bench: Bench) -> None:
-        """Sent again under its own id, by a producer that lost the reply or a relay that was killed: the first copy is its owner."""
+        """Sent again under its own id, by a producer that lost the reply or a relay that was
+        killed: the first copy is its owner.
+        """
         bench.push(event("a"), event("a"))
         first = bench.one()
         assert first.owners == [b""]
@@ -114,7 +117,9 @@ class TestRelease:
         assert bench.one().owners == [b"first"]
 
     def test_a_replayed_owner_claims_it_again(self, bench: Bench) -> None:
-        """A dead owner that is replayed passes, if nobody has taken the key meanwhile, and is a duplicate otherwise."""
+        """A dead owner that is replayed passes, if nobody has taken the key meanwhile, and is a
+        duplicate otherwise.
+        """
         bench.push(event("first"))
         bench.settle(bench.one(), health="ok", messages=[bury(1, "{}")])
         bench.push(event("first"))
@@ -159,7 +164,9 @@ class TestForeign:
 
     @pytest.mark.parametrize("name", ["with space", "a b c", "\u00e4", 'quo"te', "back\\slash", " ", "7 8"])
     def test_any_id_can_own_a_key(self, bench: Bench, name: str) -> None:
-        """An id may hold anything that JSON does: the same message passes, another one is told its owner."""
+        """An id may hold anything that JSON does: the same message passes, another one is told its
+        owner.
+        """
         bench.push(raw := event(name), raw, event("other"))
         took = bench.take(3).grants
         assert [grant.owners[0] for grant in took[:2]] == [b"", b""]

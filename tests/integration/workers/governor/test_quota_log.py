@@ -1,4 +1,6 @@
-"""The quota log against a model: hypothesis plays grants, answers, crashes and a clock that steps back."""
+"""The quota log against a model: hypothesis plays grants, answers, crashes and a clock that steps
+back.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ STEPS = st.lists(
 
 @dataclass
 class Model:
-    """What the design says: a request counts from its grant until one full window after its response, or after its lease."""
+    """What the design says: a request counts from its grant until one full window after its
+    response, or after its lease.
+    """
 
     windows: list[tuple[int, float]]
     log: list[float] = field(default_factory=list)
@@ -67,7 +71,9 @@ class Sent:
 
 
 def assert_no_window_exceeded(requests: list[Sent], windows: list[tuple[int, float]]) -> None:
-    """No n + 1 requests can have arrived within one window, wherever it begins and whenever in its span each arrived."""
+    """No n + 1 requests can have arrived within one window, wherever it begins and whenever in its
+    span each arrived.
+    """
     for limit, window_s in windows:
         for last in requests:
             near = sum(
@@ -77,7 +83,9 @@ def assert_no_window_exceeded(requests: list[Sent], windows: list[tuple[int, flo
 
 
 def play(client: redis.Redis, windows: list[tuple[int, float]], steps: list[tuple[str, int]]) -> tuple[int, list[Sent]]:
-    """Run a schedule against the scripts and the model at once; they must agree on every admission."""
+    """Run a schedule against the scripts and the model at once; they must agree on every
+    admission.
+    """
     client.flushall()
     bench = Bench(client, windows=windows, lease_ms=LEASE_MS, max_crashes=1000)
     bench.healthy()
@@ -109,7 +117,8 @@ def play(client: redis.Redis, windows: list[tuple[int, float]], steps: list[tupl
         elif open_grants:
             grant = open_grants.pop(value % len(open_grants))
             if step == "crash":
-                # Its request may still arrive until the lease ends by the server's clock; a clock that is set back gives it more.
+                # Its request may still arrive until the lease ends by the server's clock; a clock
+                # that is set back gives it more.
                 continue
             model.expire(bench.now_ms) if not bench.settle(grant) else None
             sent[grant.id].answered = true_ms
@@ -127,7 +136,9 @@ def play(client: redis.Redis, windows: list[tuple[int, float]], steps: list[tupl
 def test_admits_exactly_what_the_model_admits(
     redis_client: redis.Redis, windows: list[tuple[int, float]], steps: list[tuple[str, int]]
 ) -> None:
-    """Whatever happens, also a clock that steps back, TAKE refuses nothing that the model allows and allows nothing that it refuses."""
+    """Whatever happens, also a clock that steps back, TAKE refuses nothing that the model allows
+    and allows nothing that it refuses.
+    """
     play(redis_client, windows, steps)
 
 
@@ -136,7 +147,9 @@ def test_admits_exactly_what_the_model_admits(
 def test_no_window_is_ever_exceeded(
     redis_client: redis.Redis, windows: list[tuple[int, float]], steps: list[tuple[str, int]]
 ) -> None:
-    """For answered requests, at any phase and any arrival between grant and answer, no window holds more than its limit."""
+    """For answered requests, at any phase and any arrival between grant and answer, no window holds
+    more than its limit.
+    """
     lively = [step for step in steps if step[0] != "crash"]
     _, sent = play(redis_client, windows, lively)
     assert_no_window_exceeded(sent, windows)
@@ -166,7 +179,9 @@ def test_the_log_stays_small_when_saturated(redis_client: redis.Redis) -> None:
 
 
 def test_a_larger_limit_keeps_what_the_log_knew(redis_client: redis.Redis) -> None:
-    """Raising a limit rebuilds the ring: what it forgot is taken to be as young as the oldest entry that it still knows."""
+    """Raising a limit rebuilds the ring: what it forgot is taken to be as young as the oldest entry
+    that it still knows.
+    """
     bench = Bench(redis_client, windows=[(2, 60.0)])
     bench.healthy()
     bench.push(*(message(f"e{number}") for number in range(20)))
@@ -176,7 +191,8 @@ def test_a_larger_limit_keeps_what_the_log_knew(redis_client: redis.Redis) -> No
             bench.settle(grant)
         bench.advance(70_000)
     bench.settings["windows"] = [(4, 200.0)]
-    # Six requests were answered, at 0, 70 and 140 s; the old ring knew only the two at 140 s. It is 210 s now.
+    # Six requests were answered, at 0, 70 and 140 s; the old ring knew only the two at 140 s. It is
+    # 210 s now.
     took = bench.take(10).grants
     assert len(took) == 0
     bench.advance(200_000 - 70_000 + 100)

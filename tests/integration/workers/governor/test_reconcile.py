@@ -1,4 +1,6 @@
-"""A Redis that died, and may have forgotten its last second: what workers know is told before anything new is taken."""
+"""A Redis that died, and may have forgotten its last second: what workers know is told before
+anything new is taken.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ class TestRestart:
         assert worker.look.log()["seq"] == "1"
 
     def test_settled_while_away(self, worker: Worker) -> None:
-        """Answers that come while there is no Redis are kept, in any number, and told when it is back."""
+        """Answers that come while there is no Redis are kept, in any number, and told when it is
+        back.
+        """
         worker.push(*(message(f"e{number}") for number in range(5)))
         grants = worker.take(5)
         wait_until_written(worker.server)
@@ -91,7 +95,9 @@ class TestRestart:
         assert worker.look.meta()["delivered"] == "5"
 
     def test_leases_that_ended_meanwhile_count_for_no_crash(self, server: RedisServer) -> None:
-        """An outage of Redis longer than a lease: the answer that a worker kept is taken, whichever worker comes first."""
+        """An outage of Redis longer than a lease: the answer that a worker kept is taken, whichever
+        worker comes first.
+        """
         worker = Worker(server)
         worker.pump()
         worker.push(message("a"))
@@ -100,7 +106,8 @@ class TestRestart:
         worker.look.client.zadd(flight, {grant.id: 1.0})
         worker.restart()
         worker.settle(grant)
-        # The first TAKE of another worker, which has heard of the new server, but not of this one's answer.
+        # The first TAKE of another worker, which has heard of the new server, but not of this one's
+        # answer.
         worker.governor.recover_if_restarted()
         assert worker.governor.take(worker.queue, 1).grants == []
         worker.governor.replay()
@@ -128,7 +135,9 @@ class TestForgotten:
 
     @pytest.mark.parametrize("verb", SETTLEMENTS)
     def test_take_forgotten_and_settled_while_away(self, worker: Worker, memory: Memory, verb: str) -> None:
-        """The same, and its answer came while there was no Redis: the answer is applied, the event is not sent again."""
+        """The same, and its answer came while there was no Redis: the answer is applied, the event
+        is not sent again.
+        """
         worker.push(message("a"))
         memory.remember()
         grant = worker.one()
@@ -143,7 +152,9 @@ class TestForgotten:
     @pytest.mark.parametrize("verb", SETTLEMENTS)
     @pytest.mark.parametrize("forgotten", ["take and settle", "settle"])
     def test_known_outcomes_are_replayed(self, worker: Worker, memory: Memory, verb: str, forgotten: str) -> None:
-        """An answer that Redis had taken and forgot is applied again: every event is where it was, charged at least once."""
+        """An answer that Redis had taken and forgot is applied again: every event is where it was,
+        charged at least once.
+        """
         worker.push(message("a"), message("b"))
         memory.remember()
         grant = worker.one()
@@ -160,7 +171,9 @@ class TestForgotten:
         assert int(worker.look.log().get("seq", 0)) >= 1
 
     def test_several_answers_of_one_event(self, worker: Worker, memory: Memory) -> None:
-        """Put back by one answer and delivered by the next: both are applied again, in their order."""
+        """Put back by one answer and delivered by the next: both are applied again, in their
+        order.
+        """
         worker.push(message("a"))
         memory.remember()
         worker.settle(worker.one(), answer(PUT_BACK, health="none"))
@@ -188,7 +201,9 @@ class TestForgotten:
         assert worker.look.ids() == [f"e{number}" for number in range(4, 9)]
 
     def test_a_server_that_forgot_everything(self) -> None:
-        """Without persistence the events are gone, but the requests on their way and those of the last seconds still count."""
+        """Without persistence the events are gone, but the requests on their way and those of the
+        last seconds still count.
+        """
         with RedisServer() as server:
             worker = Worker(server, limits="3/minute")
             worker.pump()
@@ -207,7 +222,9 @@ class TestForgotten:
             assert worker.take() == []
 
     def test_however_long_it_was_away(self, worker: Worker, memory: Memory) -> None:
-        """What was settled shortly before Redis went away is told also if it comes back a minute later."""
+        """What was settled shortly before Redis went away is told also if it comes back a minute
+        later.
+        """
         worker.push(message("a"))
         memory.remember()
         worker.settle(worker.one())
@@ -219,7 +236,9 @@ class TestForgotten:
         assert worker.look.everything() == {}
 
     def test_what_was_settled_long_before_is_not_told(self, worker: Worker) -> None:
-        """Older answers are forgotten here: they are on Redis' disk, and charging them again would cost quota."""
+        """Older answers are forgotten here: they are on Redis' disk, and charging them again would
+        cost quota.
+        """
         worker.push(message("a"), message("b"))
         worker.settle(worker.one())
         worker.governor.server.clock = lambda: time.monotonic() + 60
@@ -286,7 +305,9 @@ class TestBatches:
         return worker
 
     def test_a_batch_keeps_its_places(self, batching: Worker, memory: Memory) -> None:
-        """If another worker has taken some of a batch's events, the answer still reaches the right ones."""
+        """If another worker has taken some of a batch's events, the answer still reaches the right
+        ones.
+        """
         batching.push(*(message(f"e{number}", task="mytracker.login") for number in range(4)))
         memory.remember()
         grant = batching.one()
@@ -341,7 +362,9 @@ class TestBatches:
         assert ([json.loads(raw)["headers"]["id"] for raw in (*own, *sibling)], len(own)) == (["e2", "e3"], 1)
 
     def test_a_whole_isolation_is_replayed(self, batching: Worker, memory: Memory) -> None:
-        """A refused batch, its half and the half's half, all forgotten: afterwards everything stands where it stood."""
+        """A refused batch, its half and the half's half, all forgotten: afterwards everything
+        stands where it stood.
+        """
         batching.push(*(message(f"e{number}", task="mytracker.login") for number in range(4)))
         memory.remember()
         batching.settle(batching.one(), answer(halves=[([1, 2], [3, 4])]))
@@ -368,7 +391,9 @@ class TestKeys:
         assert worker.one().envelopes[0].duplicate_of == "first"
 
     def test_a_dropped_duplicate_claims_nothing(self, worker: Worker, memory: Memory) -> None:
-        """A duplicate that was dropped and forgotten is dropped again, and its owner, still queued, is not lost for it."""
+        """A duplicate that was dropped and forgotten is dropped again, and its owner, still queued,
+        is not lost for it.
+        """
         worker.push(message("first", postback_key="k"), message("second", postback_key="k"))
         memory.remember()
         first, second = worker.take(2)
@@ -385,7 +410,9 @@ class TestKeys:
 
 class TestDepth:
     def test_a_backlog_is_not_searched_to_its_end(self, worker: Worker) -> None:
-        """For what is not there Redis looks near the front only: a restart with a long backlog does not stop it."""
+        """For what is not there Redis looks near the front only: a restart with a long backlog does
+        not stop it.
+        """
         worker.push(*(message(f"e{number}") for number in range(60)))
         for grant in worker.take(50):
             worker.settle(grant)

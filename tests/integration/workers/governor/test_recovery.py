@@ -1,4 +1,6 @@
-"""Leases that end: nothing is lost, all is charged, flagged and counted, and poison does not go round for ever."""
+"""Leases that end: nothing is lost, all is charged, flagged and counted, and poison does not go
+round for ever.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class TestCrash:
         assert [id_of(raw) for raw in bench.run_till_empty()] == [f"e{number}" for number in range(12)] + ["new"]
 
     def test_several_workers_grants_keep_their_order(self, bench: Bench) -> None:
-        """Grants of several calls whose leases ended at different times come back in the order in which they left."""
+        """Grants of several calls whose leases ended at different times come back in the order in
+        which they left.
+        """
         bench.push(*(message(f"e{number}") for number in range(6)))
         for _ in range(3):
             bench.take(2)
@@ -70,7 +74,9 @@ class TestCrash:
         assert reply.wait_ms > 59_000
 
     def test_it_is_flagged(self, bench: Bench) -> None:
-        """Its event may have been recorded: it is a possible duplicate with one crash, and no attempt is used up."""
+        """Its event may have been recorded: it is a possible duplicate with one crash, and no
+        attempt is used up.
+        """
         bench.push(message("a"))
         first = bench.one()
         bench.advance(LEASE_MS)
@@ -136,7 +142,9 @@ class TestPoison:
         assert bench.dead() == []
 
     def test_after_the_second_its_batch_travels_singly(self, bench: Bench) -> None:
-        """Three crashes of a batch must not condemn twenty: after the second each goes alone, in order."""
+        """Three crashes of a batch must not condemn twenty: after the second each goes alone, in
+        order.
+        """
         bench.settings.update(batch_max=20, linger_ms=0)
         names = [f"e{number:02}" for number in range(20)]
         bench.push(*(message(name) for name in names))
@@ -170,7 +178,9 @@ class TestPoison:
         assert [letter["headers"]["id"] for letter in bench.dead()] == ["e07"]
 
     def test_new_messages_do_not_join_a_lonely_one(self, bench: Bench) -> None:
-        """Nothing else travels with what has killed two workers, not even from behind it, in front of it or from those held aside."""
+        """Nothing else travels with what has killed two workers, not even from behind it, in front
+        of it or from those held aside.
+        """
         bench.settings.update(batch_max=20, linger_ms=0)
         bench.push(message("bad"))
         self.crash(bench, 2)
@@ -193,7 +203,9 @@ class TestHalves:
         bench.push(message("new"))
 
     def test_a_half_stays_a_half(self, bench: Bench) -> None:
-        """A half whose worker died is sent again as that half, with its sibling, before anything else."""
+        """A half whose worker died is sent again as that half, with its sibling, before anything
+        else.
+        """
         self.half(bench)
         bench.take()
         bench.advance(LEASE_MS)
@@ -205,7 +217,9 @@ class TestHalves:
         assert "crashes" not in state_of(grant.siblings[0])
 
     def test_after_the_second_crash_it_is_single(self, bench: Bench) -> None:
-        """After two crashes the half's messages travel singly, its sibling's as an ordinary batch, none lost."""
+        """After two crashes the half's messages travel singly, its sibling's as an ordinary batch,
+        none lost.
+        """
         self.half(bench)
         for _ in range(2):
             bench.take()
@@ -231,10 +245,14 @@ class TestHalves:
 
 
 class TestAnotherServer:
-    """After a restart or a failover every worker that lives tells its answers: no lease ends before they could."""
+    """After a restart or a failover every worker that lives tells its answers: no lease ends before
+    they could.
+    """
 
     def test_no_lease_ends_in_the_first_seconds(self, bench: Bench) -> None:
-        """Leases that ran out while Redis was away do not end until the workers had five seconds to tell."""
+        """Leases that ran out while Redis was away do not end until the workers had five seconds to
+        tell.
+        """
         bench.settings["run"] = "one"
         bench.push(message("a"))
         grant = bench.one()
@@ -259,7 +277,9 @@ class TestAnotherServer:
 
     @pytest.mark.parametrize("run", ["", "one"])
     def test_the_same_server_gives_no_grace(self, bench: Bench, run: str) -> None:
-        """Where nothing restarted a lease ends at its end, also for the first worker of an account."""
+        """Where nothing restarted a lease ends at its end, also for the first worker of an
+        account.
+        """
         bench.settings["run"] = run
         bench.push(message("a"))
         bench.take()

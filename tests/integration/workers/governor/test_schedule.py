@@ -1,4 +1,6 @@
-"""The schedule in Redis (ADR 29): a queue with something to do stands in it, or in the timers, or is found by the sweep."""
+"""The schedule in Redis (ADR 29): a queue with something to do stands in it, or in the timers, or
+is found by the sweep.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,9 @@ class TestSend:
         listener.close()
 
     def test_changed_limits(self, plan: Plan) -> None:
-        """What the schedule said of an account with other limits holds no more; an idle account stays idle."""
+        """What the schedule said of an account with other limits holds no more; an idle account
+        stays idle.
+        """
         plan.client.zadd(SCHEDULE, {QUEUE: plan.now_ms + 60_000})
         plan.due("changed", QUEUE, "tgtrack.idle")
         assert plan.seen() == ([QUEUE], None)
@@ -128,7 +132,9 @@ class TestTake:
         assert plan.places == (None, None)
 
     def test_empty_with_a_request_on_its_way(self, plan: Plan) -> None:
-        """Its worker may die: it is asked at the end of the lease, and a send has it asked before."""
+        """Its worker may die: it is asked at the end of the lease, and a send has it asked
+        before.
+        """
         plan.send(message("a"))
         assert plan.take(3).state is State.EMPTY
         assert plan.places == (None, LEASE_MS)
@@ -172,7 +178,9 @@ class TestTake:
         assert plan.places == (2500, None)
 
     def test_filling(self, redis_client: redis.Redis) -> None:
-        """Nobody is woken when a batch is full: it is looked at ten times a second while it fills."""
+        """Nobody is woken when a batch is full: it is looked at ten times a second while it
+        fills.
+        """
         plan = Plan(redis_client, batch_max=20, linger_ms=1000)
         plan.push(message("a"))
         assert plan.take(1).state is State.FILLING
@@ -224,7 +232,9 @@ class TestSettle:
         assert plan.places == before
 
     def test_one_first(self, plan: Plan) -> None:
-        """An account that waits for its first answer goes on with it; without more to send it is left to sends."""
+        """An account that waits for its first answer goes on with it; without more to send it is
+        left to sends.
+        """
         for more in (1, 0):
             plan.client.hdel(plan.credential_key, "healthy")
             plan.send(message("a"), *[message("b")] * more)
@@ -246,7 +256,9 @@ class TestSettle:
 
 class TestLook:
     def test_what_was_sent_gets_its_time(self, plan: Plan) -> None:
-        """A producer's clock decides nothing: its queue's time is that of the first look, and later ones stand behind."""
+        """A producer's clock decides nothing: its queue's time is that of the first look, and later
+        ones stand behind.
+        """
         plan.send(message("a"))
         plan.seen()
         assert plan.places == (0, None)
@@ -263,7 +275,9 @@ class TestLook:
         assert plan.seen(4, 2) == (["tgtrack.a0"], 70)
 
     def test_a_full_redis(self, plan: Plan) -> None:
-        """Neither a look nor a send is refused where memory is full: what waits is what frees it."""
+        """Neither a look nor a send is refused where memory is full: what waits is what frees
+        it.
+        """
         plan.send(message("a"))
         plan.client.zadd(TIMERS, {"tgtrack.b": plan.now_ms})
         plan.client.config_set("maxmemory", 1)
@@ -310,7 +324,9 @@ class TestSweep:
         assert Sweep("tgtrack", [QUEUE]).astray(own_client(redis_server)) == [QUEUE]
 
     def test_one_of_those_with_the_same_accounts(self, plan: Plan, redis_server: RedisServer) -> None:
-        """One sweeps at a time; one with other accounts has a turn of its own; a full Redis stops none."""
+        """One sweeps at a time; one with other accounts has a turn of its own; a full Redis stops
+        none.
+        """
         client = own_client(redis_server)
         same, other = (lambda: Sweep("tgtrack", [QUEUE])), Sweep("tgtrack", ["tgtrack.b"])
         assert [same().is_ours(client), same().is_ours(client), other.is_ours(client)] == [True, False, True]
@@ -329,7 +345,9 @@ class TestSweep:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Sends, TAKEs, answers, deaths of workers, pauses, sweeps, in any order: no wake-up is lost."""
+    """Sends, TAKEs, answers, deaths of workers, pauses, sweeps, in any order: no wake-up is
+    lost.
+    """
 
     client: redis.Redis
 
@@ -396,7 +414,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def what_may_go_is_due(self) -> None:
-        """If a TAKE would bring something now, the schedule says so; but for what only pushes, until the sweep."""
+        """If a TAKE would bring something now, the schedule says so; but for what only pushes,
+        until the sweep.
+        """
         if not hasattr(self, "plan") or self.raw:
             return
         before = {key: self.client.dump(key) for key in self.client.keys("*")}

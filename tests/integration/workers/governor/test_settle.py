@@ -55,7 +55,9 @@ class TestVerbs:
         assert bench.ids() == ["a", "b", "c", "d"]
 
     def test_back_after_a_request(self, bench: Bench) -> None:
-        """What was on the wire and is put back (a 429) remembers its first grant; nothing else of it changes."""
+        """What was on the wire and is put back (a 429) remembers its first grant; nothing else of
+        it changes.
+        """
         bench.push(message("a"))
         grant = bench.one()
         bench.settle(grant, health="quota", messages=[back(1, keeps_time=True)])
@@ -76,7 +78,9 @@ class TestVerbs:
         assert state_of(raw) == {"attempts": 1, "first": grant.granted_us, "duplicate": 1, "age": 1500}
 
     def test_the_first_grant_is_remembered(self, bench: Bench) -> None:
-        """A message's first grant keeps its time through all retries, each member of a batch its own."""
+        """A message's first grant keeps its time through all retries, each member of a batch its
+        own.
+        """
         grant = batch_of(bench, "a", "b")
         bench.fail(grant)
         firsts = [state_of(raw)["first"] for raw in bench.held()]
@@ -148,7 +152,9 @@ class TestVerbs:
         assert [id_of(raw) for raw in bench.one().raws] == ["twin"] * 3
 
     def test_equal_messages_are_held_apart(self, bench: Bench) -> None:
-        """The same holds for those that are held aside in a run of failures, also if they carry the same state already."""
+        """The same holds for those that are held aside in a run of failures, also if they carry the
+        same state already.
+        """
         raw = message("twin", postback=f"attempts=1 first={START_MS}000")
         bench.settings.update(batch_max=20, linger_ms=0)
         bench.push(raw, raw, raw)
@@ -181,7 +187,9 @@ class TestOnce:
         assert bench.ids() == ["a"]
 
     def test_stale_after_the_lease(self, bench: Bench) -> None:
-        """An answer that comes after the lease has ended changes nothing: the event is queued again already."""
+        """An answer that comes after the lease has ended changes nothing: the event is queued again
+        already.
+        """
         bench.push(message("a"))
         grant = bench.one()
         bench.advance(30_000)
@@ -204,7 +212,9 @@ class TestOnce:
 
     @pytest.mark.parametrize("spec", ["{", '{"health": "fail", "detail": "\\ud800"}', "null garbage"])
     def test_what_cannot_be_read_changes_nothing(self, bench: Bench, spec: str) -> None:
-        """A settlement that Redis' JSON reader refuses is an error and leaves the grant in flight: its lease brings it back."""
+        """A settlement that Redis' JSON reader refuses is an error and leaves the grant in flight:
+        its lease brings it back.
+        """
         bench.push(message("a"))
         bench.one()
         with pytest.raises(redis.ResponseError):

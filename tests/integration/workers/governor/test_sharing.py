@@ -37,7 +37,9 @@ class Account(Bench):
 def accounts(
     client: redis.Redis, *names: str, quota: str = "", credential: str = "key.same", **table: Any
 ) -> list[Account]:
-    """Accounts of one credential, and of its quota or another; each has events, and its credential is healthy."""
+    """Accounts of one credential, and of its quota or another; each has events, and its credential
+    is healthy.
+    """
     found = []
     for name in names:
         account = Account(client, f"tgtrack.{name}", **table)
@@ -71,7 +73,9 @@ class TestQuota:
         assert len(two.take(3).grants) == 2
 
     def test_in_turn(self, redis_client: redis.Redis) -> None:
-        """Ten accounts, one of which always asks first: places go round, and none waits longer than the others."""
+        """Ten accounts, one of which always asks first: places go round, and none waits longer than
+        the others.
+        """
         found = accounts(redis_client, *"abcdefghij", windows=[(1, 1.0)])
         sent: Counter[str] = Counter()
         now_ms = float(START_MS)
@@ -98,7 +102,9 @@ class TestQuota:
 
     @pytest.mark.parametrize("how", ["pause", "empty"])
     def test_who_does_not_ask_stands_in_nobodys_way(self, redis_client: redis.Redis, how: str) -> None:
-        """An account that was paused, or whose events were erased, leaves the line when it is asked next."""
+        """An account that was paused, or whose events were erased, leaves the line when it is asked
+        next.
+        """
         first, second = accounts(redis_client, "first", "second", windows=[(1, 1.0)])
         second.settle(second.one())
         first.take()
@@ -122,7 +128,9 @@ class TestQuota:
         assert len(two.take().grants) == 1
 
     def test_a_dead_workers_request_leaves_the_count(self, redis_client: redis.Redis) -> None:
-        """Its account is served by nobody: another account of the quota waits a window after the lease, and no longer."""
+        """Its account is served by nobody: another account of the quota waits a window after the
+        lease, and no longer.
+        """
         dead, alive = accounts(redis_client, "dead", "alive", windows=[(1, 60.0)])
         dead.one()
         assert alive.take().state is State.SPENT
@@ -136,7 +144,9 @@ class TestQuota:
         assert dead.ids()[0] == "dead00"
 
     def test_a_429_freezes_all(self, redis_client: redis.Redis) -> None:
-        """The provider refuses one: no account of the quota asks before it is over, and then one request goes first."""
+        """The provider refuses one: no account of the quota asks before it is over, and then one
+        request goes first.
+        """
         one, two = accounts(redis_client, "one", "two")
         one.refuse(one.one(), retry_after_ms=5000)
         assert two.paused_ms() == 5000
@@ -147,7 +157,9 @@ class TestQuota:
 
 class TestCredential:
     def test_one_first_for_all(self, redis_client: redis.Redis) -> None:
-        """Of accounts of a fresh key one sends one request; its answer lets the others go at once."""
+        """Of accounts of a fresh key one sends one request; its answer lets the others go at
+        once.
+        """
         found = accounts(redis_client, "one", "two", "three")
         redis_client.delete(found[0].credential_key)
         one, two, three = found
@@ -159,7 +171,9 @@ class TestCredential:
             assert len(other.take(5).grants) == 5
 
     def test_who_waits_for_the_first_answer_keeps_its_place(self, redis_client: redis.Redis) -> None:
-        """At rest one request goes first each time a place is free; those behind it in the line lose no place by that."""
+        """At rest one request goes first each time a place is free; those behind it in the line
+        lose no place by that.
+        """
         found = accounts(redis_client, *"abcd", windows=[(2, 1.0)])
         first, second, third, _ = found
         for account in found:
@@ -175,7 +189,9 @@ class TestCredential:
         assert len(third.take().grants) == 1
 
     def test_after_a_failure_in_turn(self, redis_client: redis.Redis) -> None:
-        """As long as no answer is healthy one request goes at a time, and each account has its turn."""
+        """As long as no answer is healthy one request goes at a time, and each account has its
+        turn.
+        """
         one, two = accounts(redis_client, "one", "two", outage_after=100)
         redis_client.delete(one.credential_key)
         grant = one.one()
@@ -186,7 +202,9 @@ class TestCredential:
         assert len(two.take().grants) == 1
 
     def test_a_refused_key_stops_all_of_its_accounts(self, redis_client: redis.Redis) -> None:
-        """One request is refused, and no account of the key sends another until one of them is resumed."""
+        """One request is refused, and no account of the key sends another until one of them is
+        resumed.
+        """
         one, two = accounts(redis_client, "one", "two")
         one.refuse(one.one(), "refused")
         assert (one.paused_ms(), two.paused_ms()) == (None, None)
@@ -219,7 +237,9 @@ class TestCredential:
 
 class TestChanges:
     def test_both_logs_bind(self, redis_client: redis.Redis) -> None:
-        """An account that gets another quota is bound by both for one longest window, and counts in both."""
+        """An account that gets another quota is bound by both for one longest window, and counts in
+        both.
+        """
         one, left_behind = accounts(redis_client, "one", "two", windows=[(3, 60.0)])
         for grant in one.take(2).grants:
             one.settle(grant)
@@ -243,7 +263,9 @@ class TestChanges:
             assert one.take().state is State.SPENT
 
     def test_another_key(self, redis_client: redis.Redis) -> None:
-        """A key that was refused is replaced: one request goes with the new one, and the log of the old one binds."""
+        """A key that was refused is replaced: one request goes with the new one, and the log of the
+        old one binds.
+        """
         (one,) = accounts(redis_client, "one", windows=[(3, 60.0)])
         one.refuse(one.one(), "refused")
         one.credential = one.quota = "key.new"
@@ -299,7 +321,9 @@ class TestChanges:
 def test_shared_as_if_it_were_one(
     redis_client: redis.Redis, windows: list[tuple[int, float]], steps: list[tuple[str, int]], count: int
 ) -> None:
-    """Whatever happens, accounts of one quota send together what one account might, no more and no less."""
+    """Whatever happens, accounts of one quota send together what one account might, no more and no
+    less.
+    """
     redis_client.flushall()
     options = {"windows": windows, "lease_ms": LEASE_MS, "max_crashes": 1000}
     found = accounts(redis_client, *(f"a{number}" for number in range(count)), **options)

@@ -1,4 +1,6 @@
-"""No call of a script takes Redis longer than 10 ms, whatever is in it: seen in its own slow log."""
+"""No call of a script takes Redis longer than 10 ms, whatever is in it: seen in its own slow
+log.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from workers.devkit import RedisServer
 MOST_US: Final = 10_000
 #: Entries in a queue.
 MANY: Final = 100_000
-#: A machine that others use may stop Redis in the middle of a call: a call is slow if it is so each time.
+#: A machine that others use may stop Redis in the middle of a call: a call is slow if it is so each
+#: time.
 TRIES: Final = 3
 
 #: Fills an account as only Redis itself can: with packed grants.
@@ -108,7 +111,9 @@ def nothing_is_slow(server: RedisServer, fill: Callable[[], None], act: Callable
 
 
 def test_equal_messages_with_a_future_eta(fresh: RedisServer) -> None:
-    """10,000 copies of one message that is due tomorrow: none is lost, and none costs more than the one before."""
+    """10,000 copies of one message that is due tomorrow: none is lost, and none costs more than the
+    one before.
+    """
     depths = Depths(fresh, "tgtrack.main")
     raw = message("same", eta="2100-01-01T00:00:00+00:00")
 
@@ -122,7 +127,9 @@ def test_equal_messages_with_a_future_eta(fresh: RedisServer) -> None:
 
 @pytest.mark.parametrize("queue", ["tgtrack.main", "mytracker.game"])
 def test_everything_is_deep(fresh: RedisServer, queue: str) -> None:
-    """A hundred thousand events in each list and set of an account: taking, settling, recovering and reading stay short."""
+    """A hundred thousand events in each list and set of an account: taking, settling, recovering
+    and reading stay short.
+    """
     depths = Depths(fresh, queue, limits="1000000/second")
     tasks = ("mytracker.login", "mytracker.registration") if queue.startswith("my") else ("tgtrack.add_event",)
 
@@ -144,7 +151,9 @@ def test_everything_is_deep(fresh: RedisServer, queue: str) -> None:
 
 
 def test_many_dead_workers_of_many_accounts(fresh: RedisServer) -> None:
-    """Of 40 accounts each has requests of dead workers, and due events: one call does not put them all in order."""
+    """Of 40 accounts each has requests of dead workers, and due events: one call does not put them
+    all in order.
+    """
     depths = Depths(fresh, "tgtrack.main", limits="1000000/second")
     queues = [depths.queue, *depths.worker.beside(*(f"a{i}" for i in range(39)), limits="1000000/second")]
 
@@ -165,7 +174,9 @@ def test_many_dead_workers_of_many_accounts(fresh: RedisServer) -> None:
 
 
 def test_telling_another_redis(fresh: RedisServer) -> None:
-    """A Redis that has forgotten hears of 64 requests that it does not know, in front of a deep queue."""
+    """A Redis that has forgotten hears of 64 requests that it does not know, in front of a deep
+    queue.
+    """
     depths = Depths(fresh, "tgtrack.main", limits="1000000/second")
 
     def fill() -> None:
@@ -187,7 +198,9 @@ def test_telling_another_redis(fresh: RedisServer) -> None:
 
 @pytest.mark.parametrize("end", ["healed", "resumed"])
 def test_a_long_outage_ends(fresh: RedisServer, end: str) -> None:
-    """20,000 events held aside with one and the same first grant: holding one more, and releasing all, stay short."""
+    """20,000 events held aside with one and the same first grant: holding one more, and releasing
+    all, stay short.
+    """
     depths = Depths(fresh, "tgtrack.main", outage_after=3)
     state = "attempts=2 tries=2 first=1700000000000000"
 
@@ -268,7 +281,9 @@ def test_redis_is_what_is_looked_at(fresh: RedisServer) -> None:
 
 
 def test_forged_state_stops_nobody(fresh: RedisServer) -> None:
-    """A first grant above 2^53, where the next number is the same: two failures settle, and Redis answers (found in the first edition)."""
+    """A first grant above 2^53, where the next number is the same: two failures settle, and Redis
+    answers (found in the first edition).
+    """
     depths = Depths(fresh, "tgtrack.main")
     forged = "first=99999999999999999 attempts=99999999999999999 due=99999999999999999 age=-1 crashes=9.9 duplicate=7"
     depths.listed(*(message(f"e{i}", postback=forged) for i in range(2)))

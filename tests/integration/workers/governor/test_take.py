@@ -1,4 +1,6 @@
-"""TAKE: order, quota before message, pauses, the gate of an unhealthy account, due times, replays."""
+"""TAKE: order, quota before message, pauses, the gate of an unhealthy account, due times,
+replays.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class TestOrder:
         assert [id_of(raw) for raw in bench.run_till_empty()] == ["e0", "e1", "e2", "e3", "e4"]
 
     def test_one_call_takes_several_in_order(self, bench: Bench) -> None:
-        """One call of TAKE gives as many grants as it is asked for, the oldest first, and no more."""
+        """One call of TAKE gives as many grants as it is asked for, the oldest first, and no
+        more.
+        """
         bench.push(*(message(f"e{number}") for number in range(5)))
         took = bench.take(3).grants
         assert [id_of(grant.raws[0]) for grant in took] == ["e0", "e1", "e2"]
@@ -68,7 +72,9 @@ class TestOrder:
 class TestQuota:
     @pytest.mark.parametrize("spent", [(1, 1.0), (1, 3600.0), (1, 86_400.0)])
     def test_any_spent_window_holds_everything(self, bench: Bench, spent: tuple[int, float]) -> None:
-        """While one of the windows is spent nothing is popped, and the wait is until just that window has room."""
+        """While one of the windows is spent nothing is popped, and the wait is until just that
+        window has room.
+        """
         bench.settings["windows"] = [spent, (100, 60.0)]
         bench.push(message("a"), message("b"))
         bench.settle(bench.one())
@@ -160,7 +166,9 @@ class TestGate:
 
     @pytest.mark.parametrize("health", ["fail", "quota", "refused"])
     def test_after_a_failure_one_at_a_time(self, bench: Bench, health: str) -> None:
-        """After a failure, a 429 or a refusal one request goes, whatever has been answered before."""
+        """After a failure, a 429 or a refusal one request goes, whatever has been answered
+        before.
+        """
         bench.push(*(message(f"e{number}") for number in range(5)))
         bench.settle(bench.one(), health=health, messages=[back(1)])
         bench.client.delete(bench.quota_key)
@@ -191,7 +199,9 @@ class TestReplay:
         assert bench.client.zcard(keys.flight(QUEUE)) == 3
 
     def test_a_repeated_call_keeps_owners_and_siblings(self, bench: Bench) -> None:
-        """What a replay hands out is the same to the last detail: owners of keys, halves, siblings, time of the grant."""
+        """What a replay hands out is the same to the last detail: owners of keys, halves, siblings,
+        time of the grant.
+        """
         bench.settings.update(batch_max=4, linger_ms=0)
         bench.push(*(message(f"e{number}", postback_key="k") for number in range(4)))
         bench.settle(bench.one(), messages=[], groups=[[[1, 2], [3, 4]]], health="ok")
@@ -202,7 +212,9 @@ class TestReplay:
         assert (len(first[0].siblings), first[0].owners[1]) == (2, b"e0")
 
     def test_also_after_some_were_settled(self, bench: Bench) -> None:
-        """A replay hands out those that are still in flight and takes no new ones in place of the settled."""
+        """A replay hands out those that are still in flight and takes no new ones in place of the
+        settled.
+        """
         bench.push(*(message(f"e{number}") for number in range(5)))
         first = bench.take(3, call="postback:call").grants
         bench.settle(first[0])
@@ -218,7 +230,9 @@ class TestReplay:
         assert [id_of(grant.raws[0]) for grant in took] == ["a"]
 
     def test_also_while_paused(self, bench: Bench) -> None:
-        """What was taken before a pause is handed out in it: it would be lost to everybody until its lease ends."""
+        """What was taken before a pause is handed out in it: it would be lost to everybody until
+        its lease ends.
+        """
         bench.push(message("a"))
         first = bench.take(1, call="postback:call").grants
         bench.client.hset(keys.meta(QUEUE), mapping={"paused": -1, "reason": "operator"})
@@ -256,7 +270,9 @@ class TestEta:
         ],
     )
     def test_the_moment_is_exact(self, bench: Bench, text: str, moment: datetime) -> None:
-        """Offsets, fractions, leap years and the year's end give the very millisecond that Python reads."""
+        """Offsets, fractions, leap years and the year's end give the very millisecond that Python
+        reads.
+        """
         bench.push(message("e", eta=text))
         assert bench.take().grants == []
         assert list(bench.delayed().values()) == [pytest.approx(moment.timestamp() * 1000, abs=1)]
@@ -338,7 +354,9 @@ class TestEta:
 
     @pytest.mark.parametrize("batch_max", [1, 20])
     def test_many_that_are_not_due_hide_nothing(self, bench: Bench, batch_max: int) -> None:
-        """Behind a thousand messages for tomorrow one for now leaves at once: TAKE says that there may be more."""
+        """Behind a thousand messages for tomorrow one for now leaves at once: TAKE says that there
+        may be more.
+        """
         bench.settings.update(batch_max=batch_max, linger_ms=0)
         bench.push(*(message(f"t{number}", eta=iso(START_MS + 86_400_000)) for number in range(1000)), message("now"))
         for _ in range(12):
@@ -468,7 +486,9 @@ class TestForeignMessages:
         "value", ["", "attempts=1.2.3", "attempts=" + "9" * 300, "=;;", "crashes=-5", "\\u0000", 'attempts=\\"']
     )
     def test_a_forged_state_breaks_nothing(self, bench: Bench, value: str) -> None:
-        """Whatever stands in the state header, the message passes through and the header becomes a good one."""
+        """Whatever stands in the state header, the message passes through and the header becomes a
+        good one.
+        """
         raw = message("e").replace(b'"lang"', f'"postback": "{value}", "lang"'.encode())
         bench.push(raw)
         grant = bench.one()
@@ -500,7 +520,9 @@ class TestGarbage:
     @pytest.mark.parametrize("raw", GARBAGE, ids=range(len(GARBAGE)))
     @pytest.mark.parametrize("batch_max", [1, 20])
     def test_survives_every_path(self, bench: Bench, raw: bytes, batch_max: int) -> None:
-        """An entry that is no message survives taking, putting back, retry, poll, a crash and dying, byte for byte but for trailing blanks."""
+        """An entry that is no message survives taking, putting back, retry, poll, a crash and
+        dying, byte for byte but for trailing blanks.
+        """
         bench.settings.update(batch_max=batch_max, linger_ms=0)
         bench.push(raw, raw)
 

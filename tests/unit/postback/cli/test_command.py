@@ -91,7 +91,9 @@ def test_the_list_of_commands(capsys):
     ],
 )
 def test_wrong_usage(arguments, sentence, capsys):
-    """Wrong usage exits 2, with one sentence that names what was wrong and says where to read more."""
+    """Wrong usage exits 2, with one sentence that names what was wrong and says where to read
+    more.
+    """
     assert main(arguments.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -214,7 +216,9 @@ def test_stdin_is_verbatim(monkeypatch, capsys):
     ids=["send", "status", "sandbox"],
 )
 def test_light(arguments, absent, nowhere):
-    """A command loads what it needs itself: `send` no Rich, only `sandbox` the sandbox, none what the workers need."""
+    """A command loads what it needs itself: `send` no Rich, only `sandbox` the sandbox, none what
+    the workers need.
+    """
     script = (
         "import sys\nfrom postback.cli import main\n"
         f"main({arguments!r}, {{'POSTBACK_BROKER_URL': {nowhere!r}}})\n"
@@ -298,7 +302,9 @@ class TestTerminal:
         return write
 
     def test_terminal(self, written):
-        """A terminal gets colour; foreign text is no markup, and its control characters are gone."""
+        """A terminal gets colour; foreign text is no markup, and its control characters are
+        gone.
+        """
         first, second = written(tty=True).splitlines()
         assert first == "\x1b[32m✓\x1b[0m\x1b[1;31m[red]ё… [2J [/red] \x1b[0m"
         assert second.startswith("\x1b[32m━━")
@@ -322,7 +328,9 @@ class TestTerminal:
 
     @pytest.mark.parametrize(("encoding", "letter"), [("ascii", "?"), ("koi8-r", "ё")])
     def test_not_utf8(self, encoding, letter, written):
-        """A terminal without UTF-8 gets a sign of its own for each of ours, and a question mark for what it cannot show."""
+        """A terminal without UTF-8 gets a sign of its own for each of ours, and a question mark for
+        what it cannot show.
+        """
         assert written(tty=False, encoding=encoding).splitlines() == [f"+[red]{letter}~ [2J [/red] ", "--"]
 
     @pytest.mark.parametrize(("columns", "width"), [("200", 100), ("60", 60), (None, 100)])
@@ -375,7 +383,9 @@ class TestBrokers:
         assert parse_broker(url).shown == shown
 
     def test_clients(self):
-        """A client for each kind of URL, with its database and its password, and without retries."""
+        """A client for each kind of URL, with its database and its password, and without
+        retries.
+        """
         tcp = connect(f"redis://:{SECRET}@h:7/3").connection_pool.connection_kwargs
         assert (tcp["host"], tcp["port"], tcp["db"], tcp["password"]) == ("h", 7, 3, SECRET)
         assert tcp["retry"].get_retries() == 0

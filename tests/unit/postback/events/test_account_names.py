@@ -89,14 +89,18 @@ EVERYBODY = [
 @pytest.mark.parametrize("somebody", EVERYBODY)
 @pytest.mark.parametrize("name", GOOD)
 def test_good(somebody: Callable[[str, Path], bool], name: str, tmp_path: Path) -> None:
-    """1 to 64 letters, digits, _ and - in any order are a name: for producers, workers, files, Redis and operators."""
+    """1 to 64 letters, digits, _ and - in any order are a name: for producers, workers, files,
+    Redis and operators.
+    """
     assert somebody(name, tmp_path)
 
 
 @pytest.mark.parametrize("somebody", EVERYBODY)
 @pytest.mark.parametrize("name", BAD)
 def test_bad(somebody: Callable[[str, Path], bool], name: str, tmp_path: Path) -> None:
-    """Anything else is none, and neither is a word of Postback's own Redis keys; again for all of them."""
+    """Anything else is none, and neither is a word of Postback's own Redis keys; again for all of
+    them.
+    """
     assert not somebody(name, tmp_path)
 
 
@@ -108,7 +112,9 @@ def test_the_sentence(name: str) -> None:
 
 
 def test_every_key_is_reserved() -> None:
-    """A new key beside a queue is reserved as soon as ``postback/wire/keys.py`` has it in its list, and forgetting it fails here."""
+    """A new key beside a queue is reserved as soon as ``postback/wire/keys.py`` has it in its list,
+    and forgetting it fails here.
+    """
     for name, key in vars(keys).items():
         one = inspect.isfunction(key) and len(inspect.signature(key).parameters) == 1
         if one and isinstance(key("q"), str) and key("q").startswith("q."):

@@ -1,4 +1,5 @@
-"""Every field of every event has a bound, every event a size. The tables below are what a producer may rely on.
+"""Every field of every event has a bound, every event a size. The tables below are what a producer
+may rely on.
 
 What holds for any provider's events, tests/contract asks.
 """
@@ -105,7 +106,9 @@ def test_the_least_events():
 
 @pytest.mark.parametrize(("task", "field"), FIELDS)
 def test_five_megabytes_are_refused(task, field):
-    """No field of any event takes a text of 5 MB; the refusal names the field and does not hold the text."""
+    """No field of any event takes a text of 5 MB; the refusal names the field and does not hold the
+    text.
+    """
     assert list(refusal(task, with_field(task, field, HUGE))) == ["event" if field in BY_SIZE else field]
 
 
@@ -137,7 +140,9 @@ def test_over_the_edge(task, field, most):
 
 @pytest.mark.parametrize(("task", "field", "most"), BOUNDS)
 def test_a_long_text_costs_nothing(task, field, most):
-    """Its length decides: 300 texts of 5 MB are refused in the time that walking through a few of them would take."""
+    """Its length decides: 300 texts of 5 MB are refused in the time that walking through a few of
+    them would take.
+    """
     data = with_field(task, field, "ж" * 5_000_000)
     began = time.process_time()
     for _ in range(300):
@@ -202,7 +207,9 @@ def test_every_event_has_a_size():
 
 
 def largest_update():
-    """Two texts and all entities of Telegram's own limits, and a finished giveaway, each letter escaped as Telegram sends it."""
+    """Two texts and all entities of Telegram's own limits, and a finished giveaway, each letter
+    escaped as Telegram sends it.
+    """
     person = {"id": 987654321, "is_bot": False, "first_name": "ж" * 64, "last_name": "ж" * 64, "username": "x" * 32}
     entities = [
         {"type": "text_mention", "offset": n, "length": 1, "user": {"id": n, "first_name": "a"}} for n in range(100)
@@ -214,7 +221,9 @@ def largest_update():
 
 @pytest.mark.parametrize("written", [lambda update: update, json.dumps, lambda update: json.dumps(update).encode()])
 def test_the_largest_update_passes(written):
-    """A Telegram update as long as Telegram's limits allow is forwarded, as text and as an object."""
+    """A Telegram update as long as Telegram's limits allow is forwarded, as text and as an
+    object.
+    """
     assert len(json.dumps(largest_update())) > 160_000
     tgtrack.OnTelegramWebhook.load(written(largest_update()))
     tgtrack.SambotOnTgWebhook.load({"webhook": json.dumps(largest_update())})

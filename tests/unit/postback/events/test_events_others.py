@@ -26,7 +26,9 @@ def init(**fields):
 
 
 def test_mytracker_takes_the_documents_example():
-    """Numbers may come as strings of digits, as in the provider's own example; they travel as numbers."""
+    """Numbers may come as strings of digits, as in the provider's own example; they travel as
+    numbers.
+    """
     event = custom(idGender="1", age="25", eventTimestamp="1580213208", customEventParams={"level": "2"})
     assert event.wire() == {
         "eventTimestamp": 1580213208, "customUserId": "1", "idGender": 1, "age": 25, "customEventName": "levelUp",

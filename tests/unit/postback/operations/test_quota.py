@@ -20,7 +20,9 @@ TGTRACK = (Window(3, 1, "3/second"), Window(500, 3600, "500/hour"), Window(5000,
     [(0, 0), (1, 0), (500, 0), (501, 1), (4500, 8), (5000, 9), (5001, 24), (10_000, 33), (50_000, 9 * 24 + 9)],
 )
 def test_drain(requests, hours):
-    """A fresh TGTrack account: 500 at once each hour, until the day's 5,000 are spent; then the next day."""
+    """A fresh TGTrack account: 500 at once each hour, until the day's 5,000 are spent; then the
+    next day.
+    """
     assert Log(NOW, [], 0).drain_s(TGTRACK, requests) / 3600 == pytest.approx(hours, abs=0.1)
 
 
@@ -46,7 +48,9 @@ def test_no_quota():
     more=st.integers(1, 20_000),
 )  # fmt: skip
 def test_a_long_forecast_is_the_played_one(limits, ages_s, flying, more):
-    """Repeating the tightest window tells the same as playing every request, within a cycle of it."""
+    """Repeating the tightest window tells the same as playing every request, within a cycle of
+    it.
+    """
     windows = [Window(limit, window_s, "") for limit, window_s in limits]
     log = Log(NOW, sorted(NOW - age_s * 1000 for age_s in ages_s), flying)
     requests = PLAYED + more
@@ -76,13 +80,17 @@ class TestUsage:
         assert usage.all_back_in_s == pytest.approx(0.9, abs=0.01)
 
     def test_in_flight_counts(self):
-        """A request on the wire counts, and its slot returns a window after its answer at the earliest."""
+        """A request on the wire counts, and its slot returns a window after its answer at the
+        earliest.
+        """
         usage = Log(NOW, [], 2).usage(TGTRACK[0])
         assert (usage.used, usage.remaining) == (2, 1)
         assert usage.resets_in_s == pytest.approx(1, abs=0.01)
 
     def test_more_used_than_allowed(self):
-        """After a limit was lowered: nothing is left until so many have returned that one more fits."""
+        """After a limit was lowered: nothing is left until so many have returned that one more
+        fits.
+        """
         usage = Log(NOW, [NOW - 900, NOW - 500, NOW - 400, NOW - 300], 0).usage(TGTRACK[0])
         assert (usage.used, usage.remaining) == (4, 0)
         assert usage.resets_in_s == pytest.approx(0.5, abs=0.01)

@@ -116,7 +116,9 @@ def test_good_options(monkeypatch, tmp_path, capsys):
 
 
 def test_process(tmp_path):
-    """As a process it serves, logs requests without key or personal data, and stops on SIGTERM with code 0."""
+    """As a process it serves, logs requests without key or personal data, and stops on SIGTERM with
+    code 0.
+    """
     command = [sys.executable, "-m", "postback.sandbox", "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)

@@ -71,7 +71,9 @@ def test_timeout(client, sandbox, kind, recorded):
 
 
 def test_held_until_removed(client, sandbox):
-    """A held connection is let go when its fault is removed: with the answer, if the event was recorded."""
+    """A held connection is let go when its fault is removed: with the answer, if the event was
+    recorded.
+    """
     sandbox.fault("timeout_after")
     replies = []
     thread = threading.Thread(target=lambda: replies.append(client.tgtrack("add_event", SALE)))

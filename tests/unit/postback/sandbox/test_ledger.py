@@ -29,7 +29,9 @@ def everything(client, sandbox):
 
 
 def test_no_key(client, sandbox):
-    """No key or token of any provider is in the ledger, the stats, the page or the list of faults."""
+    """No key or token of any provider is in the ledger, the stats, the page or the list of
+    faults.
+    """
     sandbox.fault("500", key=SECRET, provider="tonai")
     client.tgtrack("add_event", SALE, key=SECRET)
     client.tgtrack("no_such_method", SALE, key=SECRET)
@@ -166,7 +168,9 @@ def test_listener(make, connect):
 
 
 def test_reset(client, sandbox):
-    """A reset forgets requests, faults, rules, revoked keys and counters, and goes on counting seq."""
+    """A reset forgets requests, faults, rules, revoked keys and counters, and goes on counting
+    seq.
+    """
     sandbox.set_limits("tgtrack", "1/day")
     client.tgtrack("add_event", SALE)
     sandbox.fault("500")

@@ -19,7 +19,9 @@ OK = '{"message": "\u041eK"}'.encode()
 
 @pytest.mark.parametrize(("method", "event"), [("registration", LOGIN), ("login", LOGIN), ("customEvent", CUSTOM)])
 def test_single(client, sandbox, method, event):
-    """A single event is answered with the documented text, whose O is Cyrillic, and recorded for its idApp."""
+    """A single event is answered with the documented text, whose O is Cyrillic, and recorded for
+    its idApp.
+    """
     answer = client.mytracker(method, event)
     assert (answer.status, answer.body) == (200, OK)
     assert sandbox.events("mytracker") == [event]

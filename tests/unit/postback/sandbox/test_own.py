@@ -12,7 +12,9 @@ SALE = {"user_id": "1", "event_type": "sale"}
 
 
 def test_methods_of_providers(sandbox):
-    """What a provider's controls name, the sandbox has as its own methods; `hasattr` tells them from others."""
+    """What a provider's controls name, the sandbox has as its own methods; `hasattr` tells them
+    from others.
+    """
     assert [hasattr(sandbox, name) for name in ("set_mode", "set_user", "tonapi_script", "set_style")] == [True] * 3 + [
         False
     ]

@@ -11,7 +11,9 @@ SALE = {"user_id": "987654321", "event_type": "sale"}
 
 @pytest.mark.parametrize("path", ["/_sandbox/", "/_sandbox", "/last_events/"])
 def test_page(client, path):
-    """The page shows requests with their status and reason, also under TGTrack's own address for it."""
+    """The page shows requests with their status and reason, also under TGTrack's own address for
+    it.
+    """
     client.tgtrack("add_event", SALE)
     client.tgtrack("add_event", {"user_id": "987654321"})
     page = client.get(path)

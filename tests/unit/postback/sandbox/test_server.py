@@ -84,7 +84,9 @@ def test_no_address(client, sandbox):
 
 
 def test_connection_refused(client, sandbox):
-    """A paused sandbox refuses connections, also to a client that had one, and comes back on the same port."""
+    """A paused sandbox refuses connections, also to a client that had one, and comes back on the
+    same port.
+    """
     client.tgtrack("add_event", SALE)
     port = sandbox.port
     sandbox.pause_listening()

@@ -52,7 +52,9 @@ def test_recorded(client, sandbox, body):
     ],
 )
 def test_bad_field(client, wrong):
-    """A field of the wrong type refuses the whole array with a validation report that names the field."""
+    """A field of the wrong type refuses the whole array with a validation report that names the
+    field.
+    """
     answer = client.tganalytics([EVENT, EVENT | wrong])
     assert (answer.status, answer.json()["status"]) == (400, 400)
     assert answer.json()["message"].startswith(f"VALIDATION_MISMATCH_REPORT: [1] {next(iter(wrong))} ")

@@ -81,7 +81,9 @@ def test_webhook_bytes(client, sandbox):
     ],
 )
 def test_refused(client, sandbox, method, event, code, field):
-    """An invalid event is refused with the document's code and a detail that names the field; nothing is recorded."""
+    """An invalid event is refused with the document's code and a detail that names the field;
+    nothing is recorded.
+    """
     answer = client.tgtrack(method, event)
     assert (answer.status, answer.json()["error_code"], answer.json()["status"]) == (code, code, "error")
     assert field in answer.json()["error_details"]
@@ -155,7 +157,9 @@ def test_over_limit(make, connect, style):
 
 
 def test_default_limits(make, connect, clock):
-    """By default a key has the documented three limits: the fourth request of a second is refused."""
+    """By default a key has the documented three limits: the fourth request of a second is
+    refused.
+    """
     client = connect(make(limits={}, clock=clock))
     assert [client.tgtrack("add_event", SALE).status for _ in range(4)] == [200, 200, 200, 429]
 
@@ -169,7 +173,9 @@ def test_mode(client, sandbox):
 
 
 def test_duplicates(make, connect):
-    """With duplicates watched, an identical body is a conflict; another body, key or method is not."""
+    """With duplicates watched, an identical body is a conflict; another body, key or method is
+    not.
+    """
     sandbox = make(duplicates=["tgtrack"])
     client = connect(sandbox)
     goal = {"user_id": "1", "target": "x"}
@@ -191,7 +197,9 @@ def test_duplicates_later(client, sandbox):
 
 
 def test_unknown_fields_noted(client, sandbox):
-    """A field that no document knows is ignored as the provider does, and noted for the developer."""
+    """A field that no document knows is ignored as the provider does, and noted for the
+    developer.
+    """
     assert client.tgtrack("add_event", SALE | {"evnt_result": "success", "a\nb": 1}).status == 200
     assert sandbox.ledger()[0].reason == "recorded; unknown fields ignored: ?, evnt_result"
 

@@ -56,7 +56,9 @@ def test_refusal_rule(client, sandbox):
 
 
 def test_needless_data_noted(client, sandbox):
-    """Data beyond the essential are noted: "protect user privacy by transmitting only essential information"."""
+    """Data beyond the essential are noted: "protect user privacy by transmitting only essential
+    information".
+    """
     client.tonai({**CONVERSION, "eventData": {"telegramUserId": "1", "name": "Jane"}})
     assert sandbox.ledger()[0].reason == "recorded; unknown fields ignored: name"
 

@@ -113,7 +113,9 @@ def test_the_cap_comes_with_the_name():
     ],
 )
 def test_what_is_no_cap_is_none(announcement):
-    """Anybody may write the hash: a cap that is none is no cap, and the account is known all the same."""
+    """Anybody may write the hash: a cap that is none is no cap, and the account is known all the
+    same.
+    """
     directory = AccountDirectory(Redis(main=announcement))
     assert directory.choose("tgtrack", "main") == "main"
     assert directory.cap("tgtrack", "main") == 0

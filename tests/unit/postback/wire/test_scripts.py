@@ -42,7 +42,9 @@ def test_each_file_once(write: Write) -> None:
 
 
 def test_a_function_has_its_own(write: Write) -> None:
-    """What stands in a function is out of sight behind it, and what stands before it is in sight inside."""
+    """What stands in a function is out of sight behind it, and what stands before it is in sight
+    inside.
+    """
     folder = write(
         "-- @include a\nf(function()\n  -- @include b\nend)\n-- @include b\n", a="a\n", b="-- @include a\nb\n"
     )

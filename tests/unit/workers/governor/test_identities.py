@@ -49,7 +49,9 @@ def identities(redis: fakeredis.FakeRedis) -> Identities:
 
 class TestFingerprint:
     def test_of_one_redis(self, redis: fakeredis.FakeRedis, identities: Identities) -> None:
-        """Workers that have never heard of each other come to the same name, which tells nothing of the key."""
+        """Workers that have never heard of each other come to the same name, which tells nothing of
+        the key.
+        """
         other = Identities()
         assert other.learn(redis)
         name = identities.of(account("tgtrack.a")).credential

@@ -22,11 +22,15 @@ def code(path: Path) -> str:
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 class TestLoops:
     def test_no_loop_without_a_bound(self, path: Path) -> None:
-        """Redis cannot stop a script that has written: no loop waits for something to become true (ADR 22)."""
+        """Redis cannot stop a script that has written: no loop waits for something to become true
+        (ADR 22).
+        """
         assert re.findall(r"\b(while|repeat|goto)\b", code(path)) == []
 
     def test_every_range_has_a_bound(self, path: Path) -> None:
-        """A numeric ``for`` runs over a constant, an argument or the length of what was read, never over a number from a message."""
+        """A numeric ``for`` runs over a constant, an argument or the length of what was read, never
+        over a number from a message.
+        """
         for start, end, step in re.findall(r"\bfor \w+ = ([^,\n]+), ([^\n]+?)(?:, (-?[\w.]+))? do\b", code(path)):
             bound = start if step == "-1" else end
             assert BOUNDS.fullmatch(bound), f"{bound} in {path.name}"

@@ -1,4 +1,6 @@
-"""The wire's contract over both engines, with real sockets: many at once, each at most once, none in another's way."""
+"""The wire's contract over both engines, with real sockets: many at once, each at most once, none
+in another's way.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,9 @@ class TestContract:
         assert 0.04 < time.monotonic() - begun < 5
 
     def test_one_grant_at_most_one_request(self, wire: Engine, server: Provider) -> None:
-        """A server that reads a request on a kept connection and closes sees one copy of it: the rest is ambiguous."""
+        """A server that reads a request on a kept connection and closes sees one copy of it: the
+        rest is ambiguous.
+        """
         closed = threading.Event()
 
         def keeps_and_closes(connection: socket.socket) -> None:
@@ -180,7 +184,9 @@ class TestCurl:
         assert {type(one.answer) for one in over} == {Answer}
 
     def test_every_wake_is_heard(self, curl: CurlEngine) -> None:
-        """Wakes from another thread, at any moment of a step: none keeps a later one from being heard."""
+        """Wakes from another thread, at any moment of a step: none keeps a later one from being
+        heard.
+        """
         ended = threading.Event()
 
         def wakes() -> None:
@@ -221,7 +227,9 @@ class TestCurl:
         assert packets[0].endswith(b"\r\n\r\n" + request.body)
 
     def test_nothing_of_one_account_reaches_another(self, curl: CurlEngine, server: Provider) -> None:
-        """Headers, keys and cookies of one account's requests are not in another's, also over one connection."""
+        """Headers, keys and cookies of one account's requests are not in another's, also over one
+        connection.
+        """
         cookie = OK.replace(b"Content-Type", b"Set-Cookie: session=first\r\nContent-Type")
         server.serve(server.answers(cookie, OK, OK))
         over: list[Exchange] = []

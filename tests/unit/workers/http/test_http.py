@@ -1,4 +1,6 @@
-"""How requests go out and what is known when they fail, over real sockets: a server that does just what a test tells it."""
+"""How requests go out and what is known when they fail, over real sockets: a server that does just
+what a test tells it.
+"""
 
 from __future__ import annotations
 
@@ -240,7 +242,9 @@ class TestAnswer:
 
 class TestRequest:
     def test_as_given(self, server: Provider, thread: ThreadPoolExecutor) -> None:
-        """The body byte for byte under its own length, the headers as given, the URL with its query."""
+        """The body byte for byte under its own length, the headers as given, the URL with its
+        query.
+        """
         server.serve(server.answers(OK))
         sent(thread, post(f"{server.url}/v1/x/?idApp=666", Authorization="TOKEN"))
         head, _, body = server.heard[0].partition(b"\r\n\r\n")
@@ -268,7 +272,9 @@ class TestRequest:
         assert b"content-length" not in server.heard[0].lower()
 
     def test_changed_headers(self, server: Provider, thread: ThreadPoolExecutor) -> None:
-        """A token that was replaced in the accounts file is sent from then on, over the same connection."""
+        """A token that was replaced in the accounts file is sent from then on, over the same
+        connection.
+        """
         server.serve(server.answers(OK, OK))
         for token in ("OLD", "NEW"):
             sent(thread, post(f"{server.url}/x", Authorization=token))
@@ -295,7 +301,9 @@ class TestRequest:
             assert [server.connections for server in servers] == [1] * len(servers)
 
     def test_a_connection_that_the_server_closed(self, server: Provider, thread: ThreadPoolExecutor) -> None:
-        """One that was closed at rest is noticed before anything is sent: a new one, and nothing is ambiguous."""
+        """One that was closed at rest is noticed before anything is sent: a new one, and nothing is
+        ambiguous.
+        """
         closed = threading.Event()
 
         def answer_and_close(connection: socket.socket) -> None:
@@ -355,7 +363,9 @@ class TestNotSent:
             assert server.heard == []
 
     def test_silent_handshake(self, server: Provider, thread: ThreadPoolExecutor) -> None:
-        """A server that accepts and says nothing is given up within the time to connect, and nothing was sent."""
+        """A server that accepts and says nothing is given up within the time to connect, and
+        nothing was sent.
+        """
         gone = threading.Event()
         server.serve(lambda connection: _hold(gone))
         begun = time.monotonic()
@@ -416,7 +426,9 @@ class TestUnanswered:
     @pytest.mark.parametrize("scheme", ["http", "https"])
     @pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"], ids=["silent", "drip"])
     def test_total_time(self, thread: ThreadPoolExecutor, trusted: Authority, scheme: str, drip: bytes) -> None:
-        """A server that says nothing, or a byte now and then, is given up when the account's time is over."""
+        """A server that says nothing, or a byte now and then, is given up when the account's time
+        is over.
+        """
         gone = threading.Event()
 
         def slowly(connection: socket.socket) -> None:
@@ -435,7 +447,9 @@ class TestUnanswered:
         assert len(server.heard) == 1
 
     def test_tls_breaks_after_the_request(self, thread: ThreadPoolExecutor, trusted: Authority) -> None:
-        """TLS that fails when the request was read: the provider may have it, so it is not taken for unsent."""
+        """TLS that fails when the request was read: the provider may have it, so it is not taken
+        for unsent.
+        """
 
         def garbage(connection: socket.socket) -> None:
             raw = socket.socket(fileno=connection.detach())
@@ -461,7 +475,9 @@ class TestUnanswered:
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
     def test_connections_of_any_kind(self, scheme: str) -> None:
-        """A manager with pools of its own, as for a SOCKS proxy, makes connections of its own kind, and they are watched."""
+        """A manager with pools of its own, as for a SOCKS proxy, makes connections of its own kind,
+        and they are watched.
+        """
 
         class Connection(HTTPConnection):
             """As urllib3's for SOCKS."""
@@ -477,7 +493,9 @@ class TestUnanswered:
         assert kind.__mro__[1:3] == (http._Watched, Connection)
 
     def test_one_request_after_another(self, server: Provider, thread: ThreadPoolExecutor) -> None:
-        """A request that was given up leaves the next one a connection of its own and its own time."""
+        """A request that was given up leaves the next one a connection of its own and its own
+        time.
+        """
         gone = threading.Event()
         server.serve(server.then(lambda connection: _hold(gone)), server.answers(OK))
         with pytest.raises(Unanswered):

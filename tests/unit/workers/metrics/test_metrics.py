@@ -73,7 +73,9 @@ class TestExporter:
     """:class:`workers.metrics.exporter.Exporter`."""
 
     def test_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each reason is there, so that an alert has a series to look at before the pause; the account's own is 1."""
+        """Each reason is there, so that an alert has a series to look at before the pause; the
+        account's own is 1.
+        """
         page = Looks(monkeypatch, seen(status(paused=Pause("credentials", None, NOW_MS, "")))).page()
         assert 'postback_paused{account="main",provider="tgtrack",reason="credentials"} 1.0' in page
         assert 'postback_paused{account="main",provider="tgtrack",reason="outage"} 0.0' in page
@@ -92,7 +94,9 @@ class TestExporter:
         assert 'postback_oldest_waiting_seconds{account="shop",provider="tgtrack"} 0.0' in page
 
     def test_odd_reasons(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A letter with anything for a reason makes no label of it, and two of them no second series of one name."""
+        """A letter with anything for a reason makes no label of it, and two of them no second
+        series of one name.
+        """
         dead = {"rejected": 1, "ivan@mail.ru wrote": 2, "": 3}
         page = Looks(monkeypatch, seen(status(dead=6, dead_reasons=dead), dead={"tgtrack": 7})).page()
         assert "ivan" not in page
@@ -100,7 +104,9 @@ class TestExporter:
         assert 'postback_dead_letters{account="",provider="tgtrack",reason="unknown"} 1.0' in page
 
     def test_notices(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The dead letters of which the application is still to be told, and 0 where there is none."""
+        """The dead letters of which the application is still to be told, and 0 where there is
+        none.
+        """
         both = dataclasses.replace(seen(status()), notices={"tgtrack": 7, "tonai": 0})
         page = Looks(monkeypatch, both).page()
         assert 'postback_dead_notices{provider="tgtrack"} 7.0' in page
@@ -111,7 +117,9 @@ class TestExporter:
         assert 'postback_workers{provider="tgtrack"} 0.0' in Looks(monkeypatch, seen(status(served=False))).page()
 
     def test_redis_away(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-        """While Redis is away the page says so and stays up; the log says it once, and neither shows the password."""
+        """While Redis is away the page says so and stays up; the log says it once, and neither
+        shows the password.
+        """
         monkeypatch.setattr(exporter, "KEPT_S", 0.0)
         looks = Looks(monkeypatch, redis.ConnectionError("Error 111 redis-Secret"))
         pages = looks.page() + looks.page()
@@ -126,7 +134,9 @@ class TestExporter:
         assert looks.count == 1
 
     def test_workers_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Prometheus is told where the workers are; while Redis is away it is told nothing and keeps what it knows."""
+        """Prometheus is told where the workers are; while Redis is away it is told nothing and
+        keeps what it knows.
+        """
         monkeypatch.setattr(exporter, "KEPT_S", 0.0)
         looks = Looks(monkeypatch, seen(metrics=("h:2", "h:1", "")), redis.ConnectionError())
         told: list[str] = []
@@ -164,7 +174,9 @@ class TestServer:
         server.close()
 
     def test_pages(self, caplog: pytest.LogCaptureFixture) -> None:
-        """What is there, what is not, and a page that fails: it is told in the log, not to the client."""
+        """What is there, what is not, and a page that fails: it is told in the log, not to the
+        client.
+        """
 
         def fails(environ: Any, start_response: Any) -> list[bytes]:
             raise RuntimeError("inside")
@@ -198,7 +210,9 @@ class TestManyAccounts:
     """More accounts than have series of their own (ADR 31)."""
 
     def test_the_most_urgent_and_the_totals(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Those that need a person come first, then those that fail, then the longest queues; the totals count all."""
+        """Those that need a person come first, then those that fail, then the longest queues; the
+        totals count all.
+        """
         idle = [status(f"tgtrack.idle{number}", delivered=2) for number in range(500)]
         paused = status("tgtrack.zzz", paused=Pause("credentials", None, NOW_MS, ""), queued=1)
         dead, failing = status("tgtrack.dead1", dead=3), status("tgtrack.failing", failures=1)

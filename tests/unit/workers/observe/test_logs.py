@@ -111,7 +111,9 @@ class TestScrubbing:
         assert "its arguments do not fit" in written.text
 
     def test_own_handler(self, written: Written, form: str, secret: str) -> None:
-        """A library's own handler and formatter get the masked record, even if it does not propagate."""
+        """A library's own handler and formatter get the masked record, even if it does not
+        propagate.
+        """
         written.configure(POSTBACK_LOG_FORMAT=form)
         own = io.StringIO()
         logger = logging.getLogger("library.with.handler")
@@ -137,7 +139,9 @@ class TestScrubbing:
 
 
 def test_many(written: Written) -> None:
-    """Among the credentials of a thousand accounts each is found, and a longer one is masked whole."""
+    """Among the credentials of a thousand accounts each is found, and a longer one is masked
+    whole.
+    """
     accounts = [build_account("tgtrack", f"a{n}", {"api_key": f"Secret-{n}"}) for n in range(1000)]
     written.configure()
     written.masker.learn(Accounts(accounts))
@@ -206,7 +210,9 @@ def test_json(written: Written) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_lines_of_others(written: Written, form: str) -> None:
-    """Whoever can write into a queue cannot write lines of the log, nor a line as long as a book."""
+    """Whoever can write into a queue cannot write lines of the log, nor a line as long as a
+    book.
+    """
     written.configure(POSTBACK_LOG_FORMAT=form)
     forged = "x\n2026-11-22T00:00:00Z INFO postback.outcome: delivered\x1b[2J\u2028y"
     observe(Dead(f"malformed {forged}", "{}"), ids=(forged + "z" * 5000,), task=forged)

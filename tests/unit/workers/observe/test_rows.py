@@ -87,7 +87,9 @@ def test_gathered_rows_are_sent_to_a_listener(rows: Rows, dispatcher: Dispatcher
 
 
 def test_what_waits_is_told_at_once(rows: Rows, dispatcher: Dispatcher) -> None:
-    """Another worker may tell the event's end a moment later: what is gathered would come after that."""
+    """Another worker may tell the event's end a moment later: what is gathered would come after
+    that.
+    """
     rows.use(dispatcher, lambda: True, lambda delay_s, function: None)
     rows.observe(report(grant_of(message(id="1"), message(id="2")), Again(1, "retry 503"), Delivered()))
     assert [row["uuid"] for row in dispatcher.sent] == ["1"]
@@ -129,7 +131,9 @@ def test_a_failed_question_counts_as_yes() -> None:
 
 
 def test_defect_in_a_batch(rows: Rows, dispatcher: Dispatcher) -> None:
-    """A member that is no message has a row under an id that is made for it, and the name of refused messages."""
+    """A member that is no message has a row under an id that is made for it, and the name of
+    refused messages.
+    """
     grant = grant_of(b"no message", message())
     rows.observe(report(grant, Dead("malformed x", "{}"), Delivered()))
     first, second = dispatcher.sent
@@ -149,7 +153,9 @@ def test_events_off() -> None:
 
 @pytest.mark.parametrize("ruling", [Dead("revoked", "{}"), Again(1, "retry 503"), Delivered()])
 def test_without_a_connection(rows: Rows, dispatcher: Dispatcher, ruling: Ruling) -> None:
-    """Rows of the time without a connection are sent over the next one, when monitors are back too."""
+    """Rows of the time without a connection are sent over the next one, when monitors are back
+    too.
+    """
     armed: list[float] = []
     rows.use(None)
     rows.observe(report(grant_of(message()), ruling))

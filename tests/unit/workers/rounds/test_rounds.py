@@ -1,4 +1,6 @@
-"""Rounds over a governor that says what the test wants, a wire that answers when it is told, and a clock that the test turns."""
+"""Rounds over a governor that says what the test wants, a wire that answers when it is told, and a
+clock that the test turns.
+"""
 
 from __future__ import annotations
 
@@ -261,7 +263,9 @@ class TestRound:
         assert stage.wire.begun == []
 
     def test_our_own_failure(self, stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-        """A bug of ours after a request is ambiguous, told without the message, and stops nobody."""
+        """A bug of ours after a request is ambiguous, told without the message, and stops
+        nobody.
+        """
 
         class Broken(Answer):
             @property
@@ -279,7 +283,9 @@ class TestRound:
         assert "secret" not in caplog.text
 
     def test_links_before_the_settle(self, stage: Stage) -> None:
-        """What hangs on an event is published before it settles; else it is sent again and flagged (I3)."""
+        """What hangs on an event is published before it settles; else it is sent again and flagged
+        (I3).
+        """
         stage.governor.says[QUEUE] = [(1, State.EMPTY)]
         stage.publishes = False
         stage.round()
@@ -336,13 +342,17 @@ class TestTime:
         assert stage.takes() == 2
 
     def test_another_worker_was_faster(self, stage: Stage) -> None:
-        """What the schedule has said a moment ago may hold no more: it is not asked again for that."""
+        """What the schedule has said a moment ago may hold no more: it is not asked again for
+        that.
+        """
         stage.governor.says[QUEUE] = [(0, State.CLOSED)]
         stage.run(5)
         assert stage.takes() == 1
 
     def test_accounts_come_and_go(self, stage: Stage) -> None:
-        """A changed accounts file is served from the next round on; what is due of others is left to others."""
+        """A changed accounts file is served from the next round on; what is due of others is left
+        to others.
+        """
         stage.run(0.1)
         stage.worker.accounts = {"tgtrack.new": build_account("tgtrack", "new", {"api_key": "k"})}
         before = stage.takes()
@@ -352,7 +362,9 @@ class TestTime:
         assert stage.takes() == before
 
     def test_what_it_cannot_ask_hides_nothing(self) -> None:
-        """Whatever stands in front of the schedule, of other workers' accounts, what is behind is found."""
+        """Whatever stands in front of the schedule, of other workers' accounts, what is behind is
+        found.
+        """
         stage = Stage(QUEUE)
         for number in range(3 * LOOKED_AT):
             stage.governor.schedule[f"tgtrack.foreign{number:03}"] = 1.0
@@ -427,7 +439,9 @@ class TestRoom:
         assert len(stage.wire.begun) == 1000
 
     def test_none_holds_the_last_place(self) -> None:
-        """Of several accounts none takes the last place beside requests of its own (invariant I6)."""
+        """Of several accounts none takes the last place beside requests of its own (invariant
+        I6).
+        """
         stage = Stage("tgtrack.busy", "tgtrack.quiet")
         proven(stage, "tgtrack.busy", "tgtrack.quiet")
         stage.governor.says["tgtrack.busy"] = [(99, State.MORE)]
@@ -440,7 +454,9 @@ class TestRoom:
         assert stage.wire.held == {"tgtrack.busy": 7, "tgtrack.quiet": 1}
 
     def test_waiting_for_the_last_place_costs_nothing(self) -> None:
-        """An account with a backlog that may not have the last place waits for an answer and does not spin."""
+        """An account with a backlog that may not have the last place waits for an answer and does
+        not spin.
+        """
         stage = Stage("tgtrack.busy", "tgtrack.quiet")
         proven(stage, "tgtrack.busy", "tgtrack.quiet")
         stage.governor.says["tgtrack.busy"] = [(99, State.MORE)]
@@ -520,7 +536,9 @@ class TestErrors:
         [redis.ConnectionError("gone"), redis.TimeoutError("slow"), redis.exceptions.ReadOnlyError("replica")],
     )
     def test_redis_errors_back_off(self, stage: Stage, error: Exception) -> None:
-        """While Redis is away it is tried after 0.1 s, then more and more seldom, at least once a second."""
+        """While Redis is away it is tried after 0.1 s, then more and more seldom, at least once a
+        second.
+        """
         stage.governor.says[QUEUE] = [error]
         moments = []
         for _ in range(6):

@@ -63,7 +63,9 @@ def test_newer_record(client: redis.Redis) -> None:
 
 
 def test_the_worker_ends(client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
-    """Then the worker's start ends it with 1 and one sentence, and it consumes no queue any more."""
+    """Then the worker's start ends it with 1 and one sentence, and it consumes no queue any
+    more.
+    """
     client.zadd(keys.FORMAT, {formats.KEY_FORMAT_MEMBER: formats.KEY_FORMAT + 1})
     consumer = Consumer()
     with pytest.raises(SystemExit) as ended:

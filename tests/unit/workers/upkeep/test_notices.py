@@ -1,4 +1,6 @@
-"""The application is told of dead letters, and nothing that its hook does is lost or holds up others."""
+"""The application is told of dead letters, and nothing that its hook does is lost or holds up
+others.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,9 @@ def test_oldest_first(desk: Desk) -> None:
 
 
 def test_equal_entries(desk: Desk) -> None:
-    """Of two equal entries each is told of: a call removes one entry, and not what looks like it."""
+    """Of two equal entries each is told of: a call removes one entry, and not what looks like
+    it.
+    """
     desk.push("a", "a")
     desk.start()
     desk.drained()
@@ -149,7 +153,9 @@ def test_one_that_raises_holds_up_no_other(desk: Desk, error: type[BaseException
 
 
 def test_what_is_logged_of_it(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """However often it raises there is one WARNING, with its type and the id, without its words and without a traceback."""
+    """However often it raises there is one WARNING, with its type and the id, without its words and
+    without a traceback.
+    """
     tries = iter((True, True, True))
 
     def hook(letter: dict[str, Any]) -> None:
@@ -169,7 +175,9 @@ def test_what_is_logged_of_it(desk: Desk, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_the_pause_grows(desk: Desk) -> None:
-    """Between tries of failed letters there is a pause, each twice the one before, up to the longest."""
+    """Between tries of failed letters there is a pause, each twice the one before, up to the
+    longest.
+    """
     times: list[float] = []
 
     def hook(letter: dict[str, Any]) -> None:
@@ -204,7 +212,9 @@ def test_new_ones_go_before_failed_ones(desk: Desk) -> None:
 
 
 def test_erased_during_the_call(desk: Desk) -> None:
-    """A person's notice that is erased while its call runs does not come back when the call raises."""
+    """A person's notice that is erased while its call runs does not come back when the call
+    raises.
+    """
 
     def hook(letter: dict[str, Any]) -> None:
         desk.client.delete(NEW)
@@ -252,7 +262,9 @@ def test_another_process_holds_the_lock(desk: Desk) -> None:
 
 
 def test_the_lock_is_kept_during_a_long_call(desk: Desk) -> None:
-    """A call that outlives the lock's time keeps it, so that no other process makes the same call."""
+    """A call that outlives the lock's time keeps it, so that no other process makes the same
+    call.
+    """
     entered, go_on = threading.Event(), threading.Event()
 
     def hook(letter: dict[str, Any]) -> None:
@@ -272,7 +284,9 @@ def test_the_lock_is_kept_during_a_long_call(desk: Desk) -> None:
 
 
 def test_a_call_that_hangs(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """A call that takes too long is given up: another process tells of the letters behind it, and one WARNING says so."""
+    """A call that takes too long is given up: another process tells of the letters behind it, and
+    one WARNING says so.
+    """
     hang = threading.Event()
     desk.push("hangs", "b", "c")
     desk.start(lambda letter: hang.wait(20), longest_call_s=0.05, pause_s=(60.0, 60.0))
@@ -290,7 +304,9 @@ def test_a_call_that_hangs(desk: Desk, caplog: pytest.LogCaptureFixture) -> None
 
 
 class Torn:
-    """A client whose connection is lost at the first call of some command, after Redis has got it or before."""
+    """A client whose connection is lost at the first call of some command, after Redis has got it
+    or before.
+    """
 
     def __init__(self, client: redis.Redis, command: str, *, arrived: bool) -> None:
         self._client, self._command, self._arrived, self.lost = client, command, arrived, False
@@ -314,7 +330,9 @@ class Torn:
 @pytest.mark.parametrize("arrived", [True, False])
 @pytest.mark.parametrize("command", ["lindex", "lrem"])
 def test_a_lost_connection(desk: Desk, caplog: pytest.LogCaptureFixture, command: str, arrived: bool) -> None:
-    """A connection that is lost on the way to a call, or after it, leads to no second call and to one line of the log."""
+    """A connection that is lost on the way to a call, or after it, leads to no second call and to
+    one line of the log.
+    """
     client = Torn(desk.connect(), command, arrived=arrived)
     desk.push("a", "b")
     desk.start(client=client)
@@ -327,7 +345,9 @@ def test_a_lost_connection(desk: Desk, caplog: pytest.LogCaptureFixture, command
 
 
 def test_stop_is_bounded(desk: Desk) -> None:
-    """The end of the process waits for a call that hangs no longer than it is told to, and the notice stays."""
+    """The end of the process waits for a call that hangs no longer than it is told to, and the
+    notice stays.
+    """
     entered, hang = threading.Event(), threading.Event()
 
     def hook(letter: dict[str, Any]) -> None:
@@ -345,7 +365,9 @@ def test_stop_is_bounded(desk: Desk) -> None:
 
 
 def test_stop_waits_for_a_short_call(desk: Desk) -> None:
-    """A call that ends in time is finished: its notice is removed, the next is not begun, and the lock is free."""
+    """A call that ends in time is finished: its notice is removed, the next is not begun, and the
+    lock is free.
+    """
     entered, go_on = threading.Event(), threading.Event()
 
     def hook(letter: dict[str, Any]) -> None:
@@ -411,7 +433,9 @@ def test_a_function(shop: Path, name: str, heard: object) -> None:
     ],
 )
 def test_no_function(shop: Path, text: str, words: str) -> None:
-    """What cannot be called is refused in one sentence that names the variable and repeats no error's text."""
+    """What cannot be called is refused in one sentence that names the variable and repeats no
+    error's text.
+    """
     with pytest.raises(ConfigurationError) as caught:
         loaded(text)
     assert str(caught.value).startswith("POSTBACK_ON_DEAD: ")

@@ -125,7 +125,9 @@ def test_unchanged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_half_written(desk: Desk) -> None:
-    """A file that changes from look to look is still being written: half of it would drop accounts."""
+    """A file that changes from look to look is still being written: half of it would drop
+    accounts.
+    """
     for text in ("", MAIN, MAIN + SHOP[:20]):
         desk.path.write_text(text)
         desk.look()
@@ -151,7 +153,9 @@ def test_back_again(desk: Desk) -> None:
 
 
 def test_changed(desk: Desk) -> None:
-    """New settings are there for the next TAKE, which is asked at once; both keys are masked from now on."""
+    """New settings are there for the next TAKE, which is asked at once; both keys are masked from
+    now on.
+    """
     desk.client.zadd(keys.schedule("tgtrack"), dict.fromkeys(desk.accounts, 4e12))
     desk.write(MAIN.replace("key-main", "key-other") + SHOP)
     assert desk.accounts["tgtrack.main"].credentials["api_key"].reveal() == "key-other"
@@ -221,7 +225,9 @@ def test_buried(desk: Desk) -> None:
 
 
 def test_a_killed_worker_is_forgotten(desk: Desk) -> None:
-    """After ten minutes of silence, with its mailbox; one that was silent for less, and a stranger's mailbox, stay."""
+    """After ten minutes of silence, with its mailbox; one that was silent for less, and a
+    stranger's mailbox, stay.
+    """
     now_ms = time.time() * 1000
     for name, silent_s in (("tgtrack-1@a", 700), ("tgtrack-2@a", 500)):
         desk.client.hset(keys.WORKERS, name, json.dumps({"at": now_ms - silent_s * 1000}))
@@ -238,7 +244,9 @@ def test_a_killed_worker_is_forgotten(desk: Desk) -> None:
 def test_another_clock(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ahead_s: float, said: str
 ) -> None:
-    """Redis' clock decides; a machine that differs from it by more than two seconds is told of, once."""
+    """Redis' clock decides; a machine that differs from it by more than two seconds is told of,
+    once.
+    """
     monkeypatch.setattr("workers.upkeep.heartbeat.time", SimpleNamespace(time=lambda: time.time() + ahead_s))
     caplog.set_level(logging.WARNING, "workers.upkeep.heartbeat")
     for _ in range(3):

@@ -1,4 +1,7 @@
-"""Beacon. Source: beacon-visits; written from the document, not from the SDK, so that a disagreement shows."""
+"""Beacon.
+
+Source: beacon-visits; written from the document, not from the SDK, so that a disagreement shows.
+"""
 
 from __future__ import annotations
 
