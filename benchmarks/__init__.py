@@ -1,1 +1,4 @@
-"""Measurements: ``make bench`` compares (ADR 26), :mod:`benchmarks.promises` shows what happens when things go wrong."""
+"""Measurements.
+
+``make bench`` compares (ADR 26). :mod:`benchmarks.promises` measures what happens in trouble.
+"""

@@ -1,4 +1,7 @@
-"""Where contestants meet: one Redis, one provider, the same events; every event must arrive exactly once, or the round is void."""
+"""Where contestants meet: one Redis, one provider, the same events.
+
+Every event must arrive exactly once, or the round is void.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,7 @@ class Arena:
         self.provider.reset()
 
     def enqueue(self, contestant: Contestant, events: int) -> float:
-        """Enqueue events from a producer's process, and return the seconds that it took once it was connected."""
+        """Enqueue events from a producer's process. Returns the seconds after it was connected."""
         return float(self._produced(contestant, contestant.enqueue, events).split()[-1])
 
     def pace(self, contestant: Contestant, events: int) -> dict[int, float]:

@@ -74,7 +74,7 @@ def stack(**account: Any) -> Stack:
 
 
 def forged_number() -> str:
-    """Seconds until Redis answers after a message with a first grant above 2^53 has failed twice."""
+    """Seconds until Redis answers after a message has failed twice; its first grant is above 2^53."""
     with stack(backoff_s=0.05) as s:
         s.sandbox.fault("503", provider="tgtrack", count=3)
         for name in "ab":
@@ -87,7 +87,7 @@ def forged_number() -> str:
 
 
 def equal_messages() -> str:
-    """Longest script call while 10,000 equal messages with a future `eta` are sorted out, by the slow log."""
+    """Longest script call, by the slow log, while 10,000 equal messages with an `eta` are sorted."""
     with stack() as s:
         client = s.client()
         raw = message("same", eta="2100-01-01T00:00:00")
@@ -103,7 +103,10 @@ def equal_messages() -> str:
 
 
 def full_redis() -> str:
-    """Events of 3,000 that a worker delivers within 30 s at `maxmemory`, and what a worker does that is started then."""
+    """Events of 3,000 that a worker delivers within 30 s at `maxmemory`.
+
+    And what a worker does that is started then.
+    """
     with stack() as s:
         s.configure_producer()
         postback.send_many([sale(str(number)) for number in range(3000)])

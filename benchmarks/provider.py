@@ -1,4 +1,6 @@
-"""The provider that all contestants post to: nginx where it is installed, else :mod:`benchmarks.sink`; it answers 200 to everything.
+"""The provider that all contestants post to.
+
+It is nginx where that is installed, else :mod:`benchmarks.sink`; it answers 200 to everything.
 
 It logs each request with its body. The log is the measurement: who arrived, when, and whether
 anybody arrived twice.

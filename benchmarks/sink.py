@@ -1,4 +1,6 @@
-"""Stands in for nginx where that is not installed: the least HTTP server that answers every POST and logs it.
+"""Stands in for nginx where that is not installed.
+
+It is the least HTTP server that answers every POST and logs it.
 
 ``python -m benchmarks.sink PORT DELAY_S LOG``. The log has nginx's format of
 :mod:`benchmarks.provider`.

@@ -1,4 +1,7 @@
-"""Samples become one table: medians with their spread, Postback's ratio to each rival, goals, and where it loses."""
+"""Samples become one table.
+
+Medians with their spread, Postback's ratio to each rival, goals, and where it loses.
+"""
 
 from __future__ import annotations
 

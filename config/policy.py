@@ -1,4 +1,4 @@
-"""What a policy is: where a provider is, what it asks for, how fast it may be asked and when to give up.
+"""A provider's policy: where it is, what it asks for, how fast, and when to give up.
 
 A policy holds the defaults of a provider's accounts; the accounts file may override most of them.
 Each number has its ``Source:`` (a provider's document and section) or says that it is a decision of

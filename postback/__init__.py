@@ -1,4 +1,4 @@
-"""Postback: reliable delivery of events to TGTrack, myTracker, Telegram Analytics, TON AI and TonAPI."""
+"""Reliable delivery of events to TGTrack, myTracker, Telegram Analytics, TON AI and TonAPI."""
 
 import importlib
 

@@ -117,7 +117,10 @@ def million(scale: float) -> Iterator[Sample]:
 
 
 def fairness(scale: float) -> Iterator[Sample]:
-    """The longest wait for an account's first turn: beside a very long queue, and among thousands of busy ones."""
+    """The longest wait for an account's first turn.
+
+    It stands beside a very long queue, then among thousands of busy ones.
+    """
     long = int(WAITING * scale)
     beside = [0] * long + [number for number in range(1, 100) for _ in range(10)]
     crowd = [number % MANY for number in range(4 * MANY)]
@@ -150,7 +153,10 @@ def _fill(arena: Arena, owners: list[int]) -> None:
 
 
 def crash(scale: float) -> Iterator[Sample]:
-    """Two workers, one is killed with requests on the wire: when the last of its events is sent again."""
+    """When the last event of a killed worker is sent again.
+
+    It had requests on the wire; another worker is there.
+    """
     events = 100
     with Arena(delay_s=0.2, lease_s=LEASE_S, timeout_s=2) as arena:
         with arena.worker(POSTBACK) as killed, arena.worker(POSTBACK):

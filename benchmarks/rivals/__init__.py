@@ -1,4 +1,6 @@
-"""What every rival's script shares: the event and where it goes. :mod:`benchmarks.rivals.__main__` has the commands.
+"""What every rival's script shares: the event and where it goes.
+
+:mod:`benchmarks.rivals.__main__` has the commands.
 
 The scripts import nothing of Postback and run in environments of their own, made from the
 requirements in their first lines (PEP 723). Each defines ``WORKER``, module and arguments that

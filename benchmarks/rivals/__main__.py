@@ -1,4 +1,6 @@
-"""Commands of a contestant: ``python -m benchmarks.rivals SCRIPT work | run | enqueue COUNT | pace COUNT``.
+"""Commands of a contestant.
+
+``python -m benchmarks.rivals SCRIPT work | run | enqueue COUNT | pace COUNT``.
 
 A script is imported and never run as ``__main__``, since some queues name a task after its module.
 """
@@ -17,7 +19,10 @@ from typing import Any
 
 
 async def send_all(send: Callable[[int], Any], count: int, pause_s: float = 0.0) -> None:
-    """Send events one by one; print the seconds that it took, and with a pause between them when each was sent."""
+    """Send events one by one.
+
+    Print the seconds that it took, and with a pause between them when each was sent.
+    """
     begun = time.perf_counter()
     for number in range(count):
         if pause_s:

@@ -1,7 +1,10 @@
 # /// script
 # dependencies = ["requests>=2.32,<3"]
 # ///
-"""No queue: ``requests.Session.post`` in threads, and for batches one thread that posts prepared bodies of 20."""
+"""No queue: ``requests.Session.post`` in threads.
+
+For batches it is one thread that posts prepared bodies of 20.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 # /// script
 # dependencies = ["rq>=2,<4", "redis>=5", "hiredis>=3", "requests>=2.32,<3"]
 # ///
-"""RQ: a pool of worker processes, one event at a time in each; every job runs in a fork of its own, as RQ recommends.
+"""RQ: a pool of worker processes, one event at a time in each.
+
+Every job runs in a fork of its own, as RQ recommends.
 
 Documents: Workers, "Running Multiple Workers: worker-pool".
 """

@@ -39,7 +39,10 @@ _DRY_RUN: Final = click.option("--dry-run", is_flag=True, help="Only say what wo
 
 
 def _choosing(command: Callable[..., int]) -> Callable[..., int]:
-    """A command with PROVIDER and the options that say which of its dead letters; it takes a Filter for them."""
+    """A command with PROVIDER and the options that say which of its dead letters.
+
+    It takes a Filter for them.
+    """
 
     @click.argument("provider", type=click.Choice(providers()), metavar="PROVIDER")
     @click.option("--id", "ids", multiple=True, metavar="ID", help="This event; may be repeated.")

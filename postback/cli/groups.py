@@ -1,4 +1,4 @@
-"""Groups of commands that import what is asked for, and name the nearest command when there is no such one."""
+"""Groups of commands. They import what is asked for, and name the nearest command if it is none."""
 
 from __future__ import annotations
 

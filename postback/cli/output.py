@@ -1,4 +1,4 @@
-"""What every command writes with, without Rich: errors, and signs for a terminal that knows ASCII alone."""
+"""Errors, and signs for a terminal that knows ASCII alone. No command needs Rich for these."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIGNS: Final = dict(zip("✓✗●‖…·×", "+!*=~-x", strict=True))
 
 
 def clean(text: str) -> str:
-    """A text from elsewhere in one line, without control characters that would steer the terminal."""
+    """A foreign text in one line, without the control characters that steer a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 

@@ -1,4 +1,4 @@
-"""What ``postback status`` shows: one line an account, and below what is to be said of some of them."""
+"""The table of ``postback status``: a line for each account, and notes on some of them below."""
 
 from __future__ import annotations
 
@@ -99,7 +99,10 @@ def _memory(one: RedisStatus) -> tuple[RenderableType, str]:
 
 
 def _fitting(accounts: Sequence[AccountStatus], console: Console) -> Table:
-    """The richest table that fits: with fewer quota windows and shorter bars, at last with a few columns only."""
+    """The richest table that fits.
+
+    With fewer quota windows and shorter bars, at last with a few columns only.
+    """
     boundless = console.options.update(width=sys.maxsize)
     bars = (4, 3, 2, 0) if len(accounts) <= MOST_SHOWN else (0,)
     for windows, cells in [*product(range(WINDOWS, 0, -1), bars), (0, 0)]:
@@ -111,7 +114,10 @@ def _fitting(accounts: Sequence[AccountStatus], console: Console) -> Table:
 
 
 def _table(accounts: Sequence[AccountStatus], windows: int, cells: int) -> Table:
-    """One line an account; without a window there is no room for more than what waits and what died."""
+    """One line an account.
+
+    Without a window there is no room for more than what waits and what died.
+    """
     counts, times = (
         (("QUEUED", "DELAYED", "WIRE", "DEAD"), ("DRAINS", "LAST OK")) if windows else (("QUEUED", "DEAD"), ())
     )

@@ -1,4 +1,4 @@
-"""Standard output through Rich: colour where it is wanted, tables within 100 columns, foreign text as it is."""
+"""Standard output through Rich: colour if wanted, 100 columns, foreign text as it is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Terminal(Console):
         )
 
     def say(self, *parts: str | tuple[str, str]) -> None:
-        """One sentence of texts, or texts with a style; a pipe gets it in one line, however long."""
+        """One sentence of texts, or texts with a style.
+
+        A pipe gets it in one line, however long.
+        """
         self.print(assemble(*parts), soft_wrap=not self.is_terminal)
 
     def on_broken_pipe(self) -> None:

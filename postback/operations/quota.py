@@ -1,4 +1,6 @@
-"""The quota as TAKE sees it, and how long a backlog takes. Pure arithmetic: all times are passed in.
+"""The quota as TAKE sees it, and how long a backlog takes.
+
+Pure arithmetic: all times are passed in.
 
 An account's log holds the time of each response. A request counts in a window from its grant until
 one window after its response; so with `f` requests in flight a window (n, W) lets the next one go
@@ -68,7 +70,9 @@ class Log:
         return Usage(window, used, max(0, window.limit - used), next_ms / 1000, last_ms / 1000)
 
     def drain_s(self, windows: Sequence[Window], requests: int, *, begin_s: float = 0.0) -> float:
-        """Seconds until the last of ``requests`` more requests can go out; answers are taken to be immediate.
+        """Seconds until the last of ``requests`` more requests can go out.
+
+        Answers are taken to be immediate.
 
         Args:
             windows: The account's quota; empty: no limit, 0 s.

@@ -1,4 +1,7 @@
-"""The Redis servers that the environment names: one connection for each, and what to say if one cannot be asked."""
+"""The Redis servers that the environment names.
+
+One connection for each, and what to say if one cannot be asked.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ For development without a real key, for demos and for tests.
 
 From a shell::
 
-    postback sandbox                        # http://127.0.0.1:8900, a page to look at under /_sandbox/
+    postback sandbox                        # http://127.0.0.1:8900, its page: /_sandbox/
 
 From Python::
 

@@ -1,4 +1,7 @@
-"""The control API below ``/_sandbox/``: read the ledger, set faults, revoke keys, script answers."""
+"""The control API below ``/_sandbox/``.
+
+Read the ledger, set faults, revoke keys, script answers.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ class Control:
                 self._routes["POST", path] = partial(_call, engine.methods[method])
 
     def answer(self, request: Request) -> Answer:
-        """Answer one request below ``/_sandbox/``; every mistake of the caller is a 400 with one sentence."""
+        """Answer one request below ``/_sandbox/``.
+
+        Every mistake of the caller is a 400 with one sentence.
+        """
         if request.path.startswith("/last_events"):
             return self._page(request)
         name = request.path.removeprefix("/_sandbox").strip("/")

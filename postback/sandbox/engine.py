@@ -170,7 +170,10 @@ class Engine:
         return self._finish(request, provider, call, fault, accepted.answer, accepted.note, accepted)
 
     def record_redirected(self, request: Request) -> Answer:
-        """A client has followed the fault ``redirect``, which it must not: answer it, and leave a trace."""
+        """A client has followed the fault ``redirect``, which it must not.
+
+        Answer it, and leave a trace.
+        """
         answer = json_answer(200, {"status": "OK", "message": "a redirect was followed"})
         self._record(
             request, Call("none", "redirected", "/_sandbox/redirected", None), answer, "a redirect was followed"
@@ -178,7 +181,9 @@ class Engine:
         return answer
 
     def clear(self) -> None:
-        """Forget ledger, faults, refusals, scripts, duplicates and quota counters; take revoked keys again.
+        """Forget ledger, faults, refusals, scripts, duplicates and quota counters.
+
+        Take revoked keys again.
 
         Phases and settings stay.
         """

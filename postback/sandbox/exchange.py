@@ -16,7 +16,10 @@ JSON_TYPE: Final = "application/json"
 
 
 def fingerprint(key: str) -> str:
-    """The first 8 hex digits of the key's SHA-256: enough to tell keys apart, useless to call a provider with."""
+    """The first 8 hex digits of the key's SHA-256.
+
+    Enough to tell keys apart, useless to call a provider with.
+    """
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
@@ -62,7 +65,10 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """An HTTP answer, and the code it means (`code` differs from `status` where an error travels inside HTTP 200)."""
+    """An HTTP answer, and the code it means.
+
+    `code` differs from `status` where an error travels inside HTTP 200.
+    """
 
     status: int
     body: bytes
@@ -87,7 +93,10 @@ class Accepted:
 
 
 class Refused(Exception):
-    """A provider refuses the request; carries the answer and a reason that names fields, never their values."""
+    """A provider refuses the request.
+
+    Carries the answer and a reason that names fields, never their values.
+    """
 
     def __init__(self, answer: Answer, reason: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,6 @@
-"""Faults on demand: what may go wrong between a client and a provider, played for the requests that match.
+"""Faults on demand.
+
+What may go wrong between a client and a provider, played for the requests that match.
 
 A fault ends a request either *before* the provider has recorded its events or *after*; for a client
 the two often look the same, which is why a test needs to choose.

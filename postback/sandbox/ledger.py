@@ -1,4 +1,6 @@
-"""The ledger: every request that reached a provider, what was answered and what the provider has recorded.
+"""The ledger.
+
+Every request that reached a provider, what was answered and what the provider has recorded.
 
 It is the ground truth of a test ("which events did the provider really record, and how often?") and
 the page a bot developer reads. No key is ever in it: a key is named by its fingerprint.
@@ -66,7 +68,10 @@ class Record:
 
     @property
     def events(self) -> list[Any]:
-        """The events recorded by this request, parsed; empty if none were recorded or the body was dropped."""
+        """The events recorded by this request, parsed.
+
+        Empty if none were recorded or the body was dropped.
+        """
         if not self.recorded or self.body is None:
             return []
         parsed = json.loads(self.body)
@@ -189,7 +194,10 @@ class Ledger:
         return found if last is None else found[-last:] if last > 0 else []
 
     def stats(self) -> dict[str, Any]:
-        """Exact counts since the start or the last `clear`: in all, per provider, and there per key fingerprint."""
+        """Exact counts since the start or the last `clear`.
+
+        In all, per provider, and there per key fingerprint.
+        """
         with self._changed:
             counts = {pair: Counter(counter) for pair, counter in self._counts.items()}
         total: Counter[str] = Counter()
@@ -204,7 +212,10 @@ class Ledger:
         }
 
     def clear(self) -> None:
-        """Forget all records and counts; numbering goes on, so that a reader's ``since`` stays good."""
+        """Forget all records and counts.
+
+        Numbering goes on, so that a reader's ``since`` stays good.
+        """
         with self._changed:
             self._records.clear()
             self._with_body.clear()

@@ -24,7 +24,10 @@ ERROR_STYLES: Final[tuple[ErrorStyle, ...]] = ("http", "body", "mixed")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of the command, ``--<provider>-<name>``; the provider's method ``set_<name>`` takes its value."""
+    """An option of the command, ``--<provider>-<name>``.
+
+    The provider's method ``set_<name>`` takes its value.
+    """
 
     name: str
     #: the first is the default

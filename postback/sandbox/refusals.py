@@ -12,7 +12,9 @@ from .exchange import Call
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Refuse an event whose `field` (a dotted path, ``eventData.telegramUserId``, ``labels.0.name``) equals `value`.
+    """Refuse an event whose `field` equals `value`.
+
+    A field is a dotted path: ``eventData.telegramUserId``, ``labels.0.name``.
 
     `code` None stands for the provider's usual code for an invalid event.
     """

@@ -234,7 +234,7 @@ class Sandbox:
         self._engine.refusals.clear()
 
     def revoke(self, provider: str, key: str, code: int = 0) -> None:
-        """Refuse a key from now on, with the provider's usual answer or (where it has several) that of `code`."""
+        """Refuse a key from now on, with the provider's usual answer or that of `code`."""
         self._engine.provider(provider)
         self._engine.access.revoke(provider, key, code)
 
@@ -243,12 +243,15 @@ class Sandbox:
         self._engine.access.restore(provider, key)
 
     def scope(self, provider: str, key: str, value: str) -> None:
-        """Tie a myTracker token to one ``idApp``, or a Telegram Analytics token to one ``app_name``."""
+        """Tie a key to one app: a myTracker token to an ``idApp``, for example."""
         self._engine.provider(provider)
         self._engine.access.scope(provider, key, value)
 
     def set_limits(self, provider: str, limits: str | None, key: str | None = None) -> None:
-        """Change the limits of a key, or of all keys of a provider; counted requests stay counted."""
+        """Change the limits of a key, or of all keys of a provider.
+
+        Counted requests stay counted.
+        """
         self._engine.set_limits(provider, limits, fingerprint(key) if key else None)
 
     def set_errors(self, provider: str, style: ErrorStyle, key: str | None = None) -> None:
@@ -272,11 +275,14 @@ class Sandbox:
         self._server.latency = Latency(latency_ms, *slow)
 
     def phase_s(self, provider: str, key: str, window_s: float, account: str = "") -> float:
-        """Where a key's windows of that length begin on the sandbox's clock (plus any multiple of `window_s`)."""
+        """Where a key's windows begin on the sandbox's clock, plus any multiple of `window_s`."""
         return self._engine.windows.phase_s((provider, fingerprint(key), account), window_s)
 
     def pause_listening(self) -> None:
-        """Refuse connections until `resume_listening`; kept connections are closed, busy ones after their answer."""
+        """Refuse connections until `resume_listening`.
+
+        Kept connections are closed, busy ones after their answer.
+        """
         self._server.pause()
 
     def resume_listening(self) -> None:

@@ -30,7 +30,9 @@ _BODILESS: Final = frozenset((204, 304))
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long an answer takes: a random part of `range_ms` before the request counts, the rest after it was recorded.
+    """How long an answer takes.
+
+    A random part of `range_ms` before the request counts, the rest after it was recorded.
 
     Attributes:
         range_ms: least and most, milliseconds.
@@ -59,7 +61,10 @@ class Latency:
 
 
 class Server(ThreadingHTTPServer):
-    """One thread per connection; the listening socket can be closed and opened again on the same port."""
+    """One thread per connection.
+
+    The listening socket can be closed and opened again on the same port.
+    """
 
     daemon_threads = True
     block_on_close = False

@@ -20,7 +20,9 @@ from postback.wire.windows import Window, parse_windows
 
 
 def parse_limits(text: str | None) -> tuple[Window, ...]:
-    """Read ``"3/second; 500/hour; 5000/day"`` or ``"20 per 10 seconds"``; an empty text or None means no limit.
+    """Read ``"3/second; 500/hour; 5000/day"`` or ``"20 per 10 seconds"``.
+
+    An empty text or None means no limit.
 
     Raises:
         ValueError: the text is not in that notation.
@@ -75,7 +77,10 @@ class Windows:
         return exceeded
 
     def phase_s(self, bucket: tuple[str, ...], window_s: float) -> float:
-        """Where the bucket's windows begin: a window starts at each ``phase + n * window_s`` of the clock."""
+        """Where the bucket's windows begin.
+
+        A window starts at each ``phase + n * window_s`` of the clock.
+        """
         return random.Random(f"{self._seed}/{'/'.join(bucket)}/{window_s:g}").random() * window_s
 
     def clear(self) -> None:

@@ -34,7 +34,9 @@ class BadRequest(Exception):
 def read_request(
     stream: BinaryIO, connection: socket.socket, clock: Callable[[], float]
 ) -> tuple[Request, bool] | None:
-    """Read one request; returns it and whether the client keeps the connection, None at the end of the connection.
+    """Read one request.
+
+    Returns it and whether the client keeps the connection, None at the end of the connection.
 
     Raises:
         BadRequest: it is not HTTP, or larger than allowed.

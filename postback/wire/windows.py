@@ -28,7 +28,10 @@ def padded_ms(window_s: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """At most ``limit`` requests in any ``window_s`` seconds; ``text`` as people write it (``3/second``)."""
+    """At most ``limit`` requests in any ``window_s`` seconds.
+
+    ``text`` as people write it (``3/second``).
+    """
 
     limit: int
     window_s: float
@@ -41,7 +44,10 @@ class Window:
 
 
 def strictest(quotas: Iterable[Iterable[Window]]) -> tuple[Window, ...]:
-    """The windows that must hold where several quotas do: of each length the smallest limit, the shortest first."""
+    """The windows that must hold where several quotas do.
+
+    Of each length the smallest limit, the shortest first.
+    """
     by_length: dict[float, Window] = {}
     for window in sorted((window for quota in quotas for window in quota), key=lambda one: -one.limit):
         by_length[window.window_s] = window

@@ -1,4 +1,8 @@
-"""One account's numbers: what waits and what is dead from Redis, as ``postback status`` reads it; what arrived from the sandbox's own counts."""
+"""One account's numbers.
+
+Redis says what waits and what is dead, as ``postback status`` reads it. The sandbox says what
+arrived.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,10 @@ ANSWER_S: Final = 30.0
 
 @dataclass(frozen=True)
 class Cast:
-    """One account of the demo: how it is set up and what must have come of its events in the end."""
+    """One account of the demo.
+
+    It says how the account is set up, and what must have become of its events in the end.
+    """
 
     queue: str
     #: The key of its table that holds the generated credential.
@@ -82,7 +85,10 @@ PROVIDERS: Final = tuple(dict.fromkeys(cast.provider for cast in CAST))
 
 
 def prepare(stack: Stack) -> None:
-    """Write the accounts file; tell the sandbox whom to limit, whom to refuse, and how the payment goes."""
+    """Write the accounts file.
+
+    Tell the sandbox whom to limit, whom to refuse, and how the payment goes.
+    """
     for cast in CAST:
         stack.account(cast.queue, **{cast.credential: cast.key, **cast.settings})
     shop, old = (next(cast for cast in CAST if cast.queue == f"tgtrack.{name}") for name in ("shop", "old"))

@@ -1,4 +1,4 @@
-"""The demo's installation: a stack whose parts start one after the other, and which ends whatever happens."""
+"""The demo's stack. Its parts start one after the other, and end whatever happens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Failed(Exception):
 
 
 class Stage:
-    """Redis, sandbox, workers and Flower on free ports of this machine; all gone after the ``with`` block."""
+    """Redis, sandbox, workers and Flower on free ports of this machine.
+
+    All of them are gone after the ``with`` block.
+    """
 
     def __init__(self) -> None:
         """Nothing runs yet."""
@@ -84,7 +87,10 @@ class Stage:
         return self.stack.sandbox.url
 
     def start_rest(self, providers: tuple[str, ...]) -> str:
-        """Start one worker for each provider and Flower, all at once; returns what they are when all are up."""
+        """Start one worker for each provider and Flower, all at once.
+
+        Returns what they are when all are up.
+        """
         for provider in providers:
             with self._shield():
                 self.stack.launch_worker(provider)

@@ -1,4 +1,6 @@
-"""A whole installation on this machine, for the demo, the tests and the benchmarks; never for production.
+"""A whole installation on this machine, for the demo, the tests and the benchmarks.
+
+It is never for production.
 
 ``Stack`` is a Redis server, the sandbox, an accounts file and worker processes. Each part stands
 alone too.

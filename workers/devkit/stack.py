@@ -1,4 +1,7 @@
-"""``Stack``: a Redis server, the sandbox, an accounts file and worker processes, with the defaults that users get."""
+"""A stack: a Redis server, the sandbox, an accounts file and worker processes.
+
+Workers have the defaults that users get.
+"""
 
 from __future__ import annotations
 
@@ -134,11 +137,17 @@ class Stack:
         return {"POSTBACK_BROKER_URL": self.redis.url, "POSTBACK_ACCOUNTS": str(self.accounts_path)}
 
     def env(self, **extra: str) -> dict[str, str]:
-        """Environment of this stack's processes: defaults, but for where Redis and the accounts are, and ``extra``."""
+        """Environment of this stack's processes.
+
+        Defaults hold, but for the addresses of Redis and the accounts file, and ``extra``.
+        """
         return environment(**{**self.settings(), **extra})
 
     def launch(self, name: str, *arguments: str, **env: str) -> Process:
-        """Start ``python ARGUMENTS`` with this stack's environment; its log is ``NAME-<number>.log``."""
+        """Start ``python ARGUMENTS`` with this stack's environment.
+
+        Its log is ``NAME-<number>.log``.
+        """
         log = self.folder / f"{name}-{len(self.processes) + 1}.log"
         self.processes.append(Process([sys.executable, *arguments], log, name=name, env=self.env(**env)))
         return self.processes[-1]

@@ -1,4 +1,7 @@
-"""What the shop does with dead letters; ``POSTBACK_ON_DEAD=shop.events:on_dead`` in the workers' environment."""
+"""What the shop does with dead letters.
+
+``POSTBACK_ON_DEAD=shop.events:on_dead`` in the workers' environment.
+"""
 
 import os
 from typing import Any

@@ -1,4 +1,7 @@
-"""Settings of the shop; SQLite unless SHOP_DATABASE=postgresql (libpq's PG… variables then say where)."""
+"""Settings of the shop.
+
+SQLite unless SHOP_DATABASE=postgresql (libpq's PG… variables then say where).
+"""
 
 import os
 from pathlib import Path

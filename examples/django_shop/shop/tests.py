@@ -11,7 +11,10 @@ class Checkout(TestCase):
     """What checkout reports."""
 
     def buy(self, amount: int) -> int:
-        """The answer's status; what a commit sends is sent although the test's own transaction never commits."""
+        """The answer's status.
+
+        What a commit sends is sent although the test's own transaction never commits.
+        """
         with self.captureOnCommitCallbacks(execute=True):
             cart = {"user_id": "98765", "amount": amount}
             return self.client.post("/orders", cart, content_type="application/json").status_code

@@ -27,7 +27,10 @@ def charge(order: Order) -> None:
 @csrf_exempt
 @require_POST
 def checkout(request: HttpRequest) -> JsonResponse:
-    """An order and its event are one transaction: both are kept or neither, whether Redis is up or not."""
+    """An order and its event are one transaction.
+
+    Both are kept or neither, whether Redis is up or not.
+    """
     cart = json.loads(request.body)
     try:
         with transaction.atomic():
@@ -50,7 +53,10 @@ def checkout(request: HttpRequest) -> JsonResponse:
 @csrf_exempt
 @require_POST
 def lead(request: HttpRequest) -> JsonResponse:
-    """A lead's event goes straight to Redis once the lead is committed; if Redis is away it is lost, and logged."""
+    """A lead's event goes straight to Redis once the lead is committed.
+
+    If Redis is away it is lost, and logged.
+    """
     form = json.loads(request.body)
     with transaction.atomic():
         made = Lead.objects.create(user_id=form["user_id"], phone=form["phone"])

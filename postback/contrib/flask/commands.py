@@ -27,12 +27,15 @@ postback_group = click.Group("postback", help="Events for TGTrack, myTracker, Te
 
 
 def _run(name: str, arguments: tuple[str, ...]) -> None:
-    """Hand over to ``postback NAME …`` with the app's broker; its accounts are known to the producer."""
+    """Hand over to ``postback NAME …`` with the app's broker.
+
+    Its accounts are known to the producer.
+    """
     sys.exit(import_module("postback.cli").main([name, *arguments], _environ(current_app.config.get(VARIABLE))))
 
 
 def _environ(broker_url: str | None) -> Mapping[str, str]:
-    """Where the command looks for Redis: as the producer does, the app's own URL goes before any variable."""
+    """The environment of the command: as for the producer, the app's URL wins over variables."""
     if broker_url is None:
         return os.environ
     others = {name: value for name, value in os.environ.items() if not name.endswith("_BROKER_URL")}

@@ -140,7 +140,10 @@ class MyTracker(Provider):
     account_lines: ClassVar[tuple[str, ...]] = ("id_app = 666", 'token = "any-token"')
 
     def route(self, request: Request) -> Call | None:
-        """``/v1/<method>/?idApp=N``; another version of a known method is answered with ``Bad api version``."""
+        """``/v1/<method>/?idApp=N``.
+
+        Another version of a known method is answered with ``Bad api version``.
+        """
         segments = request.segments
         if not 2 <= len(segments) <= 3 or (len(segments) == 3 and segments[2]) or not _is_version(segments[0]):
             return None

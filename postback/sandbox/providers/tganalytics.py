@@ -179,7 +179,10 @@ class TGAnalytics(Provider):
         return Accepted(_message(201, "Success record."), events, note=note)
 
     def error(self, code: int, call: Call, detail: str = "") -> Answer:
-        """The document's message for a status; 401 stands for its ``Token is invalid.`` with status 400."""
+        """The document's message for a status.
+
+        401 stands for its ``Token is invalid.`` with status 400.
+        """
         if code == 401:
             return _message(400, TOKEN_INVALID)
         if code == 400:

@@ -138,7 +138,9 @@ class TGTrack(Provider):
         self._users: dict[str, dict[str, Any]] = {}
 
     def set_mode(self, mode: str, key: str | None = None) -> None:
-        """Set the ``mode`` of answers, ``production`` or ``sandbox``, for a key or (None) for all others.
+        """Set the ``mode`` of answers for a key or (None) for all others.
+
+        It is ``production`` or ``sandbox``.
 
         Raises:
             ValueError: another mode.
