@@ -74,7 +74,7 @@ def stack(**account: Any) -> Stack:
 
 
 def forged_number() -> str:
-    """Seconds until Redis answers after a message has failed twice; its first grant is above 2^53."""
+    """Seconds until Redis answers after a message with a first grant above 2^53 fails twice."""
     with stack(backoff_s=0.05) as s:
         s.sandbox.fault("503", provider="tgtrack", count=3)
         for name in "ab":
@@ -87,7 +87,7 @@ def forged_number() -> str:
 
 
 def equal_messages() -> str:
-    """Longest script call, by the slow log, while 10,000 equal messages with an `eta` are sorted."""
+    """Longest script call (slow log) while 10,000 equal messages with an `eta` are sorted."""
     with stack() as s:
         client = s.client()
         raw = message("same", eta="2100-01-01T00:00:00")

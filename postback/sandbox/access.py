@@ -61,7 +61,7 @@ class Access:
         return self._scopes.get((provider, key))
 
     def refusal(self, provider: str, key: str) -> int | None:
-        """None if the fingerprint is good, else the code of the refusal (0: the provider's usual one)."""
+        """None if the key is good, else the refusal's code (0: the provider's usual one)."""
         revoked = self._revoked.get((provider, key))
         if revoked is not None:
             return revoked

@@ -69,7 +69,7 @@ class TonAPI(Provider):
         self._scripts: dict[str, list[Step]] = {}
 
     def limits(self, call: Call) -> str:
-        """One request per 4 s without a token, one per second (the smallest plan) with one (*ext*)."""
+        """One request per 4 s without a token, the smallest plan's 1/s with one (*ext*)."""
         return "1/second" if call.credential else "1 per 4 seconds"
 
     def tonapi_script(self, event_id: str, answers: Sequence[Step]) -> None:
