@@ -81,7 +81,9 @@ class EventData(_Declared):
     def __init_subclass__(cls, *, method: str = "", provider: str = "", reads: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, fields.Field)}
+        annotations = inspect.get_annotations(cls)
         for name, field in declared.items():
+            field.annotation = annotations.get(name, field.annotation)
             field.wire = field.wire or name
             field.label = field.label or field.wire
             delattr(cls, name)
@@ -102,10 +104,13 @@ class EventData(_Declared):
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=inspect.Parameter.empty if field.required else field.default,
+                annotation=field.annotation,
             )
             for name, field in cls._fields.items()
         ]
-        parameters.append(inspect.Parameter("account", inspect.Parameter.KEYWORD_ONLY, default=None))
+        parameters.append(
+            inspect.Parameter("account", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None")
+        )
         cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         _registry[cls.task_name] = cls
 

@@ -12,6 +12,7 @@ With :data:`UNSET` as the default, an explicit None is a value of its own (JSON 
 from __future__ import annotations
 
 import enum
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Field:
         wire: The provider's name for it; empty takes the attribute's name.
         shown: See :data:`Shown`.
         label: What ``summary`` calls it.
+        annotation: Its type in the constructor's signature.
     """
 
     check: Check
@@ -89,6 +91,7 @@ class Field:
     wire: str
     shown: Shown
     label: str
+    annotation: Any = inspect.Parameter.empty
 
     @property
     def required(self) -> bool:

@@ -1,4 +1,5 @@
 import copy
+import inspect
 import json
 import pickle
 from dataclasses import FrozenInstanceError
@@ -266,3 +267,12 @@ def test_invalid_event_survives_pickling():
     error = refused(lambda: sale(amount=True))
     again = pickle.loads(pickle.dumps(error))
     assert (again.event, again.errors, str(again)) == (error.event, error.errors, str(error))
+
+
+@pytest.mark.parametrize("cls", EVENTS.values(), ids=lambda cls: cls.title())
+def test_help_shows_types(cls):
+    """``help`` shows each field as a keyword with its type, inherited ones too."""
+    parameters = inspect.signature(cls).parameters.values()
+    assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
+    assert not [parameter.name for parameter in parameters if parameter.annotation is inspect.Parameter.empty]
+    assert inspect.signature(cls).parameters["account"].annotation == "str | None"
