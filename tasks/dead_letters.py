@@ -25,7 +25,7 @@ def dead(
     Args:
         envelope: The event.
         queue: Its account's queue.
-        reason: One of the reasons of the README.
+        reason: One of the reasons in docs/guides/delivery.md.
         verdict: The answer, or our own decision; scrubbed of secrets.
         sent: A request was made for it just now; that counts as an attempt.
         duplicate: That request may have been recorded.
@@ -57,7 +57,7 @@ def letter(
 
     Args:
         envelope: The message, for its enqueue time; None in the scripts' own letters.
-        reason: One of the reasons of the README.
+        reason: One of the reasons in docs/guides/delivery.md.
         detail: The provider's words, scrubbed of secrets.
         status: HTTP status or error code of the last answer.
         attempts: Requests that were made for it.

@@ -16,6 +16,7 @@ from config.providers import PROVIDERS
 from config.settings import DEFAULTS, load_settings
 from postback._send import producer
 from postback.errors import ConfigurationError
+from tests.house.references import Project
 from workers.flower import check_read_only
 
 
@@ -166,6 +167,32 @@ class TestProcfileAndMake:
         script = Path(".ci/run")
         assert script.stat().st_mode & 0o100
         assert script.read_text(encoding="utf-8").splitlines()[-1] == "make test"
+
+
+class TestDocuments:
+    """Markdown files."""
+
+    def test_columns(self) -> None:
+        """Prose has at most 100 columns; tables and code may have more, and so may a word that is longer."""
+        wide = []
+        for text in Project(Path()).texts():
+            if not text.path.endswith(".md") or text.path == "benchmarks/RESULTS.md":
+                # `make bench` writes that one.
+                continue
+            in_code = False
+            for number, line in enumerate(text.content.splitlines(), 1):
+                in_code ^= line.startswith("```")
+                if len(line) > 100 and " " in line.strip() and not in_code and not line.startswith("|"):
+                    wide.append(f"{text.path}:{number}")
+        assert not wide
+
+    def test_readme(self) -> None:
+        """The README is a page: under 120 lines, with the two commands and a link to every guide."""
+        readme = Path("README.md").read_text(encoding="utf-8")
+        assert len(readme.splitlines()) < 120
+        assert {"make demo", "make test"} <= {line.partition("#")[0].strip() for line in readme.splitlines()}
+        guides = {f"docs/guides/{path.name}" for path in Path("docs/guides").glob("*.md")}
+        assert guides <= set(re.findall(r"\]\(([^)]+)\)", readme))
 
 
 def test_extras() -> None:

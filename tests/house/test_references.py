@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.references import RULES, Project, Text, broken
+from tests.house.references import RULES, Project, Text, broken, metrics, settings
 
 PROJECT = Project(Path())
 #: Data, and this file, which makes up what is broken.
 SKIPPED = ("tests/acceptance/first_edition/first_edition.json", "tests/house/test_references.py")
+
+#: A reference and a guide to monitoring that have all, and nothing else.
+REFERENCE = "\n".join(f"`{name}`" for name in sorted(settings.to_document(PROJECT)))
+MONITORING = "\n".join(f"`{name}`" for name in sorted(metrics.to_document()))
 
 #: Kind, the file that it stands in, a broken reference of the kind, and a like one that is right.
 EXAMPLES = (
@@ -25,7 +29,18 @@ EXAMPLES = (
     ("link", "docs/guides/x.md", "[how](../../README.txt)", "[how](../../README.md)"),
     ("link", "docs/guides/x.md", "[how](how-to.md#no-such-thing)", "[how](how-to.md#hear-of-dead-letters)"),
     ("link", "docs/guides/x.md", "# A heading\n[up](#another)", "# A heading\n[up](#a-heading)"),
+    ("link", "docs/x.md", "# A\n```\n# no heading\n```\n[up](#no-heading)", "# A\n[up](#a)"),
+    ("link", "docs/x.md", "# A\n# A\n[up](#a-2)", "# A\n# A\n[up](#a-1)"),
+    ("link", "docs/guides/x.md", "[how](how-to.md the guide)", "[how](how-to.md)"),
+    ("link", "docs/guides/x.md", "[how]()", "[how](how-to.md)"),
+    ("link", "examples/flask_bot/README.md", "[how](../docs/guides/how-to.md)", "[how](../../docs/guides/how-to.md)"),
     ("link", "README.md", "[ADR 3](docs/adr/0002-governed-transport.md)", "[ADR 2](docs/adr/0002-governed-transport.md)"),
+    ("address", "docs/x.md", "[docs](https:/docs.celeryq.dev/)", "[docs](https://docs.celeryq.dev/)"),
+    ("address", "docs/x.md", "[docs](htps://docs.celeryq.dev/)", "see https://docs.celeryq.dev/."),
+    ("address", "docs/x.md", "[docs](http://docs.celeryq.dev/)", "the page http://127.0.0.1:5555/tasks"),
+    ("address", "docs/x.md", "see https://docs,celeryq.dev/", "see https://docs.celeryq.dev/, and"),
+    ("address", "docs/x.md", "see https://docs.celeryq.dev:port/", "see https://docs.celeryq.dev:443/"),
+    ("address", "docs/x.md", "see https://docs/", "`https://docs/`"),
     ("path", "workers/x.py", "see workers/nothing.py", "see workers/http/requests.py"),
     ("path", "docs/x.md", "`tasks/providers/<provider>.txt`", "`tasks/providers/<provider>.py`"),
     ("path", "docs/x.md", "docs/adr/0099-*.md", "docs/adr/0012-*.md"),
@@ -43,6 +58,37 @@ EXAMPLES = (
     ("name", "workers/x.py", "see :meth:`stop`", "see :meth:`stop`\n    def stop(self):"),
     ("variable", "docs/x.md", "set POSTBACK_NOTHING", "set POSTBACK_BROKER_URL"),
     ("variable", "docker-compose.yml", "FLOWER_NOTHING: 1", "FLOWER_BASIC_AUTH: 1"),
+    ("variable", "docs/x.md", "FLOWER_NOTHING", "FLOWER_MAX_TASKS"),
+    ("word", "docs/x.md", "`max_nothing_s`", "`max_wait_s`"),
+    ("word", "README.md", "the header `no_such_header`", "its name is `possible_duplicate`"),
+    ("account key", "docs/x.md", '`nothing = "plan"`', '`quota = "plan"`'),
+    (
+        "account key", "docs/x.md", '```toml\n[tgtrack.main]\nnothing = 1\n```',
+        '```toml\n[tgtrack.main]\ngoal_days = 1\n```',
+    ),
+    ("account key", "docs/x.md", "| key | default |\n|---|---|\n| `nothing` | 1 |", "| key |\n|---|\n| `limits` |"),
+    ("account key", "config/accounts.example.toml", "# nothing = 1", "# max_queued = 0"),
+    (
+        "undocumented setting", "docs/guides/reference.md",
+        REFERENCE.replace("`POSTBACK_METRICS_ACCOUNTS`", "one"), REFERENCE,
+    ),
+    ("undocumented setting", "docs/guides/reference.md", REFERENCE.replace("`goal_days`", "one"), REFERENCE),
+    ("metric", "docs/x.md", "`postback_nothing`", "`postback_dead_letters`"),
+    ("metric", "docs/x.md", "the counter `postback_died_events`", "the counter `postback_died_events_total`"),
+    ("metric", "docs/x.md", "the fixture `postback_inbox`", "the fixture `postback_outbox`, `postback_provider_…`"),
+    (
+        "metric", "config/monitoring/prometheus/alerts.yml", "expr: rate(postback_nothing_total[5m]) > 0",
+        "expr: rate(postback_worker_request_seconds_bucket[5m]) > 0",
+    ),
+    ("metric", "config/monitoring/prometheus/alerts.yml", "expr: postback_outbox > 0", "expr: postback_paused > 0"),
+    (
+        "metric", "config/monitoring/grafana/dashboards/postback.json", '"expr": "sum(postback_nothing)"',
+        '"expr": "sum(postback_workers)"',
+    ),
+    (
+        "undocumented metric", "docs/guides/monitoring.md",
+        MONITORING.replace("`postback_died_events_total`", "one"), MONITORING,
+    ),
     ("command", "docs/x.md", "`postback nothing`", "`postback status`"),
     ("command", "docs/x.md", "`postback dead nothing`", "`postback dead list`"),
     ("command", "docs/x.md", "`postback status --nothing`", "`postback status --json`"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from tests.house.references.project import ROOMS, Project, Text
+from tests.house.references.project import ROOMS, Finding, Project, Text
 
 
 def spans(text: Text) -> Iterator[tuple[int, str]]:
@@ -36,7 +36,7 @@ def command_lines(text: Text, program: str) -> Iterator[tuple[int, list[str]]]:
             yield offset, line.split()[1:]
 
 
-def postback(project: Project, text: Text) -> Iterator[tuple[int, str, str]]:
+def postback(project: Project, text: Text) -> Iterator[Finding]:
     """``postback dead list --json``."""
     for offset, words in command_lines(text, "postback"):
         reason = _wrong_command(project, words)
@@ -69,7 +69,7 @@ def _wrong_command(project: Project, words: list[str]) -> str:
     return ""
 
 
-def make(project: Project, text: Text) -> Iterator[tuple[int, str, str]]:
+def make(project: Project, text: Text) -> Iterator[Finding]:
     """``make test TESTS=tests/unit``."""
     for offset, words in command_lines(text, "make"):
         for word in words:
@@ -80,7 +80,7 @@ def make(project: Project, text: Text) -> Iterator[tuple[int, str, str]]:
                 yield offset, f"make {' '.join(words)}", f"no such target: {word}"
 
 
-def modules(project: Project, text: Text) -> Iterator[tuple[int, str, str]]:
+def modules(project: Project, text: Text) -> Iterator[Finding]:
     """``python -m workers.flower``, its options, and ``celery -A workers.app``."""
     for match in re.finditer(r"\b(?:python[\d.]*|PY\)) -m ([\w.]+)([^`\n\"'#|]*)", text.content):
         module = match[1].rstrip(".")

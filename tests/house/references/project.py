@@ -24,6 +24,8 @@ FOLDERS: Final = (*ROOMS, "docs", "examples", ".ci")
 SUFFIXES: Final = frozenset({".py", ".lua", ".md", ".toml", ".yml", ".html", ".cfg", ".example", ".json", ""})
 #: Files that an operator makes, and that git ignores.
 OPERATORS_FILES: Final = frozenset({"config/accounts.toml", ".env"})
+#: Where a broken reference stands, itself, and what is wrong.
+Finding = tuple[int, str, str]
 _SKIPPED: Final = frozenset({"__pycache__", "build", "dist"})
 
 
@@ -82,6 +84,12 @@ class Project:
         return path in self.files or path in self.folders or path in OPERATORS_FILES
 
     @cached_property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the providers: each has a module of events and one of delivery."""
+        modules = (PurePosixPath(file).stem for file in self.files if fnmatch(file, "tasks/providers/*.py"))
+        return tuple(sorted(name for name in modules if name != "__init__" and f"postback/{name}.py" in self.files))
+
+    @cached_property
     def invariants(self) -> frozenset[int]:
         """Numbers of the invariants of ARCHITECTURE.md."""
         return frozenset(int(number) for number in re.findall(r"\*\*I(\d+) ", self.read("ARCHITECTURE.md")))
@@ -90,11 +98,6 @@ class Project:
     def decisions(self) -> frozenset[int]:
         """Numbers of the ADRs."""
         return frozenset(int(number) for file in self.files for number in re.findall(r"^docs/adr/(\d{4})-", file))
-
-    @cached_property
-    def variables(self) -> frozenset[str]:
-        """Environment variables, in comments too."""
-        return frozenset(re.findall(r"^(?:# ?)?([A-Z_]+)=", self.read(".env.example"), re.M))
 
     @cached_property
     def targets(self) -> frozenset[str]:
@@ -116,6 +119,17 @@ class Project:
             for node in ast.walk(self._tree(file))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         )
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Words with underscores that the code uses: names, keys and words of its texts, modules."""
+        words = {PurePosixPath(file).stem for file in self.files if file.endswith(".py")}
+        for file in self.files:
+            if file.endswith(".lua"):
+                words |= set(re.findall(r"\w+", re.sub(r"--.*", "", self.read(file))))
+            elif file.endswith("conftest.py") or (file.endswith(".py") and not file.startswith("tests/")):
+                words |= {word for node in ast.walk(self._tree(file)) for word in _words(node)}
+        return frozenset(word for word in words if "_" in word)
 
     def module(self, dotted: str) -> str | None:
         """The file of a module or a package."""
@@ -163,6 +177,17 @@ class Project:
             except click.UsageError:
                 return None
         return frozenset(option for one in command.get_params(click.Context(command)) for option in one.opts)
+
+
+def _words(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Constant(value=str(value)) if " " not in value:
+            return re.findall(r"\w+", value)
+        case ast.Name(id=word) | ast.Attribute(attr=word) | ast.arg(arg=word) | ast.keyword(arg=str(word)):
+            return [word]
+        case ast.FunctionDef(name=word) | ast.AsyncFunctionDef(name=word):
+            return [word]
+    return []
 
 
 def _names(scope: ast.AST, prefix: str = "") -> Iterator[str]:

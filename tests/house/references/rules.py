@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from config.providers import PROVIDERS
-from tests.house.references.commands import make, modules, postback, spans
-from tests.house.references.project import FOLDERS, ROOMS, Project, Text
-
-#: Where a broken reference stands, itself, and what is wrong.
-Finding = tuple[int, str, str]
+from tests.house.references import commands, links, metrics, settings
+from tests.house.references.commands import spans
+from tests.house.references.links import joined
+from tests.house.references.project import FOLDERS, ROOMS, Finding, Project, Text
 
 #: A name that ends so is a file.
 _FILE: Final = r"\.(?:py|lua|md|toml|yml|html)$"
@@ -67,42 +65,6 @@ def elsewhere(project: Project, text: Text) -> Iterator[Finding]:
         yield match.start(), match[0], "the document is not in the repository: say it here"
 
 
-def links(project: Project, text: Text) -> Iterator[Finding]:
-    """Relative links of a Markdown file, their anchors, and ``[ADR 12](…/0012-….md)``."""
-    if not text.path.endswith(".md"):
-        return
-    for match in re.finditer(r"\[([^\]]*)\]\(([^)\s]+)\)", without_code(text.content)):
-        label, link = match.groups()
-        if re.match(r"[a-z]+:", link):
-            continue
-        file, _, anchor = link.partition("#")
-        target = _joined(text.path, file) if file else text.path
-        if file and not project.has(target):
-            yield match.start(), link, "no such file"
-        elif anchor and anchor not in _anchors(text.content if not file else project.read(target)):
-            yield match.start(), link, "no such heading"
-        number = re.fullmatch(r"ADR\s+(\d+)", label)
-        if number and f"/{int(number[1]):04}-" not in f"/{link}":
-            yield match.start(), match[0], "the link leads to another ADR"
-
-
-def without_code(content: str) -> str:
-    """A Markdown text whose blocks and spans of code are blank, at the same length."""
-    return re.sub(r"^```.*?^```|`[^`\n]*`", lambda match: re.sub(r"[^\n]", " ", match[0]), content, flags=re.S | re.M)
-
-
-def _anchors(content: str) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", content, re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
-
-
-def _joined(path: str, relative: str) -> str:
-    parts: list[str] = []
-    for part in (*PurePosixPath(path).parent.parts, *PurePosixPath(relative).parts):
-        parts = parts[:-1] if part == ".." else [*parts, part]
-    return "/".join(parts)
-
-
 def paths(project: Project, text: Text) -> Iterator[Finding]:
     """``workers/http/requests.py``, ``workers/http/requests.py::RequestsSender``, and files in
     spans of code.
@@ -117,7 +79,7 @@ def paths(project: Project, text: Text) -> Iterator[Finding]:
     names = {PurePosixPath(file).name for file in project.files}
     for offset, span in spans(text):
         if re.fullmatch(rf"[\w./-]+{_FILE}", span) and not span.startswith(("/", *(f"{one}/" for one in FOLDERS))):
-            near = project.has(span) or project.has(_joined(text.path, span))
+            near = project.has(span) or project.has(joined(text.path, span))
             if not near and ("/" in span or span not in names | _FOREIGN_FILES):
                 yield offset, span, "no such file"
 
@@ -126,7 +88,9 @@ def _wrong_path(project: Project, reference: str) -> str:
     path, _, name = reference.partition("::")
     if "{" in path or "…" in path:
         path = re.split(r"[{…]", path)[0].rpartition("/")[0]
-    spelled = [path.replace("<provider>", provider) for provider in PROVIDERS] if "<provider>" in path else [path]
+    spelled = (
+        [path.replace("<provider>", provider) for provider in project.providers] if "<provider>" in path else [path]
+    )
     if "<" in spelled[0]:
         spelled = [path.partition("<")[0].rpartition("/")[0]]
     for one in spelled:
@@ -162,24 +126,31 @@ def _resolves(project: Project, dotted: str) -> bool:
     return project.has("/".join(parts))
 
 
-def variables(project: Project, text: Text) -> Iterator[Finding]:
-    """``POSTBACK_BROKER_URL``, ``FLOWER_PORT``. Tests make up others."""
-    if text.path.startswith("tests/"):
+def words(project: Project, text: Text) -> Iterator[Finding]:
+    """``max_wait_s``, ``possible_duplicate``: such a word in a guide is a name of the code. Decisions are history."""
+    if not text.path.endswith(".md") or text.path.startswith(("docs/adr/", "CHANGELOG")):
         return
-    for match in re.finditer(r"\b(?:POSTBACK|FLOWER)_[A-Z_]*[A-Z]\b(?![_*…<])", text.content):
-        if match[0] not in project.variables:
-            yield match.start(), match[0], ".env.example has no such variable"
+    for offset, span in spans(text):
+        one_word = re.fullmatch(r"(?!postback_)[a-z][a-z0-9]*(?:_[a-z0-9]+)+", span)
+        if one_word and span not in project.words:
+            yield offset, span, "the code has no such name"
 
 
 RULES: Final[Mapping[str, Callable[[Project, Text], Iterator[Finding]]]] = {
     "invariant": invariants,
     "decision": decisions,
     "document elsewhere": elsewhere,
-    "link": links,
+    "link": links.links,
+    "address": links.addresses,
     "path": paths,
     "name": dotted_names,
-    "variable": variables,
-    "command": postback,
-    "target": make,
-    "module": modules,
+    "word": words,
+    "variable": settings.variables,
+    "account key": settings.account_keys,
+    "undocumented setting": settings.undocumented,
+    "metric": metrics.metrics,
+    "undocumented metric": metrics.undocumented,
+    "command": commands.postback,
+    "target": commands.make,
+    "module": commands.modules,
 }
