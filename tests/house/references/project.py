@@ -122,7 +122,9 @@ class Project:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """Words with underscores that the code uses: names, keys and words of its texts, modules."""
+        """Words with underscores that the code uses: names, keys and words of its texts,
+        modules.
+        """
         words = {PurePosixPath(file).stem for file in self.files if file.endswith(".py")}
         for file in self.files:
             if file.endswith(".lua"):

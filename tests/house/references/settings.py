@@ -41,7 +41,9 @@ class _Remembering(Mapping[str, object]):
 
 @cache
 def keys_of_accounts(project: Project) -> frozenset[str]:
-    """Keys that some account may have: those that the code looks up for the accounts of the example."""
+    """Keys that some account may have: those that the code looks up for the accounts of the
+    example.
+    """
     keys: set[str] = set()
     example = project.read(EXAMPLE)
     environ = dict.fromkeys(re.findall(r'"env:(\w+)"', example), "1")
@@ -53,7 +55,9 @@ def keys_of_accounts(project: Project) -> frozenset[str]:
 
 @cache
 def variables_read(project: Project) -> frozenset[str]:
-    """Variables that the code reads: those of the settings, and those that a text of the code names."""
+    """Variables that the code reads: those of the settings, and those that a text of the code
+    names.
+    """
     return frozenset(DEFAULTS) | {one for one in project.literals if re.fullmatch(_VARIABLE, one)}
 
 
