@@ -173,9 +173,7 @@ class TestDocuments:
     """Markdown files."""
 
     def test_columns(self) -> None:
-        """Prose has at most 100 columns; tables and code may have more, and so may a word that is
-        longer.
-        """
+        """Prose has at most 100 columns; tables, code and one long word may have more."""
         wide = []
         for text in Project(Path()).texts():
             if not text.path.endswith(".md") or text.path == "benchmarks/RESULTS.md":
@@ -189,9 +187,7 @@ class TestDocuments:
         assert not wide
 
     def test_readme(self) -> None:
-        """The README is a page: under 120 lines, with the two commands and a link to every
-        guide.
-        """
+        """The README has under 120 lines, the two commands and a link to every guide."""
         readme = Path("README.md").read_text(encoding="utf-8")
         assert len(readme.splitlines()) < 120
         assert {"make demo", "make test"} <= {line.partition("#")[0].strip() for line in readme.splitlines()}

@@ -122,9 +122,7 @@ class Project:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """Words with underscores that the code uses: names, keys and words of its texts,
-        modules.
-        """
+        """Words with underscores that the code uses: names, modules, words of its texts."""
         words = {PurePosixPath(file).stem for file in self.files if file.endswith(".py")}
         for file in self.files:
             if file.endswith(".lua"):

@@ -127,10 +127,7 @@ def _resolves(project: Project, dotted: str) -> bool:
 
 
 def words(project: Project, text: Text) -> Iterator[Finding]:
-    """``max_wait_s``, ``possible_duplicate``: such a word in a guide is a name of the code.
-
-    Decisions are history.
-    """
+    """``max_wait_s``: such a word in a guide is a name of the code. Decisions are history."""
     if not text.path.endswith(".md") or text.path.startswith(("docs/adr/", "CHANGELOG")):
         return
     for offset, span in spans(text):

@@ -41,9 +41,7 @@ class _Remembering(Mapping[str, object]):
 
 @cache
 def keys_of_accounts(project: Project) -> frozenset[str]:
-    """Keys that some account may have: those that the code looks up for the accounts of the
-    example.
-    """
+    """Keys that the code looks up for the accounts of the example, one of each provider."""
     keys: set[str] = set()
     example = project.read(EXAMPLE)
     environ = dict.fromkeys(re.findall(r'"env:(\w+)"', example), "1")
@@ -55,9 +53,7 @@ def keys_of_accounts(project: Project) -> frozenset[str]:
 
 @cache
 def variables_read(project: Project) -> frozenset[str]:
-    """Variables that the code reads: those of the settings, and those that a text of the code
-    names.
-    """
+    """Variables of the settings, and those that a text of the code names."""
     return frozenset(DEFAULTS) | {one for one in project.literals if re.fullmatch(_VARIABLE, one)}
 
 
