@@ -118,7 +118,7 @@ class Envelope:
     state: DeliveryState = UNTOUCHED
     #: Id of the event that owns this one's idempotency key. Then this one is dropped.
     duplicate_of: str = ""
-    #: Somebody has revoked it.
+    #: It was revoked.
     revoked: bool = False
     defect: str = ""
     #: What becomes of it. Without another ruling it goes back, so that nothing is lost.

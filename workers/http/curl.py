@@ -59,7 +59,7 @@ _WORDS: Final[Mapping[int, str]] = {
 }
 
 
-def nobody(exchange: Exchange) -> None:
+def ignore(exchange: Exchange) -> None:
     """The ``done`` of a handle without a request."""
 
 
@@ -104,7 +104,7 @@ class _Request:
         self.head: list[bytes] = []
         self.body = BytesIO()
         self.begun_s = 0.0
-        self.done: Done = nobody
+        self.done: Done = ignore
         #: It is on the wire: it has its addresses.
         self.flying = False
         #: The server had closed the connection before anything was sent.
@@ -347,7 +347,7 @@ class CurlEngine:
     def _over(self, flight: _Request, answer: Answer | NotSent | Unanswered) -> None:
         self._requests.discard(flight)
         exchange, done = Exchange(answer, time.monotonic() - flight.begun_s), flight.done
-        flight.done, flight.flying = nobody, False
+        flight.done, flight.flying = ignore, False
         self._kept += 1
         self._idle.setdefault(flight.account.queue, []).append(flight)
         done(exchange)

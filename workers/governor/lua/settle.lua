@@ -25,7 +25,7 @@
 --   random          0..1; absent with health
 --   settings of its account; absent with health: backoff_ms, outage_after (failures in a row),
 --   longest_pause_ms, in_place (a failed event is tried again before any other),
---   notices (a hook hears of dead letters), windows: [{length_ms}], the shortest first
+--   notices (a hook is called for dead letters), windows: [{length_ms}], the shortest first
 -- Returns for each grant an error, or 1; 0 if the grant is stale. O(messages).
 
 -- A grant's argument and the settings of its account.

@@ -15,7 +15,7 @@
 --   run         the worker's run id of the server, or ''
 --   one_first   true if an account at rest first sends a single request (ADR 11)
 --   lease_ms, batch_max, max_bytes, linger_ms, dedup_ms,
---   notices (a hook hears of dead letters), extra_bytes (that the worker adds to each event),
+--   notices (a hook is called for dead letters), extra_bytes (that the worker adds to each event),
 --   outage_after (failures in a row), max_crashes (of a message), crashed_letter (JSON text),
 --   windows: [{limit, length_ms (padded for clock drift)}], limits: the same as text, "3:1001 ..."
 -- Returns for each account an error, or { name, value, ... }:
