@@ -16,7 +16,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from postback._events.payload import FrozenDict, FrozenList, Refused, check_finite, check_text, freeze
 from postback._events.shown import Shown
@@ -92,6 +92,10 @@ class Field:
     shown: Shown
     label: str
     annotation: Any = inspect.Parameter.empty
+
+    def __post_init__(self) -> None:
+        if self.shown not in get_args(Shown):
+            raise ValueError(f"shown must be plain or hidden, not {self.shown!r}; a person's id has personal=True")
 
     @property
     def required(self) -> bool:

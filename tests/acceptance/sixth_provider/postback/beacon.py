@@ -13,7 +13,7 @@ __all__ = ["Visit"]
 class Visit(Event, method="visit", provider="beacon"):
     """Somebody has opened a page."""
 
-    visitor: str = text(min_chars=1, max_chars=ID_CHARS, shown="person")
+    visitor: str = text(min_chars=1, max_chars=ID_CHARS, personal=True)
     page: str = text(min_chars=1, max_chars=TEXT_CHARS)
     #: Unix time in seconds; set when the event is sent.
     at: int | None = integer(low=0, high=4_294_967_295, default=None)
