@@ -1,5 +1,8 @@
-# /// script dependencies = ["celery-batches>=0.11,<1", "celery[redis]>=5.5", "hiredis>=3",
-# "requests>=2.32,<3"] ///
+# /// script
+# dependencies = [
+#     "celery-batches>=0.11,<1", "celery[redis]>=5.5", "hiredis>=3", "requests>=2.32,<3",
+# ]
+# ///
 """celery-batches: up to 20 events per POST, flushed when full or after a second.
 
 Documents: "Batches", where the prefetch count is zero (no limit) or at least what a flush holds.

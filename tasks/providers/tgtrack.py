@@ -59,9 +59,10 @@ class TGTrack(Provider):
 
     def overdue(self, account: Account, method: str, age_s: float) -> str:
         """A goal does not count later than 21 days after the user's start, which came first."""
+        if method != "send_reach_goal":
+            return ""
         days = account.own(GOAL_DAYS)
-        late = method == "send_reach_goal" and age_s > days * DAY_S
-        return f"goals count for {days} days" if late else ""
+        return f"goals count for {days} days" if age_s > days * DAY_S else ""
 
     def request(self, account: Account, method: str, bodies: Sequence[bytes]) -> HttpRequest:
         """``POST /v1/<key>/<method>``."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.contestants import RIVALS, Contestant, requirements
 from config.flower import flower_options
 from config.providers import PROVIDERS
 from config.settings import DEFAULTS, load_settings
@@ -204,3 +205,9 @@ def test_extras() -> None:
     needed = re.findall(r"^[a-z-]+", setup["options"]["install_requires"], re.M)
     assert needed == ["celery", "kombu", "redis", "marshmallow", "click", "rich"]
     assert {"worker", "dev", "django", "flask"} <= set(setup["options.extras_require"])
+
+
+@pytest.mark.parametrize("rival", RIVALS, ids=lambda rival: rival.name)
+def test_rivals(rival: Contestant) -> None:
+    """Each rival's script says what it needs, with a range for each."""
+    assert all(re.fullmatch(r"[\w\[\]-]+>=[\d.]+(,<\d+)?", one) for one in requirements(rival.script))
