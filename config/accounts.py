@@ -261,20 +261,20 @@ def _account(policy: Policy, name: str, table: Table) -> Account:
 
 
 def _base_url(policy: Policy, table: Table) -> str:
-    given = table.url("base_url")
+    own_url = table.url("base_url")
     environment = ""
     if "" not in policy.base_urls:
         environments = tuple(policy.base_urls)
         chosen = table.choice("environment", None, environments)
-        if chosen is None and given is None:
+        if chosen is None and own_url is None:
             words = " or ".join(f'"{one}"' for one in environments)
             raise TableError("environment", f"is missing; it must be {words} and is never guessed")
         environment = chosen or environments[0]
-    if given is None:
+    if own_url is None:
         return policy.base_urls[environment]
     # Providers' documents write the version as part of the address, ours do not: both spellings
     # work.
-    return given.removesuffix(policy.version_path).rstrip("/") if policy.version_path else given
+    return own_url.removesuffix(policy.version_path).rstrip("/") if policy.version_path else own_url
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

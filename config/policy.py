@@ -121,7 +121,7 @@ class Policy:
     #: What only this provider's accounts can set.
     own: tuple[Setting[Any], ...] = ()
 
-    def windows_for(self, given: Collection[str]) -> tuple[Window, ...]:
-        """Quota windows of an account with the credentials ``given`` (names)."""
-        complete = all(credential.name in given for credential in self.credentials)
+    def windows_for(self, names: Collection[str]) -> tuple[Window, ...]:
+        """Quota windows of an account with the credentials ``names``."""
+        complete = all(credential.name in names for credential in self.credentials)
         return self.windows if complete else self.anonymous_windows

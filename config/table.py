@@ -193,14 +193,14 @@ class Table:
         if not isinstance(value, str) or not value.startswith(_FROM_ENVIRONMENT):
             return value
         variable = value.removeprefix(_FROM_ENVIRONMENT)
-        found = self._environ.get(variable)
-        if found is None:
+        text = self._environ.get(variable)
+        if text is None:
             raise TableError(key, f"the environment variable {variable} is not set")
         # A key copied into a file or a secret store often ends with a line break.
-        found = found.strip()
-        if not found:
+        text = text.strip()
+        if not text:
             raise TableError(key, f"the environment variable {variable} is empty")
-        return found
+        return text
 
     def _number(self, key: str) -> float | None:
         value = self._value(key)

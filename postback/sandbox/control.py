@@ -107,8 +107,8 @@ class Control:
         return json_answer(201, self._engine.add_fault(Fault.parse(_object(request))).to_json())
 
     def _clear_faults(self, request: Request) -> Answer:
-        given = parse_qs(request.query).get("id")
-        return json_answer(200, {"removed": self._engine.faults.clear(int(given[0]) if given else None)})
+        ids = parse_qs(request.query).get("id")
+        return json_answer(200, {"removed": self._engine.faults.clear(int(ids[0]) if ids else None)})
 
     def _refuse(self, request: Request) -> Answer:
         rule = Refusal.parse(_object(request))

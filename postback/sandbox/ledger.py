@@ -182,7 +182,7 @@ class Ledger:
         """
         with self._changed:
             kept = list(self._records)
-        found = [
+        records = [
             record
             for record in kept
             if record.seq > since
@@ -191,7 +191,7 @@ class Ledger:
             and (key is None or record.key == key)
             and (method is None or record.method == method)
         ]
-        return found if last is None else found[-last:] if last > 0 else []
+        return records if last is None else records[-last:] if last > 0 else []
 
     def stats(self) -> dict[str, Any]:
         """Exact counts since the start or the last `clear`.

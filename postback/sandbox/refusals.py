@@ -44,16 +44,16 @@ class Refusal:
 
     def hits(self, event: Any) -> bool:
         """True if the event has that value in that place."""
-        found = event
+        part = event
         for name in self.field.split("."):
-            if isinstance(found, dict) and name in found:
-                found = found[name]
-            elif isinstance(found, list) and name.isdigit() and int(name) < len(found):
-                found = found[int(name)]
+            if isinstance(part, dict) and name in part:
+                part = part[name]
+            elif isinstance(part, list) and name.isdigit() and int(name) < len(part):
+                part = part[int(name)]
             else:
                 return False
         # 1 == True in Python; not in JSON.
-        return isinstance(found, bool) is isinstance(self.value, bool) and bool(found == self.value)
+        return isinstance(part, bool) is isinstance(self.value, bool) and bool(part == self.value)
 
 
 class Refusals:

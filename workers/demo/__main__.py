@@ -83,8 +83,8 @@ def _run(stage: Stage, console: Console) -> int:
 
 def _timed(say: Callable[[str], None], what: str, start: Callable[[], str]) -> None:
     begun = time.monotonic()
-    told = start()
-    say(f"{what:<8} {told} ({time.monotonic() - begun:.1f} s)")
+    summary = start()
+    say(f"{what:<8} {summary} ({time.monotonic() - begun:.1f} s)")
 
 
 def _results(sent: Sent) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def faults(board: Board, ledger: Sequence[Record], results: dict[str, Any], due_
         results: The answers of the look-ups.
         due_at: When the event with a countdown was due, seconds of the epoch.
     """
-    found = []
+    faults = []
     for cast in CAST:
         now = board.accounts[cast.queue]
         for what, is_, must in (
@@ -205,36 +205,36 @@ def faults(board: Board, ledger: Sequence[Record], results: dict[str, Any], due_
             ("429 answers", now.too_many, 0),
         ):
             if is_ != must:
-                found.append(f"{cast.queue}: {is_} {what}, not {must}")
+                faults.append(f"{cast.queue}: {is_} {what}, not {must}")
         if not cast.requests[0] <= now.requests <= cast.requests[1]:
-            found.append(f"{cast.queue}: {now.requests} requests, not {cast.requests[0]} to {cast.requests[1]}")
+            faults.append(f"{cast.queue}: {now.requests} requests, not {cast.requests[0]} to {cast.requests[1]}")
     if board.too_many:
-        found.append(f"{board.too_many} answers were 429")
+        faults.append(f"{board.too_many} answers were 429")
     shop, old = board.accounts["tgtrack.shop"], board.accounts["tgtrack.old"]
     if shop.until is None or shop.until < time.time() + 60:
-        found.append("tgtrack.shop: waits, but not for its hour")
+        faults.append("tgtrack.shop: waits, but not for its hour")
     if old.reason != "credentials":
-        found.append(f"tgtrack.old: paused for {old.reason or 'nothing'}, not for its credentials")
+        faults.append(f"tgtrack.old: paused for {old.reason or 'nothing'}, not for its credentials")
     if not all(reason.startswith("rejected") for reason in board.accounts["tgtrack.main"].dead):
-        found.append("tgtrack.main: its dead letter has another reason than rejected")
-    found += [f"{name}: no result" for name, result in results.items() if not isinstance(result, dict)]
-    return found + _ledger_faults(ledger, due_at)
+        faults.append("tgtrack.main: its dead letter has another reason than rejected")
+    faults += [f"{name}: no result" for name, result in results.items() if not isinstance(result, dict)]
+    return faults + _ledger_faults(ledger, due_at)
 
 
 def _ledger_faults(ledger: Sequence[Record], due_at: float) -> list[str]:
     """Events that the providers have twice, and the one that came too early."""
-    found = []
+    faults = []
     bodies = Counter(
         json.dumps([record.provider, record.key, event], sort_keys=True) for record in ledger for event in record.events
     )
     twice = sum(count - 1 for count in bodies.values())
     if twice:
-        found.append(f"{twice} events were recorded twice")
+        faults.append(f"{twice} events were recorded twice")
     for record in ledger:
         early_s = due_at - record.at
         if early_s > 0.05 and any(event.get("event_type") == "reminder" for event in record.events):
-            found.append(f"the event with a countdown came {early_s:.1f} s early")
-    return found
+            faults.append(f"the event with a countdown came {early_s:.1f} s early")
+    return faults
 
 
 def check_flower(stage: Stage) -> list[str]:

@@ -61,8 +61,8 @@ def read_all(client: redis.Redis, stats: Mapping[str, Any]) -> dict[str, Reading
     dead: dict[str, list[str]] = {}
     for provider in PROVIDERS:
         for letter in letters(client, provider):
-            told = (letter.reason, letter.header.get("status"), letter.header.get("detail"))
-            dead.setdefault(f"{provider}.{letter.account}", []).append(" ".join(str(part) for part in told if part))
+            words = (letter.reason, letter.header.get("status"), letter.header.get("detail"))
+            dead.setdefault(f"{provider}.{letter.account}", []).append(" ".join(str(part) for part in words if part))
     return {cast.queue: _reading(cast, seen.of(cast.queue), dead.get(cast.queue, []), stats) for cast in CAST}
 
 

