@@ -29,7 +29,8 @@ class Outcome(StrEnum):
     PENDING = "pending"
     #: It may or may not have been recorded.
     AMBIGUOUS = "ambiguous"
-    #: The provider refuses this event for good; of a batch, at least one event.
+    #: The provider refuses this event for good; of a batch, at least one event. It must not have
+    #: recorded the others: the batch is halved, and each half is sent again.
     REJECTED = "rejected"
     #: The key or token is refused: nothing is wrong with the event.
     CREDENTIALS = "credentials"

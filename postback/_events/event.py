@@ -235,6 +235,7 @@ class EventData(_Declared):
         return event
 
     def _time_value(self, now_s: float) -> Any:
+        """The value of `time_field` in the provider's unit: seconds, or what a class overrides."""
         return int(now_s)
 
     @classmethod

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -193,13 +194,16 @@ def integer(
     return Field(check, default, wire, "personal" if personal else shown, label)
 
 
-def number(*, default: Any = REQUIRED, wire: str = "") -> Any:
-    """A finite number, whole or not."""
+def number(*, low: float = -math.inf, default: Any = REQUIRED, wire: str = "") -> Any:
+    """A finite number, ``low`` or more, whole or not."""
 
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise Refused(f"must be a number, not {_kind(value)}")
-        return check_finite(int(value) if isinstance(value, int) else float(value))
+        finite = check_finite(int(value) if isinstance(value, int) else float(value))
+        if finite < low:
+            raise Refused(f"must be {low} or more")
+        return finite
 
     return Field(check, default, wire, "plain", "")
 

@@ -87,7 +87,9 @@ def command(context: click.Context, /, host: str, port: int, fault: Iterable[str
         sandbox.close()
         _end(context, 1, _explain(error, host, port))
     with sandbox:
-        print(_welcome(sandbox), flush=True)
+        # In one piece: the lines of requests come from other threads.
+        sys.stdout.write(f"{_welcome(sandbox)}\n")
+        sys.stdout.flush()
         stopped.wait()
         stats = sandbox.stats()
         print(

@@ -70,10 +70,10 @@ class Control:
         route = self._routes.get(("GET" if request.http_method == "HEAD" else request.http_method, name))
         if route is None:
             allowed = sorted(method for method, known in self._routes if known == name)
-            return json_answer(
-                405 if allowed else 404,
-                {"error": f"{request.http_method} {name!r} is no control request", "allowed": allowed},
-            )
+            error = {"error": f"{request.http_method} {name!r} is no control request", "allowed": allowed}
+            if allowed:
+                return json_answer(405, error)
+            return json_answer(404, {**error, "controls": sorted({control for _, control in self._routes})})
         try:
             return route(request)
         except (ValueError, TypeError) as error:

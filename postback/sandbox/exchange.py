@@ -52,7 +52,8 @@ class Call:
     path: str
     #: the key or token itself, None if the request carries none
     credential: str | None
-    #: the provider's own name of the account, where the address has one (myTracker's ``idApp``)
+    #: the provider's own name of the account, where the address has one (myTracker's ``idApp``);
+    #: a key's limits count for each of them by itself
     account: str = ""
     #: what a look-up asks for (TonAPI's event id)
     target: str = ""
@@ -85,6 +86,7 @@ class Accepted:
     """A provider took the request: the events in it, and its answer."""
 
     answer: Answer
+    #: All events of the body, since the ledger shows the body as what was recorded.
     events: list[Any]
     #: True if the provider keeps the events; False for a look-up
     records: bool = True

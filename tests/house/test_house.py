@@ -173,6 +173,12 @@ class TestProcfileAndMake:
 class TestDocuments:
     """Markdown files."""
 
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    def test_every_provider_is_in_the_reference(self, provider: str) -> None:
+        """The table of providers has a row for each."""
+        table = Path("docs/guides/reference.md").read_text().partition("## Providers")[2].partition("\n## ")[0]
+        assert f"\n| `{provider}` |" in table
+
     def test_columns(self) -> None:
         """Prose has at most 100 columns; tables, code and one long word may have more."""
         wide = []

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from postback import tganalytics
-from postback._events.fields import text
+from postback._events.fields import number, text
+from postback._events.payload import Refused
 
 
 @pytest.mark.parametrize("shown", ["person", "personal ", "", None])
@@ -21,3 +22,12 @@ def test_personal() -> None:
     wire = {"event_name": "app-init", "user_id": 123456789, "wallet_address": "EQ-wallet-1"}
     assert "user=12…89" in tganalytics.Event.summary(wire)
     assert "EQ-wallet-1" not in tganalytics.Event.summary(wire)
+
+
+@pytest.mark.parametrize("value", [-1, -0.5, -(10**30)])
+def test_a_number_below(value: float) -> None:
+    """A number below its bound is refused; the bound itself is taken."""
+    field = number(low=0)
+    with pytest.raises(Refused, match="must be 0 or more"):
+        field.check(value)
+    assert field.check(0) == 0
