@@ -36,7 +36,7 @@ class Setting(Generic[T]):
     """A key of the accounts file that one provider's accounts have and no other's.
 
     Its default says what it is: true or false, a whole number, a number, or a word.
-        ``account.own(SETTING)`` reads it.
+    ``account.own(SETTING)`` reads it.
     """
 
     name: str

@@ -62,7 +62,7 @@ def status(environ: Mapping[str, str], as_json: bool, every: bool, watch_s: floa
     """Show what waits, and for what.
 
     Every account: its queue, how much quota is left and when it returns, its pause, its dead
-        letters.
+    letters.
     """
     terminal = Terminal()
 

@@ -62,7 +62,7 @@ def command(context: click.Context, /, host: str, port: int, fault: Iterable[str
     """Serve the providers locally, as their documents describe them.
 
     Exit codes: 0 after a stop (SIGINT, SIGTERM), 1 if the address is taken, 2 for an option that
-        makes no sense.
+    makes no sense.
     """
     try:
         faults = [_fault(text) for text in fault]

@@ -1,8 +1,7 @@
 """The decision about one request: key, quota, fault, judgement, record. No sockets here.
 
 Order: the key is checked, the request is counted in the key's windows, a fault may strike, the
-provider judges, rules
-    refuse, the ledger records.
+provider judges, rules refuse, the ledger records.
 """
 
 from __future__ import annotations

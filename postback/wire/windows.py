@@ -58,8 +58,7 @@ def parse_windows(notation: str) -> tuple[Window, ...]:
     """Read limits such as ``3/second; 500/hour`` or ``20 per 10 seconds``.
 
     Of two windows with the same length the stricter stays: ``3/second; 5/second`` is ``3/second``,
-        since both must
-    hold.
+    since both must hold.
 
     Args:
         notation: Limits separated by ``;``, ``,`` or ``|``.

@@ -24,7 +24,7 @@ def build_wheel(folder: Path) -> Path:
     """Build the wheel from a copy of the checkout.
 
     Without build isolation: this interpreter's setuptools does it, so that the test needs no
-        registry.
+    registry.
 
     Args:
         folder: An empty directory.

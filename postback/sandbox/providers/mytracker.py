@@ -1,8 +1,7 @@
 """myTracker's S2S API: registration, login and custom events, singly and in all-or-nothing batches.
 
 Source: mytracker-import-events. What is not in it but known from elsewhere (VK Mini Apps'
-identifier, the values of
-    three switches) is marked *ext*.
+identifier, the values of three switches) is marked *ext*.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Telegram Analytics: one event or an array to ``/events``; five different answers with status 400.
 
 Source: tganalytics-events. The list of event names is known from the official browser SDK (*ext*);
-other names are
-    recorded, with a note.
+other names are recorded, with a note.
 """
 
 from __future__ import annotations
