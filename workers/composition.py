@@ -31,9 +31,9 @@ from workers.http.threads import ThreadEngine
 from workers.observe import logs
 from workers.observe.masking import Masker
 from workers.observe.measurements import Measurements
+from workers.observe.metrics_server import Endpoint
 from workers.observe.outcome_log import log_outcomes
 from workers.observe.rows import Rows
-from workers.observe.server import Endpoint
 from workers.remote_control import install_control
 from workers.rounds.rounds import Rounds
 from workers.rounds.step import delivery_step

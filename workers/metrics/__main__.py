@@ -19,7 +19,7 @@ from postback.operations.sites import sites
 from workers.metrics.exporter import Exporter
 from workers.observe import logs
 from workers.observe.masking import Masker
-from workers.observe.server import Server, metrics_page, reached_at
+from workers.observe.metrics_server import Server, metrics_page, reached_at
 
 logger = logging.getLogger("postback.metrics")
 

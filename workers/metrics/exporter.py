@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from postback.operations import AccountStatus, Snapshot, snapshot
 from postback.operations.sites import RedisAway, Site
 from postback.operations.totals import Totals, foremost, totals
-from workers.observe.server import plain
+from workers.observe.metrics_server import plain
 
 logger = logging.getLogger(__name__)
 

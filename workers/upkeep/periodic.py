@@ -9,8 +9,8 @@ from typing import Any, Final
 import redis
 from celery import bootsteps
 
+from workers.observe.metrics_server import Endpoint
 from workers.observe.rows import Listeners, Rows
-from workers.observe.server import Endpoint
 from workers.upkeep.accounts_file import LOOK_S, AccountsFile
 from workers.upkeep.heartbeat import HEARTBEAT_S, Heartbeat
 

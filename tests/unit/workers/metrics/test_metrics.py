@@ -25,7 +25,7 @@ from postback.wire.broker import parse_broker
 from postback.wire.windows import Window
 from workers.metrics import exporter
 from workers.metrics.exporter import Exporter
-from workers.observe.server import Server, listen, plain, reached_at
+from workers.observe.metrics_server import Server, listen, plain, reached_at
 
 NOW_MS = 1_800_000_000_000.0
 URL = "redis://ops:redis-Secret@10.0.0.5:6379/0"
@@ -165,7 +165,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 class TestServer:
-    """:mod:`workers.observe.server`."""
+    """:mod:`workers.observe.metrics_server`."""
 
     def test_two_on_one_host(self, taken: int) -> None:
         """A port that is taken is no reason not to serve: the next free one is used."""
