@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Any, Final
 
 import redis
@@ -77,15 +78,15 @@ def lengths(broker: Broker, names: Iterable[str]) -> list[dict[str, Any]]:
     """
     client = connect(broker, timeout_s=REPLY_S, connect_timeout_s=REPLY_S, decode=True)
     try:
-        rows = []
+        lists: dict[str, list[str]] = {}
         for name in sorted(set(names)):
             queues = _scheduled(client, name.removesuffix(TOGETHER)) if name.endswith(TOGETHER) else [name]
-            pipeline = client.pipeline(transaction=False)
-            for queue in queues:
-                for place in keys.priority_lists(queue):
-                    pipeline.llen(place)
-            rows.append({"name": name, "messages": sum(pipeline.execute())})
-        return rows
+            lists[name] = [key for queue in queues for key in keys.priority_lists(queue)]
+        pipeline = client.pipeline(transaction=False)
+        for key in chain.from_iterable(lists.values()):
+            pipeline.llen(key)
+        counts = iter(pipeline.execute())
+        return [{"name": name, "messages": sum(islice(counts, len(of_queue)))} for name, of_queue in lists.items()]
     finally:
         client.close()
 
