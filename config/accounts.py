@@ -19,7 +19,7 @@ from config.providers import POLICIES, PROVIDERS
 from config.secret import Secret
 from config.table import Table, TableError
 from postback._events.account_names import check_account_name
-from postback._events.payload import Refused
+from postback._events.values import Refused
 from postback.errors import ConfigurationError
 from postback.wire import keys
 from postback.wire.windows import Window

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from config.policy import Credential, Setting, T
 from config.secret import Secret
 from postback._events.account_names import check_account_name
-from postback._events.payload import Refused
+from postback._events.values import Refused
 from postback.wire.windows import Window, parse_windows
 
 _FROM_ENVIRONMENT: Final = "env:"

@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from postback._suggestion import did_you_mean
+
 __all__ = [
     "ConfigurationError",
     "EnqueueUnknown",
@@ -115,7 +117,7 @@ class UnknownAccount(PostbackError, LookupError):
         if account is None:
             message = f"{provider} has several accounts and none is named 'main': pass account=…, one of {names}"
         else:
-            message = f"{provider} has no account {account!r}; known: {names}"
+            message = f"{provider} has no account {account!r}{did_you_mean(account, self.known)}; known: {names}"
         super().__init__(message)
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from postback._events.fields import text
+from postback._events.schema import UNKNOWN
 from postback._events.shown import field_name
+from postback._events.values import Id, Kept
 from postback._send.event import Event
+from postback._suggestion import did_you_mean
 from postback.errors import InvalidEvent
 
 __all__ = ["Conversion"]
@@ -19,14 +22,17 @@ class Conversion(Event, method="conversion", provider="tonai"):
     It is reported once for each account and user: the user's id is its idempotency key, and a
     second one within 7 days is dropped. TON AI gets
     ``{"eventType": "conversion", "eventData": {"telegramUserId": "<digits>"}}``.
+
+    Args:
+        telegram_user_id: Telegram id.
     """
 
-    #: Telegram id, as a string of digits.
-    telegram_user_id: str = text(
+    telegram_user_id: Kept[Id, str] = text(
         wire="telegramUserId",
         max_chars=20,
         pattern="[1-9][0-9]*",
         rule="a Telegram user id: a string of digits",
+        whole_numbers=True,
         personal=True,
         label="user",
     )
@@ -41,7 +47,7 @@ class Conversion(Event, method="conversion", provider="tonai"):
             raise InvalidEvent(cls.title(), {"event": ["must be a JSON object"]})
         for name in data:
             if name not in ("eventType", "eventData"):
-                errors[field_name(name)] = ["is not a field of this event"]
+                errors[field_name(name)] = [UNKNOWN + did_you_mean(name, ("eventType", "eventData"))]
         if "eventType" not in data:
             errors["eventType"] = ["is required"]
         elif data["eventType"] != cls.EVENT_TYPE:

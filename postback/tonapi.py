@@ -8,7 +8,7 @@ import re
 from typing import ClassVar
 
 from postback._events.fields import text
-from postback._events.payload import Refused
+from postback._events.values import Kept, Refused, Text
 from postback._send.event import Event
 
 __all__ = ["GetEvent"]
@@ -33,13 +33,19 @@ def _as_hex(event_id: str) -> str:
 
 
 class GetEvent(Event, method="get_event", provider="tonapi", reads=True):
-    """Asks for a TON event. ``.get()`` returns it as a dict once its trace is final."""
+    """Asks for a TON event. ``.get()`` returns it as a dict once its trace is final.
 
-    #: The event's id, or the hash of any transaction of its trace, in hex or base64url. It is kept
-    #: as 64 lower-case hex digits.
-    event_id: str = text(max_chars=64, clean=_as_hex, shown="plain")
-    #: The ``Accept-Language`` header: the language of previews, ``ru-RU,ru;q=0.5``.
-    accept_language: str | None = text(
+    Args:
+        event_id: The event's id, or the hash of any transaction of its trace, in hex or base64url.
+            It is kept as 64 lower-case hex digits.
+        accept_language: The ``Accept-Language`` header: the language of previews,
+            ``ru-RU,ru;q=0.5``.
+    """
+
+    event_id: Kept[Text, str] = text(
+        max_chars=64, clean=_as_hex, rule="hex (without 0x) or base64url of 32 bytes", shown="plain"
+    )
+    accept_language: Kept[Text | None, str | None] = text(
         max_chars=100, default=None, pattern=r"[A-Za-z0-9*,;=. -]+", rule="an Accept-Language header's value"
     )
 

@@ -17,7 +17,7 @@ from kombu.utils import json as kombu_json
 
 from config.topology import FOREIGN_QUEUE, provider_of
 from postback._events.account_names import check_account_name
-from postback._events.payload import Refused
+from postback._events.values import Refused
 from tasks.checks import (
     Rule,
     broken,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from postback._events.payload import Refused
+from postback._events.values import Refused
 from postback.errors import ConfigurationError
 from postback.wire import keys
 

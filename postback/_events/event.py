@@ -11,9 +11,12 @@ from typing import Any, ClassVar, Final, NoReturn, Self, dataclass_transform
 
 from postback._events import fields
 from postback._events.account_names import check_account_name
-from postback._events.payload import Refused, compact, thaw
-from postback._events.schema import Schema
-from postback._events.shown import in_code, in_summary
+from postback._events.described import described, meanings
+from postback._events.payload import compact, thaw
+from postback._events.schema import UNKNOWN, Schema
+from postback._events.shown import field_name, in_code, in_summary
+from postback._events.values import Refused, accepted, moment
+from postback._suggestion import did_you_mean
 from postback.errors import InvalidEvent
 
 __all__ = ["EVENTS", "EventData"]
@@ -74,20 +77,28 @@ class EventData(_Declared):
     time_bytes: ClassVar[int] = 0
 
     _fields: ClassVar[dict[str, fields.Field]] = {}
+    #: Attribute -> what it means.
+    _meanings: ClassVar[dict[str, str]] = {}
     _schema: ClassVar[Schema]
+    #: Attribute -> itself, and attribute -> the provider's name of it: what an error calls it.
+    _own_names: ClassVar[Mapping[str, str]]
+    _providers_names: ClassVar[Mapping[str, str]]
     #: Our name of a field, the provider's, and whether None means that it is absent.
     _wire_names: ClassVar[tuple[tuple[str, str, bool], ...]]
 
     def __init_subclass__(cls, *, method: str = "", provider: str = "", reads: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, fields.Field)}
-        annotations = inspect.get_annotations(cls)
+        annotations = inspect.get_annotations(cls, eval_str=True)
         for name, field in declared.items():
-            field.annotation = annotations.get(name, field.annotation)
+            field.annotation = accepted(annotations.get(name, field.annotation))
             field.wire = field.wire or name
             field.label = field.label or field.wire
             delattr(cls, name)
         cls._fields = {**cls._fields, **declared}
+        cls._meanings = {**cls._meanings, **meanings(vars(cls).get("__doc__"))}
+        if cls.time_field in declared:
+            declared[cls.time_field].check = moment(declared[cls.time_field].check, cls._time_value)
         if not method:
             return  # a provider's common base, not an event
         cls.method = method
@@ -95,7 +106,9 @@ class EventData(_Declared):
         cls.task_name = f"{cls.provider}.{method}"
         cls.has_result = reads
         cls.default_priority = READ_PRIORITY if reads else WRITE_PRIORITY
-        cls._schema = Schema(cls.title(), cls._fields)
+        cls._schema = Schema(cls._fields)
+        cls._own_names = {name: name for name in cls._fields}
+        cls._providers_names = {name: field.wire for name, field in cls._fields.items()}
         cls._wire_names = tuple(
             (name, field.wire, field.default is not fields.UNSET) for name, field in cls._fields.items()
         )
@@ -109,27 +122,28 @@ class EventData(_Declared):
             for name, field in cls._fields.items()
         ]
         parameters.append(
-            inspect.Parameter("account", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None")
+            inspect.Parameter("account", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=str | None)
         )
+        cls.__doc__ = described(cls.__doc__, cls._fields, cls._meanings)
         cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         _registry[cls.task_name] = cls
 
-    def __init__(self, *, account: str | None = None, **values: Any) -> None:
+    def __init__(self, *positional: object, account: str | None = None, **values: Any) -> None:
         if not self.method:
             raise TypeError(f"{type(self).__name__} is a base class, not an event")
         data: dict[str, Any] = {}
+        errors: dict[str, list[str]] = {}
+        if positional:
+            errors["event"] = [f"takes keywords only: {self.title()}({next(iter(self._fields))}=…)"]
         for name, value in values.items():
             field = self._fields.get(name)
             if field is None:
-                raise TypeError(f"{self.title()} has no field {name!r}")
-            if value is not field.default:
+                errors[field_name(name)] = [UNKNOWN + did_you_mean(name, [*self._fields, "account"])]
+            elif value is not field.default:
                 data[field.wire] = value
-        try:
-            self._fill(self._schema.read(data), account)
-        except InvalidEvent as invalid:
-            names = {field.wire: name for name, field in self._fields.items()}
-            errors = {names.get(wire, wire): messages for wire, messages in invalid.errors.items()}
-            raise InvalidEvent(self.title(), errors) from None
+        errors.update(self._fill(data, account, self._own_names))
+        if errors:
+            raise InvalidEvent(self.title(), errors)
 
     @classmethod
     def title(cls) -> str:
@@ -161,29 +175,48 @@ class EventData(_Declared):
     @classmethod
     def _load(cls, data: Any, account: str | None) -> Self:
         event = cls.__new__(cls)
-        event._fill(cls._schema.read(data), account)
+        if errors := event._fill(data, account, cls._providers_names):
+            raise InvalidEvent(cls.title(), errors)
         return event
 
-    def _fill(self, values: dict[str, Any], account: str | None) -> None:
-        """Keep checked values, after the rules about several fields at once."""
+    def _fill(self, data: Any, account: str | None, names: Mapping[str, str]) -> dict[str, list[str]]:
+        """Check the values and keep them.
+
+        Args:
+            data: The provider's names and values.
+            account: The account's name.
+            names: Attribute -> what the caller calls it.
+
+        Returns:
+            What is wrong, by the caller's names. If anything is, the event must not be used.
+        """
+        values, wrong = self._schema.read(data)
+        values["account"] = account
+        self.__dict__.update(values)
         errors: dict[str, list[str]] = {}
+        if wrong:
+            called = {field.wire: names[name] for name, field in self._fields.items()}
+            errors = {called.get(wire, wire): messages for wire, messages in wrong.items()}
         if account is not None:
             try:
                 check_account_name(account)
             except Refused as refused:
                 errors["account"] = [str(refused)]
-        if not errors:
-            values["account"] = account
-            self.__dict__.update(values)
-            for name, message in self._rules():
-                errors.setdefault(self._fields[name].wire if name in self._fields else name, []).append(message)
+        if "event" not in wrong:
+            for attribute, message in self._rules(names):
+                errors.setdefault(names.get(attribute, attribute), [message])
         if not errors and (size := self.size()) > self.max_bytes:
             errors["event"] = [f"has {size} bytes; at most {self.max_bytes} are allowed"]
-        if errors:
-            raise InvalidEvent(self.title(), errors)
+        return errors
 
-    def _rules(self) -> list[tuple[str, str]]:
-        """Broken rules about several fields at once, as (attribute or ``event``, message)."""
+    def _rules(self, names: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Broken rules about several fields at once, as (attribute or ``event``, message).
+
+        Fields that are wrong by themselves hold what the caller gave, or None.
+
+        Args:
+            names: Attribute -> what the caller calls it, for the messages.
+        """
         return []
 
     def wire(self) -> dict[str, Any] | str:
@@ -231,12 +264,13 @@ class EventData(_Declared):
             return self
         event = self.__class__.__new__(self.__class__)
         event.__dict__.update(self.__dict__)
-        event.__dict__[self.time_field] = self._time_value(now_s)
+        event.__dict__[self.time_field] = self._time_value(int(now_s * 1000))
         return event
 
-    def _time_value(self, now_s: float) -> Any:
+    @classmethod
+    def _time_value(cls, now_ms: int) -> Any:
         """The value of `time_field` in the provider's unit: seconds, or what a class overrides."""
-        return int(now_s)
+        return now_ms // 1000
 
     @classmethod
     def summary(cls, wire: Any) -> str:

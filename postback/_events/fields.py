@@ -2,11 +2,13 @@
 
 A field is declared once, in its event's class body::
 
-    amount: float | None = number(default=None)
+    amount: Kept[Number | None, float | None] = number(default=None)
 
-That declaration gives the constructor its parameter (with a type, for mypy and IDEs), the check
-that runs on it, and the marshmallow field that ``load`` uses. ``default`` makes a field optional.
-With :data:`UNSET` as the default, an explicit None is a value of its own (JSON null).
+That declaration gives the constructor its parameter (with a type, for type checkers and editors),
+the check that runs on it, and the marshmallow field that ``load`` uses. ``default`` makes a field
+optional. With :data:`UNSET` as the default, an explicit None is a value of its own (JSON null).
+What a field takes besides JSON's own types is in :mod:`postback._events.values`. What it means
+stands in its class's docstring, under ``Args``.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, get_args
 
-from postback._events.payload import FrozenDict, FrozenList, Refused, check_finite, check_text, freeze
+from postback._events.payload import FrozenDict, FrozenList, check_finite, check_text, freeze
 from postback._events.shown import Shown
+from postback._events.values import Refused, exact, plain, text_of
 
 __all__ = [
     "ID_CHARS",
@@ -80,6 +84,7 @@ class Field:
 
     Attributes:
         check: Returns the value to keep or raises :class:`~postback._events.payload.Refused`.
+        rule: What it takes, for people: ``1 to 256 characters``.
         default: None, :data:`UNSET`, or :data:`REQUIRED`.
         wire: The provider's name for it; empty takes the attribute's name.
         shown: See :data:`Shown`.
@@ -88,6 +93,7 @@ class Field:
     """
 
     check: Check
+    rule: str
     default: Any
     wire: str
     shown: Shown
@@ -118,6 +124,7 @@ def text(
     pattern: str | None = None,
     rule: str = "",
     clean: Callable[[str], str] | None = None,
+    whole_numbers: bool = False,
     shown: Shown = "hidden",
     personal: bool = False,
     label: str = "",
@@ -133,33 +140,38 @@ def text(
         pattern: A regular expression that must match all of it.
         rule: What the pattern asks for, as the end of a sentence: ``must be <rule>``.
         clean: Turns an accepted string into the one to send; may raise Refused.
+        whole_numbers: It is an id: whole numbers are taken too.
         shown: How ``repr`` and ``summary`` show it.
         personal: It identifies a person. It is shortened where people look; ``postback erase``
             searches it.
         label: Its name in ``summary``.
     """
     match = re.compile(pattern).fullmatch if pattern else None
+    convert = text_of if whole_numbers else plain
+    kinds = "a string or a whole number" if whole_numbers else "a string"
+    length = _length(min_chars, max_chars)
 
     def check(value: Any) -> str:
         if type(value) is not str:
+            value = convert(value)
             if not isinstance(value, str):
-                raise Refused(f"must be a string, not {_kind(value)}")
-            value = str.__str__(value)  # a lazy translation or an enum member must not travel further
+                raise Refused(f"must be {kinds}, not {_kind(value)}")
+            value = str.__str__(value)  # a subclass must not travel further
         if not min_chars <= len(value) <= max_chars:  # before anything walks the text
-            raise Refused(_length_rule(min_chars, max_chars))
+            raise Refused(f"must have {length}")
         if not value.isascii():
             check_text(value)
         if match is not None and match(value) is None:
             raise Refused(f"must be {rule}")
         return value if clean is None else clean(value)
 
-    return Field(check, default, wire, "personal" if personal else shown, label)
+    return Field(check, rule or length, default, wire, "personal" if personal else shown, label)
 
 
-def _length_rule(low: int, high: int) -> str:
+def _length(low: int, high: int) -> str:
     if low == high:
-        return f"must have exactly {low} characters"
-    return f"must have {low} to {high} characters" if low else f"must have at most {high} characters"
+        return f"exactly {low} characters"
+    return f"{low} to {high} characters" if low else f"at most {high} characters"
 
 
 def integer(
@@ -179,8 +191,10 @@ def integer(
 
     See :func:`text` for ``personal``.
     """
+    bounds = f"from {low} to {high}"
 
     def check(value: Any) -> int:
+        value = plain(value)
         if digits and isinstance(value, str):
             if re.fullmatch(r"-?[0-9]{1,20}", value) is None:
                 raise Refused("must be a whole number")
@@ -188,16 +202,19 @@ def integer(
         if isinstance(value, bool) or not isinstance(value, int):
             raise Refused(f"must be a whole number, not {_kind(value)}")
         if not low <= value <= high:
-            raise Refused(f"must be from {low} to {high}")
+            raise Refused(f"must be {bounds}")
         return int(value)
 
-    return Field(check, default, wire, "personal" if personal else shown, label)
+    return Field(check, f"a whole number {bounds}", default, wire, "personal" if personal else shown, label)
 
 
 def number(*, low: float = -math.inf, default: Any = REQUIRED, wire: str = "") -> Any:
-    """A finite number, ``low`` or more, whole or not."""
+    """A finite number, ``low`` or more, whole or not. A decimal must be exact as a JSON number."""
 
     def check(value: Any) -> float:
+        value = plain(value)
+        if isinstance(value, Decimal):
+            value = exact(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise Refused(f"must be a number, not {_kind(value)}")
         finite = check_finite(int(value) if isinstance(value, int) else float(value))
@@ -205,7 +222,8 @@ def number(*, low: float = -math.inf, default: Any = REQUIRED, wire: str = "") -
             raise Refused(f"must be {low} or more")
         return finite
 
-    return Field(check, default, wire, "plain", "")
+    rule = "a finite number" if low == -math.inf else f"a number, {low} or more"
+    return Field(check, rule, default, wire, "plain", "")
 
 
 def flag(*, default: Any = REQUIRED, wire: str = "") -> Any:
@@ -216,7 +234,7 @@ def flag(*, default: Any = REQUIRED, wire: str = "") -> Any:
             raise Refused(f"must be true or false, not {_kind(value)}")
         return value
 
-    return Field(check, default, wire, "plain", "")
+    return Field(check, "true or false", default, wire, "plain", "")
 
 
 def one_of(
@@ -227,6 +245,7 @@ def one_of(
     kinds = tuple({type(choice) for choice in choices})
 
     def check(value: Any) -> str | int:
+        value = plain(value)
         if digits and isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
             value = int(value)
         if not isinstance(value, bool) and isinstance(value, kinds):
@@ -235,13 +254,14 @@ def one_of(
                     return choice
         raise Refused(f"must be one of {listed}")
 
-    return Field(check, default, wire, shown, "")
+    return Field(check, f"one of {listed}", default, wire, shown, "")
 
 
 def items(*keys: str, max_chars: int, default: Any = REQUIRED, wire: str = "") -> Any:
     """A list of at most :data:`MAX_ITEMS` objects.
 
-    Each object has exactly ``keys``. All values are strings of at most ``max_chars`` characters.
+    Each object has exactly ``keys``. All values are strings of at most ``max_chars`` characters, or
+    whole numbers and decimals, which are kept as text.
     """
     key_set = frozenset(keys)
 
@@ -257,15 +277,18 @@ def items(*keys: str, max_chars: int, default: Any = REQUIRED, wire: str = "") -
             raise Refused(f"must hold objects; item {index} is {_kind(item)}")
         if item.keys() != key_set:
             raise Refused(f"must hold objects with exactly {' and '.join(keys)}; item {index} differs")
-        for key in keys:
-            if not isinstance(item[key], str):
-                raise Refused(f"must hold strings; item {index}'s {key} is {_kind(item[key])}")
-            if len(item[key]) > max_chars:
-                raise Refused(f"must hold strings of at most {max_chars} characters; item {index}'s {key} is longer")
-            check_text(item[key])
-        return FrozenDict({key: str.__str__(item[key]) for key in keys})
+        return FrozenDict({key: part(item[key], f"item {index}'s {key}") for key in keys})
 
-    return Field(check, default, wire, "hidden", "")
+    def part(value: Any, place: str) -> str:
+        text = text_of(value)
+        if not isinstance(text, str):
+            raise Refused(f"must hold strings; {place} is {_kind(value)}")
+        if len(text) > max_chars:
+            raise Refused(f"must hold strings of at most {max_chars} characters; {place} is longer")
+        return check_text(str.__str__(text))
+
+    rule = f"at most {MAX_ITEMS} objects with {' and '.join(keys)}, each at most {max_chars} characters"
+    return Field(check, rule, default, wire, "hidden", "")
 
 
 def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_chars: int) -> Any:
@@ -280,24 +303,42 @@ def text_map(*, default: Any = REQUIRED, wire: str = "", min_chars: int, max_cha
         return FrozenDict({part(name, "names"): part(item, "values") for name, item in value.items()})
 
     def part(value: Any, parts: str) -> str:
-        if not isinstance(value, str):
+        text = text_of(value)
+        if not isinstance(text, str):
             raise Refused(f"must have {parts} that are strings, not {_kind(value)}")
-        if not min_chars <= len(value) <= max_chars:
+        if not min_chars <= len(text) <= max_chars:
             raise Refused(f"must have {parts} of {min_chars} to {max_chars} characters")
-        return check_text(str.__str__(value))
+        return check_text(str.__str__(text))
 
-    return Field(check, default, wire, "hidden", "")
+    return Field(check, f"names and values of {_length(min_chars, max_chars)}", default, wire, "hidden", "")
 
 
-def json_object(*, default: Any = REQUIRED, wire: str = "", or_text: bool = False) -> Any:
+def json_object(
+    *,
+    default: Any = REQUIRED,
+    wire: str = "",
+    or_text: bool = False,
+    read: Callable[[Any], Any] | None = None,
+    rule: str = "",
+) -> Any:
     """Any JSON object, kept as it came; with ``or_text``, also a string.
 
     The event's size bounds it.
+
+    Args:
+        default: None makes it optional.
+        wire: The provider's name, if it differs from the attribute's.
+        or_text: A string is taken too.
+        read: Turns what comes into the object or string to keep; may raise Refused.
+        rule: What ``read`` takes, for people.
     """
+    kinds = "an object or a string" if or_text else "an object"
 
     def check(value: Any) -> Any:
+        if read is not None:
+            value = read(value)
         if isinstance(value, Mapping) or (or_text and isinstance(value, str)):
             return freeze(value)
-        raise Refused(f"must be an object{' or a string' if or_text else ''}, not {_kind(value)}")
+        raise Refused(f"must be {kinds}, not {_kind(value)}")
 
-    return Field(check, default, wire, "hidden", "")
+    return Field(check, rule or f"{kinds} in JSON".replace("an object", "any object", 1), default, wire, "hidden", "")

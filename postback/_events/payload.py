@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum
 from typing import Any, Final, NoReturn
+from uuid import UUID
+
+from postback._events.values import Refused, exact, plain
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "FrozenDict",
     "FrozenList",
-    "Refused",
     "check_finite",
     "check_text",
     "compact",
@@ -26,13 +30,6 @@ MAX_DEPTH: Final = 100
 #: Most bytes of a message: of a queue entry as it is in Redis, and of its body once it is inflated.
 #: Decision: a bot's update has a few kilobytes, the largest batch of a provider a few hundred.
 MAX_MESSAGE_BYTES: Final = 512 * 1024
-
-
-class Refused(ValueError):
-    """A value breaks a rule.
-
-    The text follows the field's name in a sentence. It never holds the value.
-    """
 
 
 def _no_change(self: object, *args: object, **kwargs: object) -> NoReturn:
@@ -83,7 +80,7 @@ def check_text(value: str) -> str:
 
 
 def freeze(value: Any, depth: int = 0) -> Any:
-    """A deep, immutable copy of a JSON value.
+    """A deep, immutable copy of a JSON value. Enums, UUIDs and exact decimals are taken too.
 
     Raises:
         Refused: Something in it is not JSON: NaN, infinity, a key that is no string, a lone
@@ -107,6 +104,10 @@ def freeze(value: Any, depth: int = 0) -> Any:
         return FrozenDict({key: freeze(item, depth + 1) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
         return FrozenList([freeze(item, depth + 1) for item in value])
+    if isinstance(value, Decimal):
+        return exact(value)
+    if isinstance(value, (Enum, UUID)):
+        return freeze(plain(value), depth + 1)
     raise Refused(f"holds a value that is not JSON: {type(value).__name__}")
 
 

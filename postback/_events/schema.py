@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import marshmallow
 
-from postback._events.fields import UNSET, Check, Field
-from postback._events.payload import Refused
+from postback._events.fields import REQUIRED, UNSET, Check, Field
 from postback._events.shown import field_name
-from postback.errors import InvalidEvent
+from postback._events.values import Refused
+from postback._suggestion import did_you_mean
 
-__all__ = ["Schema"]
+__all__ = ["UNKNOWN", "Schema"]
+
+#: What is wrong with a name that no field has.
+UNKNOWN: Final = "is not a field of this event"
 
 
 class Schema:
     """Reads the provider's JSON into checked values.
 
     Args:
-        title: What messages call the event, ``tgtrack.AddEvent``.
         fields: Our name of each field -> the field.
     """
 
-    __slots__ = ("_defaults", "_full", "_readers", "_required", "_title")
+    __slots__ = ("_defaults", "_full", "_readers", "_required")
 
-    def __init__(self, title: str, fields: Mapping[str, Field]) -> None:
-        self._title = title
+    def __init__(self, fields: Mapping[str, Field]) -> None:
         self._defaults = {name: field.default for name, field in fields.items()}
         by_wire: dict[str, Any] = {field.wire: _SchemaField(name, field) for name, field in fields.items()}
         self._full = marshmallow.Schema.from_dict(by_wire)(unknown=marshmallow.RAISE)
-        self._full.error_messages = {"unknown": "is not a field of this event", "type": "must be a JSON object"}
+        self._full.error_messages = {"unknown": UNKNOWN, "type": "must be a JSON object"}
         # They are those of `by_wire`, bound to the schema.
         bound: dict[str, _SchemaField] = self._full.load_fields  # type: ignore[assignment]
         #: The provider's name of a field -> our name, its check, whether None is a value of its
@@ -40,8 +41,8 @@ class Schema:
         }
         self._required = frozenset(wire for wire, field in bound.items() if field.required)
 
-    def read(self, data: Any) -> dict[str, Any]:
-        """Our names and checked values of all fields.
+    def read(self, data: Any) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """Our names and values of all fields, and what is wrong with them.
 
         marshmallow asks every field of a schema. Some events have forty, and a sender uses five of
         them. So the fields that are there are read first, by the schema's own readers. If one of
@@ -50,8 +51,10 @@ class Schema:
         Args:
             data: The provider's names and values.
 
-        Raises:
-            InvalidEvent: A field is missing, unknown or breaks a rule.
+        Returns:
+            The values: checked ones; where something is wrong, what came or None. And what is wrong
+            by the provider's name of the field: it is missing, unknown or breaks a rule. What is
+            wrong with the object as a whole stands under ``event``.
         """
         if type(data) is dict and self._required <= data.keys():
             values, readers = dict(self._defaults), self._readers
@@ -62,12 +65,26 @@ class Schema:
             except (KeyError, Refused):
                 pass
             else:
-                return values
+                return values, {}
         try:
-            loaded = self._full.load(data)
+            return {**self._defaults, **self._full.load(data)}, {}
         except marshmallow.ValidationError as invalid:
-            raise InvalidEvent(self._title, _messages_by_field(invalid)) from None
-        return {**self._defaults, **loaded}
+            sound: Any = invalid.valid_data or {}
+            values = {
+                name: sound.get(name, data.get(wire, self._defaults[name]) if isinstance(data, Mapping) else None)
+                for wire, (name, _, _) in self._readers.items()
+            }
+            return {name: None if value is REQUIRED else value for name, value in values.items()}, self._errors(invalid)
+
+    def _errors(self, invalid: marshmallow.ValidationError) -> dict[str, list[str]]:
+        """Marshmallow's messages by field; an unknown field's say which one was meant."""
+        by_field: dict[str, list[str]] = {}
+        for key, messages in invalid.messages_dict.items():
+            listed = list(messages) if isinstance(messages, list) else [str(messages)]
+            if listed == [UNKNOWN]:
+                listed = [UNKNOWN + did_you_mean(key, self._readers)]
+            by_field["event" if key == "_schema" else field_name(key)] = listed
+        return by_field
 
 
 class _SchemaField(marshmallow.fields.Field[Any]):
@@ -88,12 +105,3 @@ class _SchemaField(marshmallow.fields.Field[Any]):
             return self.check(value)
         except Refused as refused:
             raise marshmallow.ValidationError(str(refused)) from None
-
-
-def _messages_by_field(invalid: marshmallow.ValidationError) -> dict[str, list[str]]:
-    """Marshmallow's messages by field; those about the object as a whole stand under ``event``."""
-    by_field: dict[str, list[str]] = {}
-    for key, messages in invalid.messages_dict.items():
-        name = "event" if key == "_schema" else field_name(key)
-        by_field[name] = list(messages) if isinstance(messages, list) else [str(messages)]
-    return by_field

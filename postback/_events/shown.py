@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from postback._events.payload import Refused, check_text
+from postback._events.payload import check_text
+from postback._events.values import Refused
 
 __all__ = ["Shown", "field_name", "in_code", "in_summary", "shorten"]
 

@@ -81,7 +81,7 @@ class Event(data.EventData):
         """
         return await asyncio.to_thread(one.send, self, options)
 
-    def delay_on_commit(self, *, using: str | None = None, **options: Any) -> None:
+    def delay_on_commit(self, *, using: str | None = None, **options: Any) -> EventResult:
         """Send the event when Django's transaction commits, or at once if none is open.
 
         It is not sent if the transaction is rolled back. If the send itself fails after the commit,
@@ -92,16 +92,23 @@ class Event(data.EventData):
             using: Alias of the database; None is the default one.
             **options: As for :meth:`apply_async`.
 
+        Returns:
+            A Celery AsyncResult. Its ``.id`` is the event's id, in the log line too.
+
         Raises:
-            TypeError, ValueError, MessageTooLarge: As for :meth:`apply_async`, at once.
+            UnknownAccount: The provider has no such account. It is raised at the call, as all that
+                is wrong is. If Redis is away, the name is not checked.
+            TypeError, ValueError, MessageTooLarge: As for :meth:`apply_async`.
+            ConfigurationError: Django is not installed, or its settings are wrong.
         """
-        one.send_on_commit(self, options, using)
+        return one.send_on_commit(self, options, using)
 
     def delay_via_outbox(self, *, using: str | None = None, **options: Any) -> EventResult:
         """Write the event into Django's database. ``postback_relay`` sends it.
 
-        It is committed or rolled back with the open transaction. Redis is not asked. The
-        event's time, ``countdown`` and ``expires`` count from now.
+        It is committed or rolled back with the open transaction. Redis is asked for the names of
+        the accounts, once in 30 s, and not needed. The event's time, ``countdown`` and ``expires``
+        count from now.
 
         Args:
             using: Alias of the database; None is the one that Django's routers choose for the
@@ -115,6 +122,8 @@ class Event(data.EventData):
         Raises:
             ConfigurationError: ``postback.contrib.django`` is not installed or not migrated, or its
                 settings are wrong.
+            UnknownAccount: The provider has no such account. If Redis is away, the name is not
+                checked, and the relay marks the event as failed.
             TypeError: As for :meth:`apply_async`, or an option is not JSON.
             ValueError: An option is out of range.
             MessageTooLarge: The event and its options are too long for a message; nothing was

@@ -44,8 +44,9 @@ def send_many(events: Iterable[EventData]) -> list[EventResult]:
             ``.rejected_ids``.
     """
     batch = list(events)
-    if redirects.sink is not None:
-        return [redirects.sink(event, {}) for event in batch]
+    sink = redirects.sink_in_place()
+    if sink is not None:
+        return [sink(event, {}) for event in batch]
     ids = [uuid() for _ in batch]
     by_producer: dict[Producer, list[Outgoing]] = {}
     progress = _Progress()

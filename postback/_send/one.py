@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from celery.canvas import Signature
 from celery.utils import uuid
@@ -20,6 +19,7 @@ from postback._send.outgoing import (
     check_message,
     headers_of,
     in_one_line,
+    later_result,
     prepare,
     queue_full,
     result_of,
@@ -30,15 +30,19 @@ from postback.errors import ConfigurationError, EnqueueUnknown, NotEnqueued, Pos
 from postback.results import EventResult
 from postback.wire import keys
 
-__all__ = ["send", "send_on_commit", "send_via_outbox", "signature"]
+__all__ = ["account_of", "send", "send_on_commit", "send_via_outbox", "signature"]
+
+#: How an application gets Django with Postback.
+INSTALL_DJANGO: Final = "install postback with the extra [django]"
 
 logger = logging.getLogger("postback")
 
 
 def send(event: EventData, options: dict[str, Any]) -> EventResult:
     """Enqueue one event; see :meth:`postback._send.event.Event.apply_async`."""
-    if redirects.sink is not None:
-        return redirects.sink(event, options)
+    sink = redirects.sink_in_place()
+    if sink is not None:
+        return sink(event, options)
     checked = read_options(event, options)
     producer = current(event.provider)
     task_id = checked.task_id or uuid()
@@ -71,10 +75,7 @@ def signature(event: EventData, options: dict[str, Any]) -> Signature[Any]:
     checked = read_options(event, options)
     check_message(event, checked)
     producer = current(event.provider)
-    account = event.account or DEFAULT_ACCOUNT
-    if redirects.sink is None:
-        with suppress(*CONNECTION_ERRORS):  # nothing is sent yet, so a name may stay unchecked
-            account = producer.accounts.choose(event.provider, event.account)
+    account = account_of(event)
     wire = event.wire()
     immutable: Signature[Any] = Signature(
         event.task_name,
@@ -99,11 +100,29 @@ def signature(event: EventData, options: dict[str, Any]) -> Signature[Any]:
     return immutable
 
 
-def send_on_commit(event: EventData, options: dict[str, Any], using: str | None) -> None:
+def account_of(event: EventData) -> str:
+    """The account of an event that is sent later. What a test collects needs none.
+
+    Raises:
+        UnknownAccount: The provider has no such account.
+        ConfigurationError: The process's settings are wrong.
+    """
+    if redirects.sink_in_place() is not None:
+        return event.account or DEFAULT_ACCOUNT
+    return current(event.provider).account_later(event.provider, event.account)
+
+
+def send_on_commit(event: EventData, options: dict[str, Any], using: str | None) -> EventResult:
     """See :meth:`postback._send.event.Event.delay_on_commit`."""
-    # Wrong options must fail here, not in a hook after the commit.
-    check_message(event, read_options(event, options))
-    options = {**options, "task_id": options.get("task_id") or uuid()}
+    try:
+        on_commit = import_module("django.db.transaction").on_commit  # Django is not a dependency
+    except ImportError:
+        raise ConfigurationError(f"delay_on_commit needs Django: {INSTALL_DJANGO}") from None
+    # What is wrong must fail here, not in a hook after the commit.
+    checked = read_options(event, options)
+    check_message(event, checked)
+    account_of(event)
+    options = {**options, "task_id": checked.task_id or uuid()}
 
     def send_committed() -> None:
         try:
@@ -114,15 +133,15 @@ def send_on_commit(event: EventData, options: dict[str, Any], using: str | None)
             reason = str(failed) if isinstance(failed, PostbackError) else type(failed).__name__
             logger.error("%s %s was not sent after the commit: %s", event.title(), options["task_id"], reason)
 
-    on_commit = import_module("django.db.transaction").on_commit  # Django is not a dependency
     on_commit(send_committed, using=using)
+    return later_result(event, options["task_id"], checked)
 
 
 def send_via_outbox(event: EventData, options: dict[str, Any], using: str | None) -> EventResult:
     """See :meth:`postback._send.event.Event.delay_via_outbox`."""
     if redirects.outbox is None:
         raise ConfigurationError(
-            "delay_via_outbox needs Django (pip install 'postback[django]') with 'postback.contrib.django' in "
-            "INSTALLED_APPS, and django.setup()"
+            f"delay_via_outbox needs Django ({INSTALL_DJANGO}) with 'postback.contrib.django' in INSTALLED_APPS, "
+            "and django.setup()"
         )
     return redirects.outbox(event, options, using)

@@ -12,6 +12,7 @@ import celery
 from celery.canvas import Signature
 
 from postback._events.event import EventData
+from postback._suggestion import did_you_mean
 
 __all__ = ["Options", "read_options"]
 
@@ -117,7 +118,7 @@ def read_options(event: EventData, options: dict[str, Any]) -> Options:
     for name in options.keys() - _READ - _PASSED:
         why = _FIXED.get(name)
         raise TypeError(
-            f"{event.title()} has no option {name!r}"
+            f"{event.title()} has no option {name!r}{did_you_mean(name, _READ | _PASSED)}"
             if why is None
             else f"{event.title()}: {name!r} cannot be set: {why}"
         )

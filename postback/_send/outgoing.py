@@ -31,6 +31,7 @@ __all__ = [
     "check_size",
     "headers_of",
     "in_one_line",
+    "later_result",
     "prepare",
     "queue_full",
     "result_of",
@@ -214,6 +215,11 @@ def in_one_line(producer: Producer, error: BaseException) -> str:
     """
     text = str(error).rpartition("caused error: ")[2].partition(" : <")[0]
     return producer.broker.mask(f"{type(error).__name__}: {text}") if text else type(error).__name__
+
+
+def later_result(event: EventData, task_id: str, options: Options) -> EventResult:
+    """The result of an event that is sent later."""
+    return _unpickle(task_id, event.provider, event.has_result and not options.ignore_result)
 
 
 def _unpickle(task_id: str, provider: str, has_result: bool) -> EventResult:

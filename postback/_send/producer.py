@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from postback._events.account_names import check_account_names
+from postback._events.account_names import DEFAULT_ACCOUNT, check_account_names
 from postback._send import directory
 from postback._send.celery_app import make_app
 from postback._send.connections import CONNECTION_ERRORS, Connection
@@ -54,6 +55,7 @@ class Producer:
         self.app = make_app(self.broker, self.timeout_s)
         self.accounts = directory.AccountDirectory(self._announced, caps=caps, path=accounts_file)
         self._idle: list[Connection] = []
+        self._unchecked_until = 0.0
         _producers.add(self)
 
     @contextmanager
@@ -98,6 +100,23 @@ class Producer:
             return {}
         waiting = connection.waiting([keys.queue(*place) for place in caps])
         return {place: max(0, cap - count) for (place, cap), count in zip(caps.items(), waiting, strict=True)}
+
+    def account_later(self, provider: str, account: str | None) -> str:
+        """The account of an event that is sent later, so that a wrong name fails at the call.
+
+        If Redis is away the name stays unchecked, and Redis is not asked again for 30 s: the
+        caller's transaction must not wait for it each time.
+
+        Raises:
+            UnknownAccount: The provider has no such account.
+            ConfigurationError: The accounts file cannot be read.
+        """
+        if time.monotonic() >= self._unchecked_until:
+            try:
+                return self.accounts.choose(provider, account)
+            except CONNECTION_ERRORS:
+                self._unchecked_until = time.monotonic() + directory.CACHE_S
+        return account or DEFAULT_ACCOUNT
 
     def _announced(self) -> dict[bytes, bytes] | None:
         """The announced accounts; None if Redis did not tell them.

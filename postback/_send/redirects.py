@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from postback._events.event import EventData
+from postback.errors import ConfigurationError
 from postback.results import EventResult
 
 __all__ = ["Sink", "redirects"]
@@ -31,10 +32,23 @@ class Redirects:
     Attributes:
         sink: Takes every event in place of Redis.
         outbox: Keeps the events of :meth:`postback._send.event.Event.delay_via_outbox`.
+        problem: What is wrong with this process's settings. With wrong ones an event might go to
+            the wrong Redis, so every send is refused where it is called.
     """
 
     sink: Sink | None = None
     outbox: Outbox | None = None
+    problem: str | None = None
+
+    def sink_in_place(self) -> Sink | None:
+        """What takes the events of this process; None: Redis does.
+
+        Raises:
+            ConfigurationError: The process's settings are wrong.
+        """
+        if self.problem is not None:
+            raise ConfigurationError(self.problem)
+        return self.sink
 
     def set_sink(self, sink: Sink | None) -> Sink | None:
         """Send to a sink instead of Redis; None sends to Redis again.

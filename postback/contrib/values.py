@@ -5,25 +5,16 @@ What is wrong becomes one sentence that names the key.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from postback._events.account_names import check_account_names
 from postback._events.event import EVENTS
 from postback._send.directory import names_in_file
+from postback._suggestion import suggestion
 from postback.errors import ConfigurationError
 
-__all__ = ["read_accounts", "suggestion"]
-
-
-def suggestion(word: object, choices: Iterable[str]) -> str:
-    """For somebody who mistyped a name: ``did you mean 'tgtrack'?``, or the list of choices."""
-    names = sorted(choices)
-    near = difflib.get_close_matches(str(word).lower(), [name.lower() for name in names], n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {next(name for name in names if name.lower() == near[0])!r}?"
-    return f"known are {', '.join(names)}"
+__all__ = ["read_accounts"]
 
 
 def read_accounts(name: str, value: object) -> Mapping[str, list[str]] | str:

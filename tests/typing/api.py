@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any, assert_type
+from uuid import UUID
 
 from celery.canvas import Signature
 
 import postback
 from postback import EventResult, mytracker, tganalytics, tgtrack, tonai, tonapi
 from postback.testing import Outbox, Sent, collect
+
+
+class Kind(Enum):
+    """Kinds of an application's events."""
+
+    SALE = "sale"
 
 
 def constructors_know_their_fields() -> None:
@@ -36,7 +45,7 @@ def constructors_know_their_fields() -> None:
     assert_type(sale.account, str | None)
     tgtrack.AddEvent(user_id="98765")  # type: ignore[call-arg]
     tgtrack.AddEvent("98765", "sale")  # type: ignore[call-arg]
-    tgtrack.AddEvent(user_id=98765, event_type="sale")  # type: ignore[arg-type]
+    tgtrack.AddEvent(user_id=9.5, event_type="sale")  # type: ignore[arg-type]
     tgtrack.AddEvent(user_id="98765", event_type="sale", user="98765")  # type: ignore[call-arg]
     tgtrack.AddEvent(user_id="98765", event_type="sale", event_result="won")  # type: ignore[arg-type]
     tgtrack.AddEvent(user_id="98765", event_type="sale", labels=[{"name": "plan"}])  # type: ignore[typeddict-item]
@@ -48,15 +57,26 @@ def each_provider_has_its_own_types() -> None:
     tgtrack.OnTelegramWebhook(payload=b'{"update_id": 1}')
     tgtrack.OnTelegramWebhook(payload=1)  # type: ignore[arg-type]
     mytracker.CustomEvent(custom_event_name="level", custom_user_id="7", custom_event_params={"level": "3"})
-    mytracker.CustomEvent(custom_event_name="level", custom_event_params={"level": 3})  # type: ignore[dict-item]
+    mytracker.CustomEvent(custom_event_name="level", custom_event_params={"level": 3.5})  # type: ignore[dict-item]
     mytracker.Login(custom_user_id="7", id_gender=3)  # type: ignore[arg-type]
     tganalytics.Event(user_id=7, event_name="app-init", session_id="…", error_code=None)
     tganalytics.Event(user_id=7, event_name="app-init", session_id="…", error_code=postback.UNSET)
-    tganalytics.Event(user_id="7", event_name="app-init", session_id="…")  # type: ignore[arg-type]
+    tganalytics.Event(user_id=7.5, event_name="app-init", session_id="…")  # type: ignore[arg-type]
     tonai.Conversion(telegram_user_id="7")
-    tonai.Conversion(telegram_user_id=7)  # type: ignore[arg-type]
+    tonai.Conversion(telegram_user_id=7.5)  # type: ignore[arg-type]
     tonapi.GetEvent(event_id="…", accept_language=None)
     tonapi.GetEvent()  # type: ignore[call-arg]
+
+
+def ordinary_values_are_taken(order_id: UUID, total: Decimal, now: datetime, kind: Kind) -> None:
+    """Models' ids, decimals, moments and enums. What an event keeps is JSON's own type."""
+    sale = tgtrack.AddEvent(user_id=98765, event_type=kind, event_result=kind, amount=total, date=now)
+    assert_type(sale.user_id, str)
+    assert_type(sale.date, int | None)
+    assert_type(tganalytics.Event(user_id="7", event_name=kind, session_id=order_id).session_id, str)
+    assert_type(mytracker.CustomEvent(custom_event_name=kind, custom_user_id=order_id, age="38").custom_event_name, str)
+    tgtrack.AddEvent(user_id=98765, event_type="sale", date=1.5)  # type: ignore[arg-type]
+    tgtrack.AddEvent(user_id=98765, event_type="sale", amount="9.90")  # type: ignore[arg-type]
 
 
 def events_cannot_change(sale: tgtrack.AddEvent) -> None:
@@ -65,7 +85,7 @@ def events_cannot_change(sale: tgtrack.AddEvent) -> None:
 
 
 def sends_return_results(sale: tgtrack.AddEvent) -> None:
-    """Every way to send returns an EventResult, except the one that sends later."""
+    """Every way to send returns an EventResult."""
     assert_type(sale.delay(), EventResult)
     assert_type(sale.apply_async(countdown=5, idempotency_key="order-17"), EventResult)
     assert_type(sale.delay_via_outbox(using="default", priority=3), EventResult)
@@ -75,10 +95,9 @@ def sends_return_results(sale: tgtrack.AddEvent) -> None:
     assert_type(sale.delay().provider, str)
     sale.delay(countdown=5)  # type: ignore[call-arg]
     sale.delay_on_commit(using=1)  # type: ignore[arg-type]
-    sent = sale.delay_on_commit()  # type: ignore[func-returns-value]
+    assert_type(sale.delay_on_commit(using="default"), EventResult)
     postback.send_many(sale)  # type: ignore[arg-type]
     postback.send_many(["sale"])  # type: ignore[list-item]
-    print(sent)
 
 
 async def async_callers_await_the_send(sale: tgtrack.AddEvent) -> None:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core import checks as framework
 from django.core.signals import setting_changed
 
-from postback._events.event import EventData
 from postback._send import producer
 from postback._send.redirects import redirects
 from postback.contrib.django import checks, outbox
 from postback.contrib.django.conf import Settings, read_settings
 from postback.errors import ConfigurationError
-from postback.results import EventResult
 
 __all__ = ["PostbackConfig"]
-
-
-class _Refuse:
-    """A sink that refuses every event, because with wrong settings it might go to the wrong Redis.
-
-    gunicorn runs no system checks. There the first send fails, and no event is lost in silence.
-    """
-
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-
-    def __call__(self, event: EventData, options: dict[str, Any]) -> EventResult:
-        raise ConfigurationError(self.problem)
 
 
 class PostbackConfig(AppConfig):
@@ -52,7 +34,7 @@ class PostbackConfig(AppConfig):
 
     def ready(self) -> None:
         """Apply ``settings.POSTBACK`` to this process and register the system checks."""
-        redirects.outbox = partial(outbox.write, self)
+        redirects.outbox = outbox.write
         framework.register(checks.check_settings)
         framework.register(checks.check_tables, framework.Tags.database)
         setting_changed.connect(self._on_setting_changed)
@@ -61,9 +43,9 @@ class PostbackConfig(AppConfig):
     def apply(self) -> None:
         """Apply the settings to this process. With wrong ones it refuses to send."""
         self.postback_settings, self.problems = read_settings(getattr(django_settings, "POSTBACK", {}))
-        _lift_refusal()
+        # gunicorn runs no system checks. There the first send fails: no event is lost in silence.
+        redirects.problem = self.problems[0] if self.problems else None
         if self.problems:
-            redirects.set_sink(_Refuse(self.problems[0]))
             return
         producer.configure(
             broker_url=self.postback_settings.broker_url,
@@ -84,9 +66,3 @@ class PostbackConfig(AppConfig):
         """``override_settings(POSTBACK=…)`` in tests."""
         if setting == "POSTBACK":
             self.apply()
-
-
-def _lift_refusal() -> None:
-    before = redirects.set_sink(None)
-    if before is not None and not isinstance(before, _Refuse):
-        redirects.set_sink(before)  # a test is collecting

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from postback.contrib.values import read_accounts, suggestion
+from postback._suggestion import suggestion
+from postback.contrib.values import read_accounts
 from postback.errors import ConfigurationError
 from postback.wire.broker import parse_broker
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from celery.utils import uuid
 from django.db import OperationalError, ProgrammingError, router
@@ -15,30 +16,12 @@ from kombu.utils import json as kombu_json
 from postback._events.event import EventData
 from postback._send import one
 from postback._send.options import Options, read_options
-from postback._send.outgoing import check_message
-from postback._send.producer import current
+from postback._send.outgoing import check_message, later_result
 from postback._send.redirects import redirects
 from postback.errors import ConfigurationError
 from postback.results import EventResult
 
 __all__ = ["missing_tables", "write"]
-
-
-class Configured(Protocol):
-    """The installed app.
-
-    Attributes:
-        problems: What is wrong with its settings.
-    """
-
-    problems: list[str]
-
-    def require_usable(self) -> None:
-        """Refuse to work with wrong settings.
-
-        Raises:
-            ConfigurationError: The first thing that is wrong.
-        """
 
 
 def missing_tables(alias: str) -> ConfigurationError:
@@ -49,20 +32,20 @@ def missing_tables(alias: str) -> ConfigurationError:
     )
 
 
-def write(config: Configured, event: EventData, options: dict[str, Any], using: str | None) -> EventResult:
+def write(event: EventData, options: dict[str, Any], using: str | None) -> EventResult:
     """See :meth:`postback._send.event.Event.delay_via_outbox`."""
     now_s = time.time()
     checked = read_options(event, options)
     check_message(event, checked)
+    sink = redirects.sink_in_place()
+    with suppress(ConfigurationError):  # an accounts file that is gone is not the event's fault
+        one.account_of(event)
     task_id = checked.task_id or uuid()
-    if redirects.sink is not None and not config.problems:
+    if sink is not None:
         # A test collects it when the transaction commits; the relay would not see it before either.
-        one.send_on_commit(event, {**options, "task_id": task_id}, using)
-    else:
-        config.require_usable()
-        _insert(event.with_time(now_s), task_id, _lasting(event, options, checked, task_id, now_s), using)
-    has_result = event.has_result and not checked.ignore_result
-    return EventResult(task_id, app=current(event.provider).app, provider=event.provider, has_result=has_result)
+        return one.send_on_commit(event, {**options, "task_id": task_id}, using)
+    _insert(event.with_time(now_s), task_id, _lasting(event, options, checked, task_id, now_s), using)
+    return later_result(event, task_id, checked)
 
 
 def _insert(event: EventData, task_id: str, options: str, using: str | None) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from postback._send import producer
+from postback._suggestion import suggestion
 from postback.contrib.flask.commands import postback_group
-from postback.contrib.values import read_accounts, suggestion
+from postback.contrib.values import read_accounts
 from postback.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ INVALID: dict[str, tuple[Any, str]] = {
     "text": ("hello", "event"),
     "a list": ([], "event"),
     "a field missing": ({"user_id": "1"}, "event_type"),
-    "a number for a string": ({"user_id": 1, "event_type": "sale"}, "user_id"),
+    "a fraction for an id": ({"user_id": 1.5, "event_type": "sale"}, "user_id"),
     "an unknown field": ({"user_id": "1", "event_type": "sale", "utm": "x"}, "utm"),
     "milliseconds": ({"user_id": "1", "event_type": "sale", "date": 1622520000000}, "date"),
     "a lone surrogate": ({"user_id": "1", "event_type": "\ud800"}, "event_type"),

@@ -188,9 +188,10 @@ def test_a_sent_event_is_not_sent_again(alias: str, broker: redis.Redis) -> None
 
 
 def test_what_can_never_be_sent(alias: str, broker: redis.Redis, rows: Any, redis_server: RedisServer) -> None:
-    """An unknown account is marked as failed with its reason, and blocks nobody."""
-    postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["main"]})
+    """An account that is gone is marked as failed with its reason, and blocks nobody."""
+    postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["main", "nope"]})
     tgtrack.AddEvent(user_id="987654321", event_type="x", account="nope").delay_via_outbox(using=alias)
+    postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["main"]})
     EVENT.delay_via_outbox(using=alias)
     moved = relay(alias).drain()
     assert (moved.sent, moved.failed, moved.away) == (1, 1, None)

@@ -19,6 +19,7 @@ from django.test import override_settings
 
 import postback
 from postback import ConfigurationError, NoResult, tgtrack
+from postback._send.producer import current
 from postback.testing import collect
 from postback.wire import keys
 from tests.integration.postback.contrib.queues import messages
@@ -193,6 +194,66 @@ def test_a_wrong_option_fails_before_the_commit(alias: str, broker: redis.Redis)
     """So that the order is rolled back, as for any other mistake in the view."""
     with pytest.raises(TypeError), transaction.atomic(using=alias):
         EVENT.delay_on_commit(using=alias, foo=1)
+
+
+def test_what_is_on_commit_has_an_id(alias: str, broker: redis.Redis) -> None:
+    """The result names the event before it is sent, and is that of the message."""
+    with transaction.atomic(using=alias):
+        result = EVENT.delay_on_commit(using=alias)
+        assert messages(broker) == []
+    assert [message.id for message in messages(broker)] == [result.id]
+    assert (result.provider, result.has_result) == ("tgtrack", False)
+
+
+WAYS = ["delay_on_commit", "delay_via_outbox"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("known_by", ["workers", "code"])
+def test_an_unknown_account_fails_before_the_commit(
+    alias: str, broker: redis.Redis, rows: Any, redis_server: RedisServer, way: str, known_by: str
+) -> None:
+    """The view hears of it while it can still roll back, with what was meant."""
+    if known_by == "workers":
+        broker.hset(keys.ACCOUNTS, "tgtrack.shop", "{}")
+    else:
+        postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["shop"]})
+    event = tgtrack.AddEvent(user_id="987654321", event_type="x", account="shp")
+    with pytest.raises(postback.UnknownAccount, match=r"did you mean shop\?"), transaction.atomic(using=alias):
+        getattr(event, way)(using=alias)
+    assert messages(broker) == []
+    assert not rows.exists()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_account_is_not_checked_while_redis_is_away(
+    alias: str, site: None, rows: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The transaction goes on, and waits for Redis once, not at each event."""
+    postback.configure(broker_url="redis://127.0.0.1:1/0")
+    asked: list[str] = []
+    producer = current("tgtrack")
+    choose = producer.accounts.choose
+    monkeypatch.setattr(producer.accounts, "choose", lambda *names: (asked.append(names[0]), choose(*names))[1])
+    with rolled_back(alias):
+        for _ in range(5):
+            assert getattr(EVENT, way)(using=alias).id
+    assert asked == ["tgtrack"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_wrong_settings_fail_before_the_commit(alias: str, broker: redis.Redis, rows: Any, way: str) -> None:
+    """A process without system checks loses no event in a hook."""
+    with override_settings(POSTBACK={"BROKR_URL": ""}), transaction.atomic(using=alias):
+        with pytest.raises(postback.ConfigurationError, match="BROKER_URL"):
+            getattr(EVENT, way)(using=alias)
+        assert not rows.exists()
+
+
+def test_on_commit_without_django() -> None:
+    """The error says what to install."""
+    code = "import sys; sys.modules['django'] = None" + SEND.replace("delay_via_outbox", "delay_on_commit")
+    assert run(code).startswith("delay_on_commit needs Django: install postback with the extra [django]")
 
 
 # The command
@@ -387,5 +448,5 @@ except ConfigurationError as error:
 def test_without_the_app(before: str) -> None:
     """The error says what to install."""
     assert run(before + SEND).startswith(
-        "delay_via_outbox needs Django (pip install 'postback[django]') with 'postback.contrib.django' in INSTALLED_APPS"
+        "delay_via_outbox needs Django (install postback with the extra [django]) with 'postback.contrib.django'"
     )

@@ -117,7 +117,7 @@ def test_a_whole_provider(desk, command):
 @pytest.mark.parametrize(
     ("target", "code", "told"),
     [
-        ("tgtrack.mian", 1, "tgtrack has no account 'mian'; known: main"),
+        ("tgtrack.mian", 1, "tgtrack has no account 'mian' (did you mean main?); known: main"),
         ("tgtrack.dead", 1, "tgtrack has no account 'dead'"),
         ("tgtrack.", 1, "tgtrack has no account ''"),
         ("tonai", 1, "tonai has no account yet"),

@@ -197,7 +197,7 @@ def test_size_of_a_whole_event(most, make):
     assert make("x" * room).size() == most
     with pytest.raises(InvalidEvent) as caught:
         make("x" * (room + 1))
-    assert list(caught.value.errors) == ["event"]
+    assert len(caught.value.errors) == 1
     assert str(most) in str(caught.value)
 
 

@@ -6,7 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from postback import EVENTS, InvalidEvent, event_class, tgtrack
+from postback import EVENTS, Event, InvalidEvent, event_class, mytracker, tgtrack
+from postback._events.described import type_text
 
 SALE = {
     "user_id": "987654321",
@@ -26,10 +27,10 @@ def refused(make):
     return caught.value
 
 
-@pytest.mark.parametrize("user_id", [987654321, None, True, 1.0, b"1", ["1"]])
+@pytest.mark.parametrize("user_id", [987654321.0, None, True, b"1", ["1"]])
 @pytest.mark.parametrize("cls", [tgtrack.AddEvent, tgtrack.GetUserInfo, tgtrack.SendReachGoal, tgtrack.MyBotWasStopped])
-def test_user_id_is_a_string(cls, user_id):
-    """A user id that is not a string is refused by the field's name, without its value."""
+def test_user_id_is_text_or_a_whole_number(cls, user_id):
+    """What is neither a string nor a whole number is refused by the field's name, not its value."""
     error = refused(lambda: cls.load({"user_id": user_id}))
     assert "user_id" in error.errors
     assert "987654321" not in str(error)
@@ -61,10 +62,18 @@ def test_lone_surrogates(name):
 
 @pytest.mark.parametrize(
     "labels",
-    ["x", [1], [{"name": "a"}], [{"name": "a", "value": 1}], [{"name": "a", "value": "b", "x": "c"}], {"name": "a"}],
+    [
+        "x",
+        [1],
+        [{"name": "a"}],
+        [{"name": "a", "value": 1.5}],
+        [{"name": 1.5, "value": "a"}],
+        [{"name": "a", "value": "b", "x": "c"}],
+        {"name": "a"},
+    ],
 )
 def test_labels(labels):
-    """A label is an object of exactly a name and a value, both strings."""
+    """A label is an object of exactly a name and a value, both strings or whole numbers."""
     assert list(refused(lambda: sale(labels=labels)).errors) == ["labels"]
 
 
@@ -75,7 +84,7 @@ def test_event_result_is_one_of_three():
 
 def test_all_errors_at_once():
     """One error tells everything that is wrong, unknown fields included."""
-    error = refused(lambda: tgtrack.AddEvent.load({"user_id": 1, "date": "x", "colour": "red"}))
+    error = refused(lambda: tgtrack.AddEvent.load({"user_id": 1.5, "date": "x", "colour": "red"}))
     assert set(error.errors) == {"user_id", "event_type", "date", "colour"}
     assert error.event == "tgtrack.AddEvent"
 
@@ -91,10 +100,44 @@ def test_null_is_not_absent_in_json():
     assert refused(lambda: tgtrack.AddEvent.load({**SALE, "conversion_target": None})).errors
 
 
-def test_a_wrong_parameter_is_a_type_error():
-    """A field that does not exist is a programming error."""
-    with pytest.raises(TypeError, match="colour"):
-        tgtrack.AddEvent(user_id="1", event_type="x", colour="red")
+def test_a_constructor_tells_everything_at_once():
+    """Unknown names with what was meant, wrong and missing fields, the account."""
+    error = refused(lambda: tgtrack.AddEvent(userid=1.5, amout=2, date=-1, account="a.b"))
+    assert set(error.errors) == {"userid", "amout", "user_id", "event_type", "date", "account"}
+    assert "did you mean user_id?" in error.errors["userid"][0]
+    assert "did you mean amount?" in error.errors["amout"][0]
+
+
+def test_an_unlike_name_has_no_suggestion():
+    """A suggestion is made only where a name is near."""
+    error = refused(lambda: tgtrack.AddEvent(user_id=1, event_type="x", colour="red"))
+    assert error.errors == {"colour": ["is not a field of this event"]}
+
+
+def test_a_positional_argument():
+    """Fields are keywords; the error names one."""
+    assert "tgtrack.AddEvent(user_id=…)" in str(refused(lambda: tgtrack.AddEvent("1", "sale")))
+
+
+def test_the_provider_s_name_in_a_constructor():
+    """Who writes the provider's name gets ours, and who loads gets the provider's."""
+    wrong = refused(lambda: mytracker.Login(customUserId="1")).errors
+    assert "did you mean custom_user_id?" in wrong["customUserId"][0]
+    wrong = refused(lambda: mytracker.Login.load({"custom_user_id": "1"})).errors
+    assert "did you mean customUserId?" in wrong["custom_user_id"][0]
+
+
+def test_rules_over_several_fields_are_told_with_the_rest():
+    """A wrong age does not hide that the user is missing; a wrong user is not missing."""
+    assert set(refused(lambda: mytracker.Login(age=200)).errors) == {"age", "custom_user_id"}
+    assert set(refused(lambda: mytracker.CustomEvent(custom_event_name="x", age=200)).errors) == {"age", "event"}
+    assert set(refused(lambda: mytracker.Login(custom_user_id=1.5)).errors) == {"custom_user_id"}
+
+
+def test_a_base_class_is_no_event():
+    """It has no fields to name: a TypeError."""
+    with pytest.raises(TypeError, match="base class"):
+        Event()
 
 
 @pytest.mark.parametrize("account", ["", "a.b", "dead", "a b", 5, "é"])
@@ -275,4 +318,15 @@ def test_help_shows_types(cls):
     parameters = inspect.signature(cls).parameters.values()
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
     assert not [parameter.name for parameter in parameters if parameter.annotation is inspect.Parameter.empty]
-    assert inspect.signature(cls).parameters["account"].annotation == "str | None"
+    assert inspect.signature(cls).parameters["account"].annotation == str | None
+
+
+@pytest.mark.parametrize("cls", EVENTS.values(), ids=lambda cls: cls.title())
+def test_help_says_what_each_field_means(cls):
+    """The docstring has each field with type, meaning and bound, inherited ones too."""
+    text = " ".join(cls.__doc__.split())
+    for name, field in cls._fields.items():
+        assert cls._meanings[name].endswith("."), f"{cls.title()}.{name} is not described under Args"
+        assert f" {name} ({type_text(field.annotation)}{', required' if field.required else ''}): " in text
+        assert f"{cls._meanings[name]} {field.rule[:1].upper()}{field.rule[1:]}." in text
+    assert " account (str | None): " in text

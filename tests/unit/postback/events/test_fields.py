@@ -6,7 +6,7 @@ import pytest
 
 from postback import tganalytics
 from postback._events.fields import number, text
-from postback._events.payload import Refused
+from postback._events.values import Refused
 
 
 @pytest.mark.parametrize("shown", ["person", "personal ", "", None])
