@@ -1,7 +1,7 @@
 """The decision about one request: key, quota, fault, judgement, record. No sockets here.
 
-Order: the key is checked, the request is counted in the key's windows, a fault may strike, the
-provider judges, rules refuse, the ledger records.
+Order: the key is checked, the request is counted in the key's windows, its body is decompressed, a
+fault may strike, the provider judges, rules refuse, the ledger records.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .provider import Provider
 from .providers import provider_classes
 from .refusals import Refusals
 from .windows import Windows, parse_limits
+from .wire import BadRequest, decoded
 
 _NO_ADDRESS: Final = Call("none", "unknown", "/…", None)
 
@@ -145,20 +146,21 @@ class Engine:
         """Decide about a request and put it into the ledger."""
         routed = self.route(request)
         if routed is None:
-            answer = json_answer(404, {"error": "no provider has this address"})
-            self._record(request, _NO_ADDRESS, answer, "no provider has this address")
-            return Decision(answer)
-        provider, call = routed
+            reason = "no provider has this address"
+            return self._unjudged(request, _NO_ADDRESS, json_answer(404, {"error": reason}), reason)
+        return self._decide(request, *routed)
+
+    def _decide(self, request: Request, provider: Provider, call: Call) -> Decision:
         try:
             provider.authorise(call, self.access)
+            exceeded = self.windows.count((call.provider, call.key, call.account), self._limits_of(provider, call))
+            if exceeded is not None:
+                raise Refused(provider.error(429, call), f"over the limit of {exceeded.text}")
+            request.body = decoded(request)
+        except BadRequest as bad:
+            return self._unjudged(request, call, provider.error(bad.status, call, str(bad)), str(bad))
         except Refused as refused:
-            self._record(request, call, refused.answer, refused.reason)
-            return Decision(refused.answer)
-        exceeded = self.windows.count((call.provider, call.key, call.account), self._limits_of(provider, call))
-        if exceeded is not None:
-            answer = provider.error(429, call)
-            self._record(request, call, answer, f"over the limit of {exceeded.text}")
-            return Decision(answer)
+            return self._unjudged(request, call, refused.answer, refused.reason)
         fault = self.faults.hit(call, self.access.name(call.provider, call.key), request.body)
         if fault is not None and not fault.records:
             return self._faulted(request, provider, call, fault)
@@ -174,10 +176,8 @@ class Engine:
         Answer it, and leave a trace.
         """
         answer = json_answer(200, {"status": "OK", "message": "a redirect was followed"})
-        self._record(
-            request, Call("none", "redirected", "/_sandbox/redirected", None), answer, "a redirect was followed"
-        )
-        return answer
+        call = Call("none", "redirected", "/_sandbox/redirected", None)
+        return self._unjudged(request, call, answer, "a redirect was followed").answer
 
     def clear(self) -> None:
         """Forget ledger, faults, refusals, scripts, duplicates and quota counters.
@@ -196,6 +196,10 @@ class Engine:
                 seen.clear()
         for provider in self.providers.values():
             provider.clear()
+
+    def _unjudged(self, request: Request, call: Call, answer: Answer, reason: str) -> Decision:
+        self._record(request, call, answer, reason)
+        return Decision(answer)
 
     def _accept(self, request: Request, provider: Provider, call: Call) -> Accepted:
         accepted = provider.accept(call, request, self.access)

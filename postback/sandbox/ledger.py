@@ -62,7 +62,7 @@ class Record:
     recorded: bool
     #: number of events in an accepted request
     count: int
-    #: body as received; None once dropped to bound memory
+    #: body as received, decompressed; None once dropped to bound memory
     body: bytes | None
     headers: dict[str, str] = field(default_factory=dict)
 

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import BinaryIO, Final
 
+from postback.wire.compression import gunzip
+
 from .exchange import Answer, Request
 
-#: bytes of one header line, and of a body
+#: bytes of one header line, and of a body, also of a decompressed one
 MAX_LINE: Final = 65536
 MAX_BODY: Final = 8 * 1024 * 1024
 MAX_HEADERS: Final = 100
@@ -24,7 +26,7 @@ _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class BadRequest(Exception):
-    """What came is not an HTTP/1.1 request; the connection is of no further use."""
+    """What came is not an HTTP/1.1 request, or its body is not what its headers say."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -103,6 +105,20 @@ def _read_chunks(stream: BinaryIO) -> bytes:
             return bytes(body)
         body += stream.read(size)
         stream.readline(MAX_LINE)
+
+
+def decoded(request: Request) -> bytes:
+    """The body without its ``Content-Encoding``. Only gzip is read, as pages in a browser send it.
+
+    Raises:
+        BadRequest: it is no gzip, or larger than `MAX_BODY`.
+    """
+    if request.headers.get("content-encoding", "").lower() != "gzip":
+        return request.body
+    try:
+        return gunzip(request.body, MAX_BODY)
+    except ValueError as unreadable:
+        raise BadRequest(400, f"Content-Encoding is gzip, but the body {unreadable}") from unreadable
 
 
 def head(answer: Answer, keep: bool) -> bytes:

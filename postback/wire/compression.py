@@ -1,4 +1,4 @@
-"""Message bodies that a Celery client has compressed.
+"""Bodies that arrive compressed: of messages, by a Celery client, and of HTTP requests.
 
 They are read up to a bound, because a compressed megabyte can hold gigabytes.
 """
@@ -11,10 +11,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["inflate"]
+__all__ = ["gunzip", "inflate"]
 
 #: Memory that LZMA may use while it reads, in bytes. Celery's clients need 9 MiB.
 LZMA_BYTES: Final = 16 * 1024 * 1024
+
+#: zlib's ``wbits`` for gzip with its header and trailer; kombu's "gzip" is zlib's own format.
+_GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
 
 #: kombu's name of a compression -> what makes a decompressor. kombu's other compressions cannot be
 #: stopped at a bound.
@@ -26,7 +29,7 @@ _DECOMPRESSORS: Final[dict[str, Callable[[], Any]]] = {
 
 
 def inflate(data: bytes, compression: object, most: int) -> bytes:
-    """Decompress a body.
+    """Decompress a message's body.
 
     Args:
         data: The compressed body.
@@ -40,6 +43,23 @@ def inflate(data: bytes, compression: object, most: int) -> bytes:
     make = _DECOMPRESSORS.get(compression) if isinstance(compression, str) else None
     if make is None:
         raise ValueError("is compressed in a way that Postback does not read")
+    return _read(make, data, most)
+
+
+def gunzip(data: bytes, most: int) -> bytes:
+    """Decompress an HTTP body with ``Content-Encoding: gzip``.
+
+    Args:
+        data: The compressed body.
+        most: Most bytes of the decompressed body.
+
+    Raises:
+        ValueError: It is larger or damaged. The text ends a sentence about the body.
+    """
+    return _read(lambda: zlib.decompressobj(_GZIP_WBITS), data, most)
+
+
+def _read(make: Callable[[], Any], data: bytes, most: int) -> bytes:
     try:
         decoder = make()
         # One byte more than the bound tells "too large" from "just fits".

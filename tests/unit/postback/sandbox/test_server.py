@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
+import json
 import random
 import socket
+import zlib
 
 import pytest
 
@@ -43,6 +46,22 @@ def test_chunked(client, sandbox):
     headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
     assert client.send("POST", "/v1/KEY/add_event", SALE, headers, chunked=True).status == 200
     assert sandbox.events() == [SALE]
+
+
+def test_compressed(client, sandbox):
+    """Every provider reads a compressed body; a fault and the ledger see what is in it."""
+    sandbox.fault(503, contains="sale", count=1)
+    headers = {"Content-Type": "application/json", "Content-Encoding": "GZIP"}
+    body = gzip.compress(json.dumps(SALE).encode())
+    assert [client.tgtrack("add_event", body, headers=headers).status for _ in range(2)] == [503, 200]
+    assert sandbox.events() == [SALE]
+
+
+def test_other_encoding(client, sandbox):
+    """A body in any other encoding is not read."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "deflate"}
+    assert client.tgtrack("add_event", zlib.compress(json.dumps(SALE).encode()), headers=headers).status == 400
+    assert sandbox.events() == []
 
 
 def test_expect(sandbox):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import lzma
 import tracemalloc
 import zlib
@@ -12,7 +13,7 @@ import pytest
 from kombu.compression import compress
 
 from postback._events.payload import MAX_MESSAGE_BYTES
-from postback.wire.compression import inflate
+from postback.wire.compression import gunzip, inflate
 
 KINDS: dict[str, Callable[[bytes], bytes]] = {"gzip": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
 
@@ -69,3 +70,30 @@ def test_others(name: str) -> None:
     """Any other compression is refused in a sentence."""
     with pytest.raises(ValueError, match="in a way that Postback does not read"):
         inflate(b"", name, 10)
+
+
+def test_http_bound() -> None:
+    """An HTTP body of just the bound is read; one byte more is refused in a sentence."""
+    assert gunzip(gzip.compress(b"a" * 1000), 1000) == b"a" * 1000
+    with pytest.raises(ValueError, match="has more than 1000 bytes when it is decompressed"):
+        gunzip(gzip.compress(b"a" * 1001), 1000)
+
+
+def test_http_bomb_takes_no_memory() -> None:
+    """A hundred megabytes in an HTTP body of a hundred kilobytes are not inflated."""
+    data = gzip.compress(bytes(100_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="has more than"):
+        gunzip(data, 1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("damage", ["empty", "plain", "cut", "trailing", "zlib"])
+def test_http_damaged(damage: str) -> None:
+    """An HTTP body that is not one whole gzip stream is refused in a sentence."""
+    whole, zlibs = gzip.compress(b"[{}]" * 100), zlib.compress(b"[{}]")
+    data = {"empty": b"", "plain": b"[{}]", "cut": whole[:-1], "trailing": whole + b"x", "zlib": zlibs}[damage]
+    with pytest.raises(ValueError, match="is compressed and damaged"):
+        gunzip(data, 1000)
