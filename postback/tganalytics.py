@@ -24,12 +24,16 @@ MAX_BYTES = 10_000
 #: are below 2**52.
 MAX_USER_ID = 2**53 - 1
 
-#: Names of events the service knows. Source: the official browser SDK.
+#: Names of events the service knows. Source: the official browser SDK, npm
+#: @telegram-apps/analytics 1.6.4.
 KNOWN_NAMES = frozenset(
     {
         "app-init", "app-hide", "custom-event", "connection-started", "connection-completed", "connection-error",
-        "connection-restoring-completed", "connection-restoring-error", "transaction-sent-for-signature",
-        "transaction-signed", "transaction-signing-failed", "disconnection",
+        "connection-restoring-started", "connection-restoring-completed", "connection-restoring-error",
+        "transaction-sent-for-signature", "transaction-signed", "transaction-signing-failed", "disconnection",
+        "purchase-init", "purchase-success", "purchase-failed", "purchase-cancelled", "refund-issued",
+        "subscription-started", "subscription-renewed", "subscription-cancelled", "register-invoice",
+        "ADDITIONAL_TASK_EVENT",
     }
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,8 @@ from .windows import Windows, parse_limits
 from .wire import BadRequest, decoded
 
 _NO_ADDRESS: Final = Call("none", "unknown", "/…", None)
+#: what a browser must hear to let any page send any header and read the answer
+_ANY_ORIGIN: Final = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"}
 
 
 @dataclass(slots=True)
@@ -148,7 +150,15 @@ class Engine:
         if routed is None:
             reason = "no provider has this address"
             return self._unjudged(request, _NO_ADDRESS, json_answer(404, {"error": reason}), reason)
-        return self._decide(request, *routed)
+        provider, call = routed
+        if not provider.cross_origin:
+            return self._decide(request, provider, call)
+        if request.http_method == "OPTIONS":
+            decision = self._unjudged(request, call, Answer(200, b""), "a browser asks whether its page may send")
+        else:
+            decision = self._decide(request, provider, call)
+        decision.answer = replace(decision.answer, headers={**decision.answer.headers, **_ANY_ORIGIN})
+        return decision
 
     def _decide(self, request: Request, provider: Provider, call: Call) -> Decision:
         try:

@@ -57,6 +57,8 @@ class Provider(ABC):
     #: path of a ``POST /_sandbox/<path>`` -> the method here that takes the body's fields;
     #: `Sandbox` has the method too
     controls: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    #: True if pages in a browser call it: any page may then read its answers (CORS)
+    cross_origin: ClassVar[bool] = False
     #: fields that say what an event is about, without saying whom it is about; the page shows them
     telling_fields: ClassVar[tuple[str, ...]] = ()
     #: fields that name a person; the page shows them as ``98…21``

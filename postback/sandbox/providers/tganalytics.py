@@ -1,7 +1,8 @@
 """Telegram Analytics: one event or an array to ``/events``; five different answers with status 400.
 
-Source: tganalytics-events. The list of event names is known from the official browser SDK (*ext*);
-other names are recorded, with a note.
+Source: tganalytics-events. From the official browser SDK (npm @telegram-apps/analytics 1.6.4) comes
+what that document lacks (*ext*): event names (others are recorded, with a note), gzip, thresholds,
+fingerprints, and the fields that it forwards from TON Connect (npm @tonconnect/sdk 3.4.1).
 """
 
 from __future__ import annotations
@@ -21,22 +22,20 @@ APP_NAME_INVALID: Final = "Invalid app_name is specified."
 DOMAIN_MISMATCH: Final = "The domain name does not match."
 TOO_MANY: Final = "Too many requests. Try again later."
 
+#: written down here too, so that a mistake in the SDK's list shows
 EVENT_NAMES: Final = frozenset(
-    (
-        "app-init",
-        "app-hide",
-        "custom-event",
-        "connection-started",
-        "connection-completed",
-        "connection-error",
-        "connection-restoring-completed",
-        "connection-restoring-error",
-        "transaction-sent-for-signature",
-        "transaction-signed",
-        "transaction-signing-failed",
-        "disconnection",
-    )
-)
+    {
+        "app-init", "app-hide", "custom-event", "connection-started", "connection-completed", "connection-error",
+        "connection-restoring-started", "connection-restoring-completed", "connection-restoring-error",
+        "transaction-sent-for-signature", "transaction-signed", "transaction-signing-failed", "disconnection",
+        "purchase-init", "purchase-success", "purchase-failed", "purchase-cancelled", "refund-issued",
+        "subscription-started", "subscription-renewed", "subscription-cancelled", "register-invoice",
+        "ADDITIONAL_TASK_EVENT",
+    }
+)  # fmt: skip
+#: how often a session may send an event, unbounded without an entry; the SDK's own default
+THRESHOLDS: Final = {"app-hide": 3}
+_METHODS: Final = {"/events": "events", "/events/threshold": "threshold", "/events/fingerprint": "fingerprint"}
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 #: fewer digits cannot be milliseconds of a time since 2001
 _MIN_MS_DIGITS: Final = 12
@@ -48,6 +47,10 @@ def _boolean(value: Any) -> str:
 
 def _string(value: Any) -> str:
     return "" if isinstance(value, str) else "must be a string"
+
+
+def _string_or_null(value: Any) -> str:
+    return "" if value is None or isinstance(value, str) else "must be a string or null"
 
 
 def _filled(value: Any) -> str:
@@ -67,7 +70,8 @@ def _uuid(value: Any) -> str:
 
 
 def _auth_type(value: Any) -> str:
-    return "" if is_int(value) and value in (0, 1) else "must be 0 or 1"
+    good = value in ("ton_addr", "ton_proof") or (is_int(value) and value in (0, 1))
+    return "" if good else "must be 0 or 1, or ton_addr or ton_proof"
 
 
 def _object(value: Any) -> str:
@@ -76,10 +80,10 @@ def _object(value: Any) -> str:
 
 def _messages(value: Any) -> str:
     good = isinstance(value, list) and all(
-        isinstance(item, dict) and isinstance(item.get("address"), str) and isinstance(item.get("amount"), str)
+        isinstance(item, dict) and not any(_string_or_null(item.get(name, 0)) for name in ("address", "amount"))
         for item in value
     )
-    return "" if good else "must be an array of {address, amount}, both strings"
+    return "" if good else "must be an array of {address, amount}, both strings or null"
 
 
 def _timestamp(value: Any) -> str:
@@ -98,12 +102,12 @@ _FIELDS: Final[dict[str, _Check]] = {
     "is_success": _boolean,
     "error_message": _string,
     "error_code": _error_code,
-    "wallet_address": _string,
-    "wallet_type": _string,
-    "wallet_version": _string,
+    "wallet_address": _string_or_null,
+    "wallet_type": _string_or_null,
+    "wallet_version": _string_or_null,
     "auth_type": _auth_type,
-    "valid_until": _string,
-    "from": _string,
+    "valid_until": _string_or_null,
+    "from": _string_or_null,
     "messages": _messages,
     "custom_data": _object,
     "client_timestamp": _timestamp,
@@ -113,7 +117,17 @@ _FIELDS: Final[dict[str, _Check]] = {
     "url_referer": _string,
     "scope": _string,
 }
-_NAMES: Final = frozenset(_FIELDS)
+#: sent by TON Connect, with purchase-… and with register-invoice; no document says what is right
+_UNCHECKED: Final = frozenset(
+    {
+        "signed_transaction", "trace_id", "wallet_state_init", "slug", "business_connection_id", "title", "description",
+        "payload", "provider_token", "currency", "prices", "subscription_period", "max_tip_amount",
+        "suggested_tip_amounts", "provider_data", "photo_url", "photo_size", "photo_width", "photo_height", "need_name",
+        "need_phone_number", "need_email", "need_shipping_address", "send_phone_number_to_provider",
+        "send_email_to_provider", "is_flexible",
+    }
+)  # fmt: skip
+_NAMES: Final = frozenset(_FIELDS) | _UNCHECKED
 
 
 def _wrong(event: Any) -> str:
@@ -135,18 +149,21 @@ class TGAnalytics(Provider):
     """Telegram Analytics."""
 
     name: ClassVar[str] = "tganalytics"
+    cross_origin: ClassVar[bool] = True
     telling_fields: ClassVar[tuple[str, ...]] = ("event_name", "app_name")
     person_fields: ClassVar[tuple[str, ...]] = ("user_id",)
     account_lines: ClassVar[tuple[str, ...]] = ('token = "any-token"', 'app_name = "docs"')
 
     def route(self, request: Request) -> Call | None:
-        """``/events``."""
-        if request.path.rstrip("/") != "/events":
-            return None
-        return Call(self.name, "events", "/events", request.headers.get("tga-auth-token"))
+        """``/events`` and what the SDK has below it."""
+        path = request.path.rstrip("/")
+        method = _METHODS.get(path)
+        return None if method is None else Call(self.name, method, path, request.headers.get("tga-auth-token"))
 
     def authorise(self, call: Call, access: Access) -> None:
-        """A missing token and an invalid one have answers of their own."""
+        """A missing token and an invalid one have answers of their own; thresholds need none."""
+        if call.method == "threshold":
+            return
         if not call.credential or any(letter.isspace() for letter in call.credential):
             raise Refused(_message(400, TOKEN_MISSING), "the token is missing or malformed")
         if access.refusal(self.name, call.key) is not None:
@@ -154,8 +171,16 @@ class TGAnalytics(Provider):
 
     def accept(self, call: Call, request: Request, access: Access) -> Accepted:
         """Judge all events; one that does not satisfy the scheme refuses the whole array."""
-        if request.http_method != "POST":
-            raise Refused(_message(404, "Not Found"), "events are sent by POST")
+        wanted = "GET" if call.method == "threshold" else "POST"
+        if request.http_method != wanted:
+            raise Refused(_message(404, "Not Found"), f"{call.path} wants {wanted}")
+        if call.method == "threshold":
+            return Accepted(json_answer(200, THRESHOLDS), [], records=False)
+        if call.method == "fingerprint":
+            return Accepted(_message(201, "Success record."), [], records=False, note="a fingerprint is not judged")
+        return self._judge(call, request, access)
+
+    def _judge(self, call: Call, request: Request, access: Access) -> Accepted:
         if "json" not in request.headers.get("content-type", "").lower():
             raise self._mismatch("Content-Type is not application/json")
         try:

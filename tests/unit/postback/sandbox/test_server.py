@@ -64,6 +64,14 @@ def test_other_encoding(client, sandbox):
     assert sandbox.events() == []
 
 
+@pytest.mark.parametrize("path", ["/v1/KEY/add_event", "/_sandbox/ledger", "/nowhere"])
+def test_page_reads_nothing_else(client, path):
+    """A page in a browser may not read the providers of servers, nor the sandbox's own pages."""
+    headers = {"Origin": "http://localhost:5173", "Access-Control-Request-Method": "POST"}
+    for method in ("OPTIONS", "GET"):
+        assert "access-control-allow-origin" not in client.send(method, path, headers=headers).headers
+
+
 def test_expect(sandbox):
     """A client that asks first is told to go on."""
     head = b"POST /v1/K/add_event HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"
