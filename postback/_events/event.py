@@ -288,7 +288,7 @@ class EventData(_Declared):
         return " ".join(parts)
 
     @abstractmethod
-    def si(self, **options: Any) -> Any:
+    def si(self) -> Any:
         """An immutable Celery signature of the event."""
 
     def idempotency_key(self) -> str | None:

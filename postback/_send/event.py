@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from postback._events import event as data
 from postback._send import one
@@ -12,6 +12,7 @@ from postback._send import one
 if TYPE_CHECKING:
     from celery.canvas import Signature
 
+    from postback._send.options import SendOptions
     from postback.results import EventResult
 
 __all__ = ["EVENTS", "Event", "event_class"]
@@ -44,14 +45,12 @@ class Event(data.EventData):
         """
         return one.send(self, {})
 
-    def apply_async(self, **options: Any) -> EventResult:
+    def apply_async(self, **options: Unpack[SendOptions]) -> EventResult:
         """Put the event into its account's queue with Celery's options.
 
         Args:
-            **options: ``countdown`` (s), ``eta``, ``expires``, ``priority`` (0 is first … 9),
-                ``link``, ``link_error``, ``task_id``, ``headers`` (merged), and Celery's others.
-                And ``idempotency_key`` (str): for 7 days a second event of the account with the
-                same key is dropped.
+            **options: Celery's own, and ``idempotency_key``; see
+                :class:`~postback._send.options.SendOptions`.
 
         Returns:
             A Celery AsyncResult. Its ``.id`` is the event's id.
@@ -61,9 +60,9 @@ class Event(data.EventData):
             ValueError: An option is out of range.
             UnknownAccount, MessageTooLarge, NotEnqueued, EnqueueUnknown: As for :meth:`delay`.
         """
-        return one.send(self, options)
+        return one.send(self, {**options})
 
-    def si(self, **options: Any) -> Signature[Any]:
+    def si(self, **options: Unpack[SendOptions]) -> Signature[Any]:
         """An immutable Celery signature for ``link=``, chains and beat schedules of any app.
 
         The event's time is left open. A worker sets it when it first takes the event.
@@ -71,17 +70,17 @@ class Event(data.EventData):
         Args:
             **options: As for :meth:`apply_async`.
         """
-        return one.signature(self, options)
+        return one.signature(self, {**options})
 
-    async def adelay(self, **options: Any) -> EventResult:
+    async def adelay(self, **options: Unpack[SendOptions]) -> EventResult:
         """:meth:`apply_async` in a thread, for bots and asynchronous views.
 
         Args:
             **options: As for :meth:`apply_async`.
         """
-        return await asyncio.to_thread(one.send, self, options)
+        return await asyncio.to_thread(one.send, self, {**options})
 
-    def delay_on_commit(self, *, using: str | None = None, **options: Any) -> EventResult:
+    def delay_on_commit(self, *, using: str | None = None, **options: Unpack[SendOptions]) -> EventResult:
         """Send the event when Django's transaction commits, or at once if none is open.
 
         It is not sent if the transaction is rolled back. If the send itself fails after the commit,
@@ -101,9 +100,9 @@ class Event(data.EventData):
             TypeError, ValueError, MessageTooLarge: As for :meth:`apply_async`.
             ConfigurationError: Django is not installed, or its settings are wrong.
         """
-        return one.send_on_commit(self, options, using)
+        return one.send_on_commit(self, {**options}, using)
 
-    def delay_via_outbox(self, *, using: str | None = None, **options: Any) -> EventResult:
+    def delay_via_outbox(self, *, using: str | None = None, **options: Unpack[SendOptions]) -> EventResult:
         """Write the event into Django's database. ``postback_relay`` sends it.
 
         It is committed or rolled back with the open transaction. Redis is asked for the names of
@@ -129,7 +128,7 @@ class Event(data.EventData):
             MessageTooLarge: The event and its options are too long for a message; nothing was
                 written.
         """
-        return one.send_via_outbox(self, options, using)
+        return one.send_via_outbox(self, {**options}, using)
 
 
 #: Task name -> event class, over all providers.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import celery
 from celery.canvas import Signature
@@ -14,22 +14,63 @@ from celery.canvas import Signature
 from postback._events.event import EventData
 from postback._suggestion import did_you_mean
 
-__all__ = ["Options", "read_options"]
+__all__ = ["CeleryOptions", "Options", "SendOptions", "read_options"]
 
-#: Options that become part of the message as they are.
-_PASSED: Final = frozenset(
-    {
-        "chain", "chord", "group_id", "group_index", "parent_id", "replaced_task_nesting", "reply_to", "retries",
-        "root_id", "shadow", "soft_time_limit", "time_limit",
-    }
-)  # fmt: skip
-#: Options that are checked here.
-_READ: Final = frozenset(
-    {
-        "add_to_parent", "countdown", "eta", "expires", "headers", "idempotency_key", "ignore_result", "link",
-        "link_error", "priority", "task_id",
-    }
-)  # fmt: skip
+#: What a link may be: a signature of any app (a dict with a task), or an event.
+Callback = Signature[Any] | Mapping[str, Any] | EventData
+
+
+class CeleryOptions(TypedDict, total=False):
+    """Options that Celery's own machinery sets. They become part of the message as they are."""
+
+    chain: Any
+    chord: Any
+    group_id: str | None
+    group_index: int | None
+    parent_id: str | None
+    replaced_task_nesting: int | None
+    reply_to: str | None
+    retries: int | None
+    root_id: str | None
+    shadow: str | None
+    soft_time_limit: float | None
+    time_limit: float | None
+
+
+class SendOptions(CeleryOptions, total=False):
+    """Options of one send. None is as good as left out.
+
+    Args:
+        countdown: Seconds to wait before the event may be sent.
+        eta: When it may be sent. A naive time is UTC. Excludes ``countdown``.
+        expires: When it is given up (``expired``): a time, or seconds from now.
+        priority: 0 (first) to 9. Left out: 3, look-ups 0.
+        idempotency_key: 1 to 1024 characters. For 7 days (the account's ``dedup_s``) a second event
+            of the account with the same key is dropped.
+        task_id: The event's id, 1 to 255 characters. Left out: a new UUID.
+        link: What runs once the event is delivered, or its answer is there: one or a list.
+        link_error: What runs once it is a dead letter: one or a list.
+        headers: Headers of the message, JSON. Names that begin with ``postback_`` are Postback's.
+        ignore_result: Whether the worker stores no result. Left out: only look-ups have one.
+        add_to_parent: Whether the Celery task that sends it lists it as a child. Left out: yes.
+    """
+
+    countdown: float | None
+    eta: datetime | None
+    expires: datetime | float | None
+    priority: int | None
+    idempotency_key: str | None
+    task_id: str | None
+    link: Callback | Sequence[Callback] | None
+    link_error: Callback | Sequence[Callback] | None
+    headers: Mapping[str, Any] | None
+    ignore_result: bool | None
+    add_to_parent: bool
+
+
+#: Names of all options, and of those that become part of the message as they are.
+_NAMES: Final = SendOptions.__annotations__.keys()
+_PASSED: Final = CeleryOptions.__annotations__.keys()
 #: Celery's option that an event cannot have -> why.
 _FIXED: Final = {
     "args": "the event is the argument",
@@ -115,10 +156,10 @@ def read_options(event: EventData, options: dict[str, Any]) -> Options:
         return Options(
             event.default_priority, not event.has_result, None, _hash(own_key), {}, [], [], {}, {}, True, parent
         )
-    for name in options.keys() - _READ - _PASSED:
+    for name in options.keys() - _NAMES:
         why = _FIXED.get(name)
         raise TypeError(
-            f"{event.title()} has no option {name!r}{did_you_mean(name, _READ | _PASSED)}"
+            f"{event.title()} has no option {name!r}{did_you_mean(name, _NAMES)}"
             if why is None
             else f"{event.title()}: {name!r} cannot be set: {why}"
         )

@@ -94,6 +94,11 @@ def sends_return_results(sale: tgtrack.AddEvent) -> None:
     assert_type(sale.delay().id, str)
     assert_type(sale.delay().provider, str)
     sale.delay(countdown=5)  # type: ignore[call-arg]
+    sale.apply_async(coutdown=5)  # type: ignore[call-arg]
+    sale.apply_async(countdown="5")  # type: ignore[arg-type]
+    sale.apply_async(link=sale, link_error=[sale.si(), {"task": "shop.on_dead"}], expires=datetime.now())
+    sale.delay_on_commit(idempotency_key=17)  # type: ignore[arg-type]
+    sale.si(queue="mine")  # type: ignore[call-arg]
     sale.delay_on_commit(using=1)  # type: ignore[arg-type]
     assert_type(sale.delay_on_commit(using="default"), EventResult)
     postback.send_many(sale)  # type: ignore[arg-type]
