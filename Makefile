@@ -45,8 +45,9 @@ format: $(STAMP) ## Ruff: put into format, mend what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-types: $(STAMP) ## mypy, strict
+types: $(STAMP) ## mypy, strict; pyright for the public interface
 	$(VENV)/bin/mypy
+	$(VENV)/bin/pyright
 
 imports: $(STAMP) ## import-linter: workers -> tasks -> config -> postback
 	$(VENV)/bin/lint-imports

@@ -9,10 +9,10 @@ from enum import Enum
 from typing import Any, ClassVar, Literal, TypedDict
 from uuid import UUID
 
-import postback._events.event
 from postback._events import fields
 from postback._events.fields import ID_CHARS, NAME_CHARS, TEXT_CHARS
 from postback._events.values import Id, Kept, Number, Text
+from postback._send import event
 from postback.errors import UnknownEventName
 
 __all__ = ["Event", "Message"]
@@ -50,7 +50,7 @@ class Message(TypedDict):
     amount: Id
 
 
-class Event(postback._send.event.Event, method="event", provider="tganalytics"):
+class Event(event.Event, method="event", provider="tganalytics"):
     """Something a user did in a Mini App.
 
     A name that is not in the provider's published list gives a warning
