@@ -1,6 +1,6 @@
 # `make help` lists everything. Each target makes .venv first if it is missing or out of date.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types imports bench chaos up down clean
+.PHONY: help install demo test lint format types reference imports bench chaos up down clean
 
 # The first that really runs: a version manager's shim may stand for nothing.
 PYTHON  ?= $(shell for one in python3.11 python3; do $$one -c "" 2>/dev/null && echo $$one && break; done)
@@ -48,6 +48,9 @@ format: $(STAMP) ## Ruff: put into format, mend what it can
 types: $(STAMP) ## mypy, strict; pyright for the public interface
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pyright
+
+reference: $(STAMP) ## Write docs/reference/README.md from the code
+	$(PY) -m docs.reference.generate
 
 imports: $(STAMP) ## import-linter: workers -> tasks -> config -> postback
 	$(VENV)/bin/lint-imports

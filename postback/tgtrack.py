@@ -156,7 +156,7 @@ class MyBotWasStarted(TgtrackEvent, method="my_bot_was_started"):
     """A user started the bot (limited integration). Source: my_bot_was_started.
 
     Args:
-        start_value: The bot's ``start`` parameter; may be empty or ``auto_detect``.
+        start_value: The bot's ``start`` parameter; may be empty or ``"auto_detect"``.
     """
 
     start_value: Kept[Text, str] = text(max_chars=NAME_CHARS)

@@ -69,10 +69,10 @@ EXAMPLES = (
     ("account key", "docs/x.md", "| key | default |\n|---|---|\n| `nothing` | 1 |", "| key |\n|---|\n| `limits` |"),
     ("account key", "config/accounts.example.toml", "# nothing = 1", "# max_queued = 0"),
     (
-        "undocumented setting", "docs/guides/reference.md",
+        "undocumented setting", "docs/reference/README.md",
         REFERENCE.replace("`POSTBACK_METRICS_ACCOUNTS`", "one"), REFERENCE,
     ),
-    ("undocumented setting", "docs/guides/reference.md", REFERENCE.replace("`goal_days`", "one"), REFERENCE),
+    ("undocumented setting", "docs/reference/README.md", REFERENCE.replace("`goal_days`", "one"), REFERENCE),
     ("metric", "docs/x.md", "`postback_nothing`", "`postback_dead_letters`"),
     ("metric", "docs/x.md", "the counter `postback_died_events`", "the counter `postback_died_events_total`"),
     ("metric", "docs/x.md", "the fixture `postback_inbox`", "the fixture `postback_outbox`, `postback_provider_…`"),

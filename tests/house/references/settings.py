@@ -16,7 +16,7 @@ from tests.house.references.commands import spans
 from tests.house.references.project import Finding, Project, Text
 
 #: The document that has every setting.
-REFERENCE: Final = "docs/guides/reference.md"
+REFERENCE: Final = "docs/reference/README.md"
 #: One account of each provider.
 EXAMPLE: Final = "config/accounts.example.toml"
 _VARIABLE: Final = r"(?:POSTBACK|FLOWER)_[A-Z_]*[A-Z]"
