@@ -1,6 +1,6 @@
 # `make help` lists everything. Each target makes .venv first if it is missing or out of date.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types reference imports bench chaos up down clean
+.PHONY: help install demo redis test lint format types reference imports bench chaos up down clean
 
 # The first that really runs: a version manager's shim may stand for nothing.
 PYTHON  ?= $(shell for one in python3.11 python3; do $$one -c "" 2>/dev/null && echo $$one && break; done)
@@ -15,6 +15,8 @@ JOBS    ?= 4
 DIST    := --dist loadfile --no-loadscope-reorder
 # Rounds of the benchmarks, in which Postback and its rivals take turns.
 ROUNDS  ?= 3
+# Where the Redis for trying out listens.
+PORT    ?= 6379
 # How long the chaos run goes on.
 MINUTES ?= 10
 
@@ -33,6 +35,9 @@ $(STAMP): setup.cfg setup.py pyproject.toml
 
 demo: $(STAMP) ## A worker, the sandbox and some events, on this machine; KEEP=1 leaves it running
 	KEEP=$(KEEP) $(PY) -m workers.demo
+
+redis: $(STAMP) ## A Redis for trying out, until Ctrl-C; PORT=6379
+	@$(PY) -m workers.devkit $(PORT)
 
 test: lint types imports ## Everything CI runs; TESTS=tests/unit for a part, JOBS=0 for one at a time
 	$(PY) -m pytest -n $(JOBS) $(DIST) $(TESTS)
