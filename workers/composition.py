@@ -89,7 +89,7 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     )
     link_rules = LinkRules(settings.link_queues)
     worker = Worker(server, accounts, RequestsSender(), scrub=masker.scrub, link_rules=link_rules)
-    rows = Rows()
+    rows = Rows(worker.account)
     worker.observers += [log_outcomes, rows.observe]
     if measurements:
         measurements.watch(worker)

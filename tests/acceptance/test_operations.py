@@ -208,7 +208,7 @@ def test_rows_of_single_events(fresh: Watched, reason: str, message: dict[str, A
     """
     push(fresh, raw(**message))
     row = failed(fresh, message["id"])
-    assert row["exception"].startswith((f"DeadLettered('{reason}", f'DeadLettered("{reason}'))
+    assert row["exception"].startswith(reason)
     assert name_of(fresh, message["id"]) == name
     lines = [line for line in fresh.logs().splitlines() if " dead " in line and message["id"] in line]
     assert len(lines) == 1
@@ -232,7 +232,7 @@ def test_row_of_a_revoked_event(fresh: Watched) -> None:
     worker = fresh.workers[0]
     until(lambda: f"Tasks flagged as revoked: {result.id}" in worker.text(), 20, "the worker knows")
     fresh.command("resume", "tgtrack.main")
-    assert failed(fresh, result.id)["exception"].startswith("DeadLettered('revoked")
+    assert failed(fresh, result.id)["exception"].startswith("revoked")
     assert [one["reason"] for one in dead(fresh)] == ["revoked"]
 
 
@@ -244,7 +244,7 @@ def test_rows_of_a_batch(fresh: Watched) -> None:
     logins = [mytracker.Login(custom_user_id=f"player-{number}") for number in range(5)]
     results = postback.send_many(logins)
     row = failed(fresh, results[3].id)
-    assert (name_of(fresh, results[3].id), row["exception"][:22]) == ("mytracker.login", "DeadLettered('rejected")
+    assert (name_of(fresh, results[3].id), row["exception"][:8]) == ("mytracker.login", "rejected")
     until(lambda: all(fresh.row(results[n].id, "task-succeeded") for n in (0, 1, 2, 4)), 20, "the others' rows")
 
 
@@ -263,7 +263,7 @@ def test_row_of_a_crashed_event(fresh: Watched) -> None:
     governor.grants.pop(grant.id)
     fresh.account("tgtrack.late", limits="1000/second")
     row = failed(fresh, "killer-1")
-    assert (row["name"], row["exception"][:21]) == ("tgtrack.add_event", "DeadLettered('crashed")
+    assert (row["name"], row["exception"][:7]) == ("tgtrack.add_event", "crashed")
     until(lambda: "dead tgtrack.add_event killer-1 tgtrack.late: crashed" in fresh.logs(), 10, "its line")
     fresh.remove_account("tgtrack.late")
 

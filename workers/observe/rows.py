@@ -17,10 +17,12 @@ from typing import Any, Final
 
 import redis
 
+from config.accounts import Account
 from postback._events.event import EVENTS
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.rulings import Dead, Ruling, Waiting
+from workers.observe.sentences import failed, waits
 
 #: A message with an empty list of task events. Whoever receives it listens.
 NO_EVENTS: Final = json.dumps(
@@ -58,8 +60,8 @@ GATHER_S: Final = 0.1
 #: Most rows in one message.
 MOST_IN_MESSAGE: Final = 250
 
-#: A queue, its event, the event's ruling, seconds of its request.
-Row = tuple[str, Envelope, Ruling, float]
+#: An event's report, the event, and its ruling.
+Row = tuple[Report, Envelope, Ruling]
 
 
 class Listeners:
@@ -81,8 +83,13 @@ class Listeners:
 class Rows:
     """The rows of one worker. Any thread."""
 
-    def __init__(self) -> None:
-        """It has no dispatcher yet."""
+    def __init__(self, account: Callable[[str], Account | None]) -> None:
+        """It has no dispatcher yet.
+
+        Args:
+            account: The account of a queue; None if the accounts file no longer has it.
+        """
+        self._account = account
         self._dispatcher: Any = None
         self._listened: Callable[[], bool] | None = None
         self._later: Callable[[float, Callable[[], None]], Any] | None = None
@@ -139,8 +146,30 @@ class Rows:
     def _send(self, dispatcher: Any, rows: list[Row]) -> None:
         with self._sending:
             for row in rows:
-                _send_row(dispatcher, *row)
+                self._send_row(dispatcher, *row)
             dispatcher.flush()
+
+    def _send_row(self, dispatcher: Any, report: Report, envelope: Envelope, ruling: Ruling) -> None:
+        """Send one task event. It is enough: monitors take a task's name from any task event."""
+        headers, queue = envelope.headers, report.grant.queue
+        about = {
+            "uuid": envelope.id or str(uuid.uuid4()),
+            "name": REFUSED_TASK if envelope.defect or envelope.task not in EVENTS else envelope.task,
+            "kwargs": kwargs_shown(envelope, queue),
+            "root_id": headers.get("root_id"),
+            "retries": envelope.state.attempts,
+        }
+        if isinstance(ruling, Dead):
+            dispatcher.send("task-failed", exception=failed(ruling), **about)
+        elif isinstance(ruling, Waiting):
+            account = self._account(queue)
+            text = waits(report, envelope, ruling, account.max_attempts if account else None)
+            dispatcher.send("task-retried", exception=text, **about)
+        else:
+            # Monitors keep what an earlier event said, and it does not wait any more.
+            dispatcher.send(
+                "task-succeeded", result=repr(ruling.text), runtime=report.elapsed_s, exception=None, **about
+            )
 
     def observe(self, report: Report) -> None:
         """Make a row for each event of a grant."""
@@ -149,7 +178,7 @@ class Rows:
             return
         waiting: list[Row] = []
         for envelope in grant.envelopes:
-            row = (grant.queue, envelope, envelope.ruling, report.elapsed_s)
+            row = (report, envelope, envelope.ruling)
             is_event = bool(envelope.id and not envelope.defect)
             if dispatcher is not None and isinstance(envelope.ruling, Waiting) and is_event:
                 waiting.append(row)
@@ -174,21 +203,3 @@ def kwargs_shown(envelope: Envelope, queue: str) -> str:
     if "postback_at" in envelope.headers:
         return str(envelope.headers.get("kwargsrepr", ""))[:MAX_SHOWN]
     return f"<{envelope.task} of {queue}>"
-
-
-def _send_row(dispatcher: Any, queue: str, envelope: Envelope, ruling: Ruling, elapsed_s: float) -> None:
-    """Send one task event. It is enough: monitors take a task's name from any task event."""
-    headers = envelope.headers
-    about = {
-        "uuid": envelope.id or str(uuid.uuid4()),
-        "name": REFUSED_TASK if envelope.defect or envelope.task not in EVENTS else envelope.task,
-        "kwargs": kwargs_shown(envelope, queue),
-        "root_id": headers.get("root_id"),
-        "retries": envelope.state.attempts,
-    }
-    if isinstance(ruling, Dead):
-        dispatcher.send("task-failed", exception=f"DeadLettered({ruling.text!r})", traceback="", **about)
-    elif isinstance(ruling, Waiting):
-        dispatcher.send("task-retried", exception=f"Delayed({ruling.text!r})", traceback="", **about)
-    else:
-        dispatcher.send("task-succeeded", result=repr(ruling.text), runtime=elapsed_s, **about)

@@ -75,7 +75,7 @@ class Worker:
         self.worker = workers.worker.Worker(RedisOf(lambda: own_client(server)), self.accounts, self.server)
         task.register(self.app, self.worker)
         # What Flower is told must be JSON, whatever the message holds.
-        self.rows = Rows()
+        self.rows = Rows(self.worker.account)
         dispatcher = SimpleNamespace(enabled=True, send=lambda kind, **fields: json.dumps(fields), flush=lambda: None)
         self.rows.use(dispatcher)
         self.worker.observers += [log_outcomes, self.rows.observe]

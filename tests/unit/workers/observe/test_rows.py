@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import redis
+from celery.events.state import State
 
 from tasks.delivery import Report
 from tasks.grants import Grant, Settlement
 from tasks.rulings import Again, Dead, Delivered, Ruling
-from tests.unit.tasks.fakes import grant_of, message, ruled
+from tests.unit.tasks.fakes import account, grant_of, message, ruled
 from workers.observe.rows import AFTER_LOSS_S, LOOK_FOR_MONITOR_S, Listeners, Rows, kwargs_shown
 
 
@@ -38,7 +39,7 @@ def dispatcher() -> Dispatcher:
 
 @pytest.fixture
 def rows(dispatcher: Dispatcher) -> Rows:
-    rows = Rows()
+    rows = Rows({"tgtrack.main": account(max_attempts=8)}.get)
     rows.use(dispatcher)
     return rows
 
@@ -53,7 +54,7 @@ def test_single(rows: Rows, dispatcher: Dispatcher) -> None:
     rows.observe(report(grant, Dead("revoked", "{}")))
     (row,) = dispatcher.sent
     assert (row["type"], row["uuid"], row["name"]) == ("task-failed", "event-1", "tgtrack.add_event")
-    assert row["exception"] == "DeadLettered('revoked')"
+    assert row["exception"] == "revoked; dead letter"
 
 
 def test_batch(rows: Rows, dispatcher: Dispatcher) -> None:
@@ -66,7 +67,21 @@ def test_batch(rows: Rows, dispatcher: Dispatcher) -> None:
         "2": "task-failed",
     }
     assert len(dispatcher.sent) == 3
-    assert dispatcher.sent[-1]["exception"] == 'DeadLettered("rejected 422 it\'s wrong")'
+    assert dispatcher.sent[0]["exception"].startswith("503; attempt 1 of 8, again at ")
+    assert dispatcher.sent[-1]["exception"] == "rejected 422 it's wrong; dead letter"
+
+
+def test_an_end_after_a_wait() -> None:
+    """A monitor keeps what it was told before: a delivered event must not look as if it waits."""
+    state, client = State(), Dispatcher()
+    rows = Rows({}.get)
+    rows.use(client)
+    for ruling in (Again(1, "retry 503"), Delivered()):
+        rows.observe(report(grant_of(message()), ruling))
+        told = client.sent[-1]
+        state.event({**told, "hostname": "w", "timestamp": 1.0, "local_received": 1.0, "clock": len(client.sent)})
+    task = state.tasks["event-1"]
+    assert (task.state, task.exception, task.traceback) == ("SUCCESS", None, None)
 
 
 def gather(rows: Rows, dispatcher: Dispatcher, listened: bool) -> list[object]:
@@ -144,7 +159,7 @@ def test_defect_in_a_batch(rows: Rows, dispatcher: Dispatcher) -> None:
 
 def test_events_off() -> None:
     """With events off nothing is sent and nothing fails."""
-    dispatcher, rows = Dispatcher(), Rows()
+    dispatcher, rows = Dispatcher(), Rows({}.get)
     dispatcher.enabled = False
     rows.use(dispatcher)
     rows.observe(report(grant_of(message()), Dead("revoked", "{}")))

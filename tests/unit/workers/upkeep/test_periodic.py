@@ -82,7 +82,7 @@ class Desk:
         self.masker = Masker()
         self.heartbeat = Heartbeat(self.worker, self.client, "tgtrack")
         self.file = AccountsFile(self.worker, settings, {}, "tgtrack", self.masker, self.heartbeat)
-        self.watch = PeriodicWork(self.heartbeat, self.file, Rows(), self.client)
+        self.watch = PeriodicWork(self.heartbeat, self.file, Rows(self.worker.account), self.client)
         self.consumer = Consumer(self.app, *accounts)
         self.watch.start(self.consumer)
 
