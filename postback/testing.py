@@ -1,24 +1,24 @@
-"""A pytest plugin for projects that send events: nothing is sent, everything is collected.
+"""For the tests of projects that send events: nothing is sent, everything is collected.
 
 ::
 
-    def test_a_sale_is_reported(postback_outbox):
+    with collect() as outbox:
         checkout(order)
-        assert postback_outbox == [tgtrack.AddEvent(user_id="98765", event_type="sale")]
+    outbox.assert_sent([tgtrack.AddEvent(user_id="98765", event_type="sale")])
 
-pytest loads it by itself where Postback is installed.
+pytest has the fixture ``postback_outbox`` for it (:mod:`postback.contrib.pytest`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from celery.utils import uuid
 
+from postback._differences import in_lists
 from postback._events.event import EventData
 from postback._send.options import read_options
 from postback._send.outgoing import check_message
@@ -26,7 +26,7 @@ from postback._send.producer import current
 from postback._send.redirects import redirects
 from postback.results import EventResult
 
-__all__ = ["Outbox", "Sent", "collect", "postback_outbox"]
+__all__ = ["Outbox", "Sent", "collect"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,19 @@ class Outbox(list[EventData]):
         has_result = event.has_result and not checked.ignore_result
         return EventResult(task_id, app=current(event.provider).app, provider=event.provider, has_result=has_result)
 
+    def assert_sent(self, events: Iterable[EventData]) -> None:
+        """Fail unless exactly these events were sent, in this order.
+
+        It is for unittest. In pytest, ``assert outbox == events`` says the same.
+
+        Raises:
+            AssertionError: Others were sent. The text has the fields that differ, with their whole
+                values.
+        """
+        if self != (expected := list(events)):
+            _, *lines = in_lists(self, expected, ("sent", "expected"))
+            raise AssertionError("\n".join(("other events were sent than expected:", *lines)))
+
     def clear(self) -> None:
         """Forget everything sent so far."""
         super().clear()
@@ -80,10 +93,3 @@ def collect() -> Iterator[Outbox]:
         yield outbox
     finally:
         redirects.set_sink(before)
-
-
-@pytest.fixture
-def postback_outbox() -> Iterator[Outbox]:
-    """Events that the test sent, collected instead of sent."""
-    with collect() as outbox:
-        yield outbox

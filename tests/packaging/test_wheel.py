@@ -61,7 +61,7 @@ def test_entry_points(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         told = archive.read("postback-0.1.0.dist-info/entry_points.txt").decode()
     assert "postback = postback.cli:main" in told
-    assert "postback = postback.testing" in told
+    assert "postback = postback.contrib.pytest" in told
 
 
 def test_import_beside_modules_of_the_same_names(python: Path, project: Path) -> None:

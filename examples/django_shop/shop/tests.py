@@ -24,25 +24,27 @@ class Checkout(TestCase):
         with collect() as outbox:
             assert self.buy(1500) == 201
         order = Order.objects.get()
-        assert outbox == [
-            tgtrack.AddEvent(
-                user_id="98765",
-                event_type="sale",
-                event_result="success",
-                amount=1500.0,
-                labels=[{"name": "order", "value": str(order.pk)}],
-            )
-        ]
+        outbox.assert_sent(
+            [
+                tgtrack.AddEvent(
+                    user_id="98765",
+                    event_type="sale",
+                    event_result="success",
+                    amount=1500.0,
+                    labels=[{"name": "order", "value": str(order.pk)}],
+                )
+            ]
+        )
 
     def test_a_declined_card_reports_nothing(self) -> None:
         """The event is rolled back with the order."""
         with collect() as outbox:
             assert self.buy(100_001) == 402
         assert not Order.objects.exists()
-        assert outbox == []
+        outbox.assert_sent([])
 
     def test_a_lead(self) -> None:
         """Its goal is reached on commit."""
         with collect() as outbox, self.captureOnCommitCallbacks(execute=True):
             self.client.post("/leads", {"user_id": "98765", "phone": "+7"}, content_type="application/json")
-        assert outbox == [tgtrack.SendReachGoal(user_id="98765", target="lead")]
+        outbox.assert_sent([tgtrack.SendReachGoal(user_id="98765", target="lead")])

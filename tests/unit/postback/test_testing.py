@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import postback
@@ -44,3 +48,29 @@ def test_the_outbox_ends_with_its_block():
         pass
     with pytest.raises(postback.NotEnqueued):
         EVENT.delay()
+
+
+def test_assert_sent_says_what_differs():
+    """What unittest says is not enough: an event's repr hides what differs."""
+    with collect() as outbox:
+        EVENT.delay()
+    outbox.assert_sent([EVENT])
+    with pytest.raises(AssertionError) as failure:
+        outbox.assert_sent([tgtrack.AddEvent(user_id="2", event_type="x")])
+    assert str(failure.value) == (
+        "other events were sent than expected:\n[0] tgtrack.AddEvent.user_id: sent '1', expected '2'"
+    )
+
+
+def test_a_repr_stays_short():
+    """Code under test may log an outbox: a person's data is in a failed comparison only."""
+    with collect() as outbox:
+        tgtrack.AddEvent(user_id="987654321", event_type="x").delay()
+    assert "987654321" not in repr(outbox)
+    assert "987654321" not in repr(outbox.sent)
+
+
+def test_no_pytest_is_needed():
+    """A project whose tests are unittest's has no pytest."""
+    script = "import sys; sys.modules['pytest'] = None; from postback.testing import collect"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[3])
