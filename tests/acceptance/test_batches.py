@@ -536,6 +536,7 @@ def test_monitors_see_single_events_of_a_batch(stack: Stack) -> None:
     assert {state.tasks[task_id].name for task_id in ids} == {"mytracker.custom_event"}
     retried = {event["uuid"]: event["exception"] for event in list(seen) if event["type"] == "task-retried"}
     assert set(ids) <= retried.keys()
+    assert all("; attempt 1 of 8, again at " in text or "; no attempt used, " in text for text in retried.values())
     assert state.tasks[ids[3]].exception.startswith("rejected 400 Bad Request; dead letter after ")
 
 

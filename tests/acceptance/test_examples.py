@@ -204,7 +204,7 @@ def test_commit_and_rollback(shop: Shop, stack: Stack) -> None:
     """
     assert shop.buy() == 201
     assert shop.buy(100_001) == 402
-    assert shop.run("manage.py", "postback_relay", "--once") == "1 sent, 0 failed\n"
+    assert shop.run("manage.py", "postback_relay", "--once") == "1 queued, 0 failed\n"
     settled(stack)
     (event,) = stack.sandbox.events("tgtrack")
     assert (event["user_id"], event["amount"], event["event_result"]) == ("98765", 1500.0, "success")
@@ -270,7 +270,7 @@ def test_copies_in_the_queue(shop: Shop, stack: Stack) -> None:
             "from postback.contrib.django.models import OutboxEvent\n"
             "OutboxEvent.objects.update(state='pending', sent_at=None)",
         )  # fmt: skip
-        assert shop.run("manage.py", "postback_relay", "--once") == "20 sent, 0 failed\n"
+        assert shop.run("manage.py", "postback_relay", "--once") == "20 queued, 0 failed\n"
     finally:
         stack.sandbox.resume_listening()
     stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 20, PATIENCE_S)

@@ -21,14 +21,14 @@ __all__ = ["OutboxEventAdmin"]
 
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(_Base):
-    """Shows events, and sends failed ones again. The wire form is personal, so it is not shown."""
+    """Shows events, and queues failed ones again. The wire form is personal: it is not shown."""
 
     list_display = ("event_id", "task", "account", "event", "state", "attempts", "created_at", "sent_at", "error")
     list_filter = ("state", "task", "account")
     search_fields = ("=event_id",)
     ordering = ("-seq",)
     fields = readonly_fields = ("seq", *list_display)
-    actions = ("send_again",)
+    actions = ("queue_again",)
     # To count a large history for every page costs more than the number is worth.
     show_full_result_count = False
 
@@ -37,21 +37,21 @@ class OutboxEventAdmin(_Base):
         """The event without names and texts, and with shortened ids."""
         return row.summary()
 
-    @admin.action(description="Send again", permissions=["change"])
-    def send_again(self, request: HttpRequest, queryset: QuerySet[OutboxEvent]) -> None:
+    @admin.action(description="Queue again", permissions=["change"])
+    def queue_again(self, request: HttpRequest, queryset: QuerySet[OutboxEvent]) -> None:
         """Give failed events back to the relay.
 
-        Sent ones are left alone: workers would drop them as duplicates.
+        Queued ones are left alone: workers would drop them as duplicates.
         """
         changed = (
             queryset.filter(state=OutboxEvent.State.FAILED)
             .order_by()
             .update(state=OutboxEvent.State.PENDING, error="", attempts=0)
         )
-        self.message_user(request, f"{changed} of the chosen events will be sent again.", messages.SUCCESS)
-        left = queryset.filter(state=OutboxEvent.State.SENT).count()
+        self.message_user(request, f"Will be queued again: {changed}.", messages.SUCCESS)
+        left = queryset.filter(state=OutboxEvent.State.QUEUED).count()
         if left:
-            self.message_user(request, f"{left} are sent already and were left alone.", messages.WARNING)
+            self.message_user(request, f"Left alone, since they are in Redis already: {left}.", messages.WARNING)
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
         """Nobody: events come from code."""

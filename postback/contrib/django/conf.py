@@ -39,7 +39,7 @@ class OutboxSettings:
     Attributes:
         batch: Events a transaction, 1..500.
         poll_s: Seconds between two looks at an empty outbox.
-        keep_days: Days after which sent events are deleted; 0 deletes them at once.
+        keep_days: Days after which queued events are deleted; 0 deletes them at once.
         lease_s: Seconds after which another relay takes over from a dead one, on databases without
             ``SKIP LOCKED``.
     """

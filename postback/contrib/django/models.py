@@ -14,7 +14,7 @@ __all__ = ["OutboxEvent", "OutboxLane"]
 
 
 class OutboxEvent(models.Model):
-    """One event, from its transaction's commit until ``KEEP_DAYS`` after it was sent.
+    """One event, from its transaction's commit until ``KEEP_DAYS`` after it was queued.
 
     The primary key is a sequence of the database. It decides the order, whatever the clocks of the
     web servers say.
@@ -24,7 +24,8 @@ class OutboxEvent(models.Model):
         """Where an event is."""
 
         PENDING = "pending", "pending"
-        SENT = "sent", "sent"
+        #: Redis has it. That is not delivered. The stored word is older than the shown one.
+        QUEUED = "sent", "queued"
         FAILED = "failed", "failed"
 
     seq: models.BigAutoField[int, int] = models.BigAutoField(primary_key=True)
@@ -45,10 +46,13 @@ class OutboxEvent(models.Model):
     state: models.CharField[str, str] = models.CharField(max_length=8, choices=State.choices, default=State.PENDING)
     #: Sends whose end is known.
     attempts: models.PositiveIntegerField[int, int] = models.PositiveIntegerField(default=0)
-    #: Why it was not sent, without personal data.
+    #: Why it was not queued, without personal data.
     error: models.TextField[str, str] = models.TextField(blank=True, default="")
     created_at: models.DateTimeField[datetime, datetime] = models.DateTimeField()
-    sent_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(null=True, blank=True)
+    #: When Redis took it.
+    sent_at: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        "queued at", null=True, blank=True
+    )
 
     objects: ClassVar[models.Manager[OutboxEvent]] = models.Manager()
 

@@ -1,8 +1,8 @@
 """Moves events from the outbox to Redis: in order, at least once, under the same id and key.
 
-The database is the truth: an event is marked as sent only after Redis has taken it. A relay may die
-between the two. The event is then pending, and the next relay sends it again with the same id and
-idempotency key. So a worker drops the second one.
+The database is the truth: an event is marked as queued only after Redis has taken it. A relay may
+die between the two. The event is then pending, and the next relay queues it again with the same id
+and idempotency key. So a worker drops the second one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger("postback.relay")
 
 #: Longest wait before Redis or the database is tried again, in seconds.
 LONGEST_WAIT_S: Final = 5.0
-#: Sent events deleted by one statement, and seconds between two such.
+#: Queued events deleted by one statement, and seconds between two such.
 PURGE_ROWS: Final = 1000
 PURGE_EVERY_S: Final = 60.0
 #: Longest reason kept with an event, in characters.
@@ -48,13 +48,13 @@ class Moved:
     """What one look at the outbox did.
 
     Attributes:
-        sent: Events that are in Redis now.
-        failed: Events that can never be sent.
+        queued: Events that are in Redis now.
+        failed: Events that can never be queued.
         more: Whether there is more to do at once.
-        away: Why some could not be sent now; None if all went well.
+        away: Why some could not be queued now; None if all went well.
     """
 
-    sent: int = 0
+    queued: int = 0
     failed: int = 0
     more: bool = False
     away: str | None = None
@@ -74,7 +74,7 @@ class Relay:
     Args:
         settings: Batch, poll, history, lease.
         database: Alias of the database that holds the outbox.
-        stop: Set it to end. The event that is being sent is finished and marked first.
+        stop: Set it to end. The event that is being queued is finished and marked first.
         clock: Seconds, never going back.
     """
 
@@ -120,7 +120,7 @@ class Relay:
         total = Moved()
         while not self.stop.is_set():
             moved = self.look()
-            total.sent += moved.sent
+            total.queued += moved.queued
             total.failed += moved.failed
             total.away = moved.away or total.away
             if not moved.more:
@@ -152,7 +152,7 @@ class Relay:
             deadline = self._clock() + may_take_s
             pending = self._pending().filter(provider=provider).exclude(account__in=self._full(provider))
             rows = list(pending[: self.settings.batch])
-            sent: list[int] = []
+            queued: list[int] = []
             full: set[str] = set()
             away: str | None = None
             done = 0
@@ -176,17 +176,17 @@ class Relay:
                     self._note(row, away)
                     break
                 except Exception as unsendable:
-                    logger.error("%s %s can never be sent: %s", row.task, row.event_id, _reason(unsendable))
+                    logger.error("%s %s can never be queued: %s", row.task, row.event_id, _reason(unsendable))
                     self._note(row, _reason(unsendable), state=OutboxEvent.State.FAILED)
                     moved.failed += 1
                 else:
-                    sent.append(row.seq)
+                    queued.append(row.seq)
                     self._is_back(keys.queue(provider, row.account))
-            if sent:
-                self._events.filter(seq__in=sent).order_by().update(
-                    state=OutboxEvent.State.SENT, sent_at=timezone.now(), attempts=F("attempts") + 1, error=""
+            if queued:
+                self._events.filter(seq__in=queued).order_by().update(
+                    state=OutboxEvent.State.QUEUED, sent_at=timezone.now(), attempts=F("attempts") + 1, error=""
                 )
-        moved.sent += len(sent)
+        moved.queued += len(queued)
         if away:
             self._is_away(provider, away)
         elif rows:
@@ -206,7 +206,7 @@ class Relay:
     def _purge(self) -> int:
         """Delete a part of the history that is old enough; how many rows."""
         before = timezone.now() - timedelta(days=self.settings.keep_days)
-        old = self._events.filter(state=OutboxEvent.State.SENT, sent_at__lte=before).order_by("sent_at")
+        old = self._events.filter(state=OutboxEvent.State.QUEUED, sent_at__lte=before).order_by("sent_at")
         count, _ = self._events.order_by().filter(seq__in=list(old.values_list("seq", flat=True)[:PURGE_ROWS])).delete()
         return count
 
@@ -234,8 +234,8 @@ def _send(row: OutboxEvent) -> None:
     """Put one event into Redis.
 
     Raises:
-        SendError, ConfigurationError: It cannot be sent now.
-        Exception: It can never be sent: it is not valid any more, its account is unknown, its
+        SendError, ConfigurationError: It cannot be queued now.
+        Exception: It can never be queued: it is not valid any more, its account is unknown, its
             options cannot be read …
     """
     event = event_class(row.task).load(json.loads(row.wire), account=row.account or None)
@@ -243,7 +243,7 @@ def _send(row: OutboxEvent) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why an event cannot be sent. Only the text of our own errors is free of personal data."""
+    """Why an event cannot be queued. Only the text of our own errors is free of personal data."""
     if isinstance(error, PostbackError):
         return f"{type(error).__name__}: {error}"
     return type(error).__name__

@@ -48,7 +48,7 @@ def test_committed(alias: str, broker: redis.Redis, rows: Any) -> None:
     """
     with transaction.atomic(using=alias):
         result = EVENT.delay_via_outbox(using=alias)
-    assert relay(alias).drain().sent == 1
+    assert relay(alias).drain().queued == 1
     (message,) = messages(broker)
     row = rows.get()
     assert (message.id, row.event_id, row.state, row.attempts) == (result.id, result.id, "sent", 1)
@@ -59,7 +59,7 @@ def test_rolled_back(alias: str, broker: redis.Redis, rows: Any) -> None:
     """A rolled-back transaction leaves no event behind."""
     with rolled_back(alias):
         EVENT.delay_via_outbox(using=alias)
-    assert relay(alias).drain().sent == 0
+    assert relay(alias).drain().queued == 0
     assert messages(broker) == []
     assert rows.count() == 0
 
@@ -164,7 +164,7 @@ def test_without_time_zones(alias: str, broker: redis.Redis, rows: Any) -> None:
     """A project with USE_TZ = False writes and relays as well."""
     with override_settings(USE_TZ=False):
         EVENT.delay_via_outbox(using=alias)
-        assert relay(alias).drain().sent == 1
+        assert relay(alias).drain().queued == 1
     assert rows.get().sent_at
 
 
@@ -175,7 +175,7 @@ def test_order(alias: str, broker: redis.Redis) -> None:
     """Events go in the order in which they were written, over several batches."""
     for event in numbered(25):
         event.delay_via_outbox(using=alias)
-    assert relay(alias, batch=10).drain().sent == 25
+    assert relay(alias, batch=10).drain().queued == 25
     assert [message.kwargs["event"]["user_id"] for message in messages(broker)] == [str(n) for n in range(25)]
 
 
@@ -183,7 +183,7 @@ def test_a_sent_event_is_not_sent_again(alias: str, broker: redis.Redis) -> None
     """The next look finds nothing."""
     EVENT.delay_via_outbox(using=alias)
     relay(alias).drain()
-    assert relay(alias).drain().sent == 0
+    assert relay(alias).drain().queued == 0
     assert len(messages(broker)) == 1
 
 
@@ -194,7 +194,7 @@ def test_what_can_never_be_sent(alias: str, broker: redis.Redis, rows: Any, redi
     postback.configure(broker_url=redis_server.url, accounts={"tgtrack": ["main"]})
     EVENT.delay_via_outbox(using=alias)
     moved = relay(alias).drain()
-    assert (moved.sent, moved.failed, moved.away) == (1, 1, None)
+    assert (moved.queued, moved.failed, moved.away) == (1, 1, None)
     failed = rows.get(state="failed")
     assert failed.error == "UnknownAccount: tgtrack has no account 'nope'; known: main"
     assert failed.attempts == 1
@@ -218,7 +218,7 @@ def test_spoilt_rows(alias: str, broker: redis.Redis, rows: Any, spoilt: dict[st
     EVENT.delay_via_outbox(using=alias)
     rows.update(**spoilt)
     EVENT.delay_via_outbox(using=alias)
-    assert relay(alias).drain().sent == 1
+    assert relay(alias).drain().queued == 1
     failed = rows.get(state="failed")
     assert failed.error
     assert "987654321" not in failed.error
@@ -230,12 +230,12 @@ def test_redis_is_away(alias: str, broker: redis.Redis, rows: Any, redis_server:
         event.delay_via_outbox(using=alias)
     postback.configure(broker_url="redis://127.0.0.1:1/0")
     moved = relay(alias).drain()
-    assert moved.sent == 0
+    assert moved.queued == 0
     assert "is not in the queue" in moved.away
     assert list(rows.values_list("state", "attempts")) == [("pending", 1), ("pending", 0), ("pending", 0)]
     assert rows.first().error.startswith("tgtrack.AddEvent")
     postback.configure(broker_url=redis_server.url)
-    assert relay(alias).drain().sent == 3
+    assert relay(alias).drain().queued == 3
     assert set(rows.values_list("state", "error")) == {("sent", "")}
 
 
@@ -255,12 +255,12 @@ def test_a_full_account_keeps_its_rows(alias: str, broker: redis.Redis, rows: An
     for event in numbered(5):
         event.delay_via_outbox(using=alias)
     moved = relay(alias).drain()
-    assert (moved.sent, moved.failed) == (2, 0)
+    assert (moved.queued, moved.failed) == (2, 0)
     assert "max_queued of 2" in moved.away
     assert list(rows.values_list("state", "attempts")) == [("sent", 1)] * 2 + [("pending", 1)] + [("pending", 0)] * 2
     assert "max_queued of 2" in rows.get(seq=rows.filter(state="pending").first().seq).error
     broker.delete(*keys.priority_lists("tgtrack.main"))
-    assert relay(alias).drain().sent == 2
+    assert relay(alias).drain().queued == 2
     assert [message.kwargs["event"]["user_id"] for message in messages(broker)] == ["2", "3"]
 
 
@@ -274,7 +274,7 @@ def test_a_full_account_holds_up_no_other(alias: str, broker: redis.Redis, rows:
     tgtrack.AddEvent(user_id="7", event_type="sale", account="shop").delay_via_outbox(using=alias)
     moving = relay(alias, batch=3)
     moved = moving.drain()
-    assert moved.sent == 2
+    assert moved.queued == 2
     assert len(messages(broker, "tgtrack.shop")) == 1
     assert rows.filter(state="pending").count() == 7
 
@@ -310,7 +310,7 @@ def test_redis_goes_in_the_middle(alias: str, broker: redis.Redis, rows: Any, mo
         return send(event, given)
 
     monkeypatch.setattr("postback.contrib.django.relay.one.send", send_two)
-    assert relay(alias).drain().sent == 2
+    assert relay(alias).drain().queued == 2
     assert list(rows.values_list("state", flat=True)) == ["sent", "sent", "pending", "pending"]
     assert len(messages(broker)) == 2
 
@@ -366,7 +366,7 @@ def test_one_log_line_for_an_outage(
     assert len(caplog.records) == 1
     postback.configure(broker_url=redis_server.url)
     clock.now += 10
-    assert moving.look().sent == 1
+    assert moving.look().queued == 1
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "s3cret" not in caplog.text
 
@@ -389,7 +389,7 @@ def test_a_provider_with_its_own_redis(
     EVENT.delay_via_outbox(using=alias)
     tonai.Conversion(telegram_user_id="17").delay_via_outbox(using=alias)
     moved = relay(alias).drain()
-    assert moved.sent == 1
+    assert moved.queued == 1
     assert moved.away
     assert len(messages(broker, "tonai.main")) == 1
 
@@ -404,7 +404,7 @@ def test_a_lost_reply(alias: str, broker: redis.Redis, rows: Any, redis_server: 
     with redis_server.frozen():
         assert "may be in the queue or not" in relay(alias).drain().away
     assert rows.get().state == "pending"
-    assert relay(alias).drain().sent == 1
+    assert relay(alias).drain().queued == 1
     copies = [message for message in messages(broker) if message.id == result.id]
     assert len(copies) in (1, 2)
     assert {message.key for message in copies} == {hashed(result.id)}
@@ -415,10 +415,10 @@ def test_only_one_relay_works_on_a_provider(alias: str, broker: redis.Redis) -> 
     EVENT.delay_via_outbox(using=alias)
     held = in_another_connection(alias, lambda: relay(alias)._lanes.claim("tgtrack"))
     try:
-        assert relay(alias).drain().sent == 0
+        assert relay(alias).drain().queued == 0
     finally:
         held.release()
-    assert relay(alias).drain().sent == 1
+    assert relay(alias).drain().queued == 1
 
 
 def test_other_providers_go_on_beside_it(alias: str, broker: redis.Redis) -> None:
@@ -427,7 +427,7 @@ def test_other_providers_go_on_beside_it(alias: str, broker: redis.Redis) -> Non
     tonai.Conversion(telegram_user_id="17").delay_via_outbox(using=alias)
     held = in_another_connection(alias, lambda: relay(alias)._lanes.claim("tgtrack"))
     try:
-        assert relay(alias).drain().sent == 1
+        assert relay(alias).drain().queued == 1
     finally:
         held.release()
     assert messages(broker) == []
@@ -463,9 +463,9 @@ def test_a_dead_relays_lease_ends(site: None, broker: redis.Redis) -> None:
     OutboxEvent.objects.all().delete()
     EVENT.delay_via_outbox(using="default")
     OutboxLane.objects.update_or_create(name="tgtrack", defaults={"owner": "dead", "held_until": time.time() + 1000})
-    assert relay("default").drain().sent == 0
+    assert relay("default").drain().queued == 0
     OutboxLane.objects.update(held_until=time.time() - 1)
-    assert relay("default").drain().sent == 1
+    assert relay("default").drain().queued == 1
 
 
 def test_a_batch_ends_before_its_lease(site: None, broker: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,7 +480,7 @@ def test_a_batch_ends_before_its_lease(site: None, broker: redis.Redis, monkeypa
     clock = moving._clock = Clock()
     monkeypatch.setattr("postback.contrib.django.relay.one.send", lambda *given: setattr(clock, "now", clock.now + 3))
     moved = moving.look()
-    assert (moved.sent, moved.more) == (2, True)
+    assert (moved.queued, moved.more) == (2, True)
 
 
 def test_history_is_bounded(alias: str, broker: redis.Redis, rows: Any) -> None:
@@ -565,4 +565,4 @@ def test_the_largest_message_of_the_outbox(alias: str, broker: redis.Redis, rows
             fitting += 1
     assert 0 < fitting < 40
     moved = relay(alias).drain()
-    assert (moved.sent, moved.failed) == (fitting, 0)
+    assert (moved.queued, moved.failed) == (fitting, 0)

@@ -117,6 +117,14 @@ def test_no_changes_without_a_migration(site: None) -> None:
     call_command("makemigrations", "postback", check=True, dry_run=True, verbosity=0)
 
 
+def test_the_words_change_no_table(site: None) -> None:
+    """The migration for the words that the admin shows runs no statement on a large table."""
+    out = io.StringIO()
+    call_command("sqlmigrate", "postback", "0002", stdout=out)
+    statements = [line for line in out.getvalue().splitlines() if line and not line.startswith("--")]
+    assert statements == ["BEGIN;", "COMMIT;"]
+
+
 @pytest.mark.parametrize("way", ["delay", "delay_via_outbox"])
 def test_wrong_settings_send_nothing(alias: str, rows: Any, way: str) -> None:
     """A process that runs no checks refuses to send: it would send to the wrong Redis."""
@@ -264,7 +272,7 @@ def test_once(alias: str, broker: redis.Redis, redis_server: RedisServer) -> Non
     EVENT.delay_via_outbox(using=alias)
     out = io.StringIO()
     call_command("postback_relay", once=True, database=alias, stdout=out, skip_checks=True)
-    assert out.getvalue() == "1 sent, 0 failed\n"
+    assert out.getvalue() == "1 queued, 0 failed\n"
     assert len(messages(broker)) == 1
 
 
@@ -318,11 +326,11 @@ PAGE = "/admin/postback/outboxevent/"
 
 @pytest.fixture
 def failed(site: None) -> Any:
-    """One failed event and one that is sent."""
+    """One failed event and one that is queued."""
     from postback.contrib.django.models import OutboxEvent
 
     OutboxEvent.objects.all().delete()
-    EVENT.delay_via_outbox(using="default", task_id="sent-one")
+    EVENT.delay_via_outbox(using="default", task_id="queued-one")
     OutboxEvent.objects.update(state="sent")
     row_id = EVENT.delay_via_outbox(using="default").id
     OutboxEvent.objects.filter(event_id=row_id).update(state="failed", error="UnknownAccount: …", attempts=1)
@@ -340,21 +348,30 @@ def test_the_list_hides_people(admin: Any, failed: Any) -> None:
         assert "987654321" not in html
 
 
+def test_the_pages_say_queued(admin: Any, failed: Any) -> None:
+    """What Redis has is queued. Sent would claim that it is delivered."""
+    queued = type(failed).objects.get(event_id="queued-one")
+    for page in (PAGE, f"{PAGE}{queued.seq}/change/"):
+        text = re.sub(r"<[^>]*>", " ", admin.get(page).content.decode())
+        assert re.search(r"\bqueued\b", text)
+        assert not re.search(r"\bsent\b", text, re.IGNORECASE)
+
+
 def test_the_list_filters(admin: Any, failed: Any) -> None:
     """By state, and by id in the search field."""
-    assert "sent-one" not in admin.get(PAGE + "?state__exact=failed").content.decode()
-    html = admin.get(PAGE + "?q=sent-one").content.decode()
+    assert "queued-one" not in admin.get(PAGE + "?state__exact=failed").content.decode()
+    html = admin.get(PAGE + "?q=queued-one").content.decode()
     assert "1 outbox event" in html
 
 
-def test_send_again(admin: Any, failed: Any) -> None:
-    """Failed events wait for the relay again; a sent one is left alone."""
+def test_queue_again(admin: Any, failed: Any) -> None:
+    """Failed events wait for the relay again; a queued one is left alone."""
     from postback.contrib.django.models import OutboxEvent
 
     chosen = [str(seq) for seq in OutboxEvent.objects.values_list("seq", flat=True)]
-    answer = admin.post(PAGE, {"action": "send_again", "_selected_action": chosen}, follow=True).content.decode()
-    assert "1 of the chosen events will be sent again" in answer
-    assert "1 are sent already" in answer
+    answer = admin.post(PAGE, {"action": "queue_again", "_selected_action": chosen}, follow=True).content.decode()
+    assert "Will be queued again: 1." in answer
+    assert "Left alone, since they are in Redis already: 1." in answer
     failed.refresh_from_db()
     assert (failed.state, failed.error, failed.attempts) == ("pending", "", 0)
 

@@ -80,7 +80,7 @@ class Command(BaseCommand):
             moved = relay.drain()
         except DatabaseError as away:
             raise CommandError(f"the database {relay.database!r} is away: {type(away).__name__}") from away
-        self.stdout.write(f"{moved.sent} sent, {moved.failed} failed")
+        self.stdout.write(f"{moved.queued} queued, {moved.failed} failed")
         if moved.away:
             raise CommandError(moved.away)
 
