@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.quickstart import Newcomer
 from config.accounts import load_accounts
 from tests.acceptance.documents import ROOT, Block, blocks
-from workers.devkit import Stack
+from workers.devkit import Stack, environment, free_port, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -64,6 +66,25 @@ def test_python(path: str, stack: Stack) -> None:
 
     stack.sandbox.wait_for(lambda _: sum(arrived().values()) >= sum(expected.values()))
     assert arrived() == expected
+
+
+def test_the_quickstart_s_commands(tmp_path: Path) -> None:
+    """Typed in order as they are printed, other ports apart, they deliver the event.
+
+    ``python -m benchmarks.quickstart`` does the same in a fresh clone, ``make install`` included.
+    """
+    checkout = tmp_path / "checkout"
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "accounts.toml", "*.egg-info", "build")
+    shutil.copytree(ROOT, checkout, ignore=unwanted)
+    (checkout / ".venv").symlink_to(sys.prefix)
+    redis, flower, sandbox = (str(free_port()) for _ in range(3))
+    env = environment(PORT=redis, FLOWER_PORT=flower, POSTBACK_BROKER_URL=f"redis://127.0.0.1:{redis}/0")
+    newcomer = Newcomer(checkout, env, {"8900": sandbox})
+    try:
+        newcomer.follow(skip=("make install",))
+        until(newcomer.sees_the_request, 30, "the request on the sandbox's page")
+    finally:
+        newcomer.leave()
 
 
 def test_toml(tmp_path: Path) -> None:
