@@ -23,7 +23,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 TESTS: Final = (
     "tests/unit/postback/cli", "tests/unit/postback/send", "tests/unit/postback/wire", "tests/unit/tasks",
     "tests/unit/workers", "tests/integration/postback/send", "tests/integration/postback/operations",
-    "tests/integration/workers/test_broker_page.py", "tests/acceptance/test_delivery.py",
+    "tests/integration/postback/test_results.py", "tests/integration/workers/test_broker_page.py",
+    "tests/acceptance/test_delivery.py",
 )  # fmt: skip
 
 

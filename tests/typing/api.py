@@ -106,8 +106,12 @@ def sends_return_results(sale: tgtrack.AddEvent) -> None:
 
 
 async def async_callers_await_the_send(sale: tgtrack.AddEvent) -> None:
-    """``adelay`` is a coroutine of an EventResult."""
-    assert_type(await sale.adelay(eta=datetime.now()), EventResult)
+    """``adelay`` is a coroutine of an EventResult, which is awaited by ``aget`` alone."""
+    result = await sale.adelay(eta=datetime.now())
+    assert_type(result, EventResult)
+    assert_type(await result.aget(timeout=10), Any)
+    await result  # type: ignore[misc]
+    await result.aget(timeout="10")  # type: ignore[arg-type]
 
 
 def events_are_loaded_as_their_class(wire: dict[str, Any]) -> None:

@@ -1,14 +1,17 @@
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from celery.exceptions import TimeoutError
 
 import postback
-from postback import NoResult, tgtrack
+from postback import NoResult, tgtrack, tonapi
 from postback.testing import collect
 
 EVENT = tgtrack.AddEvent(user_id="1", event_type="x")
+LOOK_UP = tgtrack.GetUserInfo(user_id="1")
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +77,32 @@ def test_no_pytest_is_needed():
     """A project whose tests are unittest's has no pytest."""
     script = "import sys; sys.modules['pytest'] = None; from postback.testing import collect"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_a_look_up_without_an_answer():
+    """It fails at once as one that nobody answers in time, and says what is missing."""
+    with collect():
+        result = LOOK_UP.delay()
+    for get in (lambda: result.get(timeout=60), lambda: asyncio.run(result.aget(timeout=60))):
+        with pytest.raises(TimeoutError, match="GetUserInfo was collected, not sent, and has none of the outbox's"):
+            get()
+
+
+def test_a_look_up_with_an_answer():
+    """It is there for whoever asks, without Redis; other look-ups go without."""
+    with collect() as outbox:
+        outbox.answers[tgtrack.GetUserInfo] = {"user_id": "1"}
+        result, other = postback.send_many([LOOK_UP, tonapi.GetEvent(event_id="0" * 64)])
+    assert asyncio.run(result.aget()) == result.get() == {"user_id": "1"}
+    assert result.state == "SUCCESS"
+    with pytest.raises(TimeoutError):
+        other.get()
+
+
+def test_a_look_up_that_fails():
+    """An exception among the answers is raised."""
+    with collect() as outbox:
+        outbox.answers[tgtrack.GetUserInfo] = LookupError("rejected")
+        result = LOOK_UP.delay()
+    with pytest.raises(LookupError):
+        asyncio.run(result.aget())
