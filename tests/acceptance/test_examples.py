@@ -1,25 +1,21 @@
-"""The example sites, run from the wheel: a real site, a real relay, a real worker, and what the
+"""The Django shop, run from the wheel: a real site, a real relay, a real worker, and what the
 provider recorded.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from postback.sandbox import Sandbox
 from tests.shared.postgres import PostgresServer
-from tests.shared.wheel import build_wheel, clean_environ, make_environment, run
-from workers.devkit import ROOT, Process, Stack, fetch, free_port, until
-
-#: Seconds that anything here may take before it counts as never.
-PATIENCE_S = 60.0
+from tests.shared.sites import PATIENCE_S, Site, settled
+from tests.shared.wheel import build_wheel, make_environment, run
+from workers.devkit import Process, Stack, until
 
 
 @pytest.fixture(scope="module")
@@ -43,56 +39,6 @@ def stack() -> Iterator[Stack]:
 def postgres() -> Iterator[PostgresServer]:
     with PostgresServer() as server:
         yield server
-
-
-class Site:
-    """An example, copied out of the checkout, with its processes."""
-
-    def __init__(self, name: str, folder: Path, python: Path, env: dict[str, str]) -> None:
-        self.folder = folder / name
-        shutil.copytree(
-            ROOT / "examples" / name, self.folder, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3")
-        )
-        self.python = python
-        self.env = env
-        self.port = free_port()
-        self.log = folder / f"{name}.log"
-        self._processes: list[Process] = []
-
-    def run(self, *arguments: str) -> str:
-        """What ``python ARGUMENTS`` prints."""
-        return run(str(self.python), *arguments, cwd=self.folder, **self.env)
-
-    def start(self, *arguments: str) -> Process:
-        """Start ``python ARGUMENTS``."""
-        env = clean_environ(**self.env, PYTHONUNBUFFERED="1")
-        self._processes.append(Process([self.python, *arguments], self.log, env=env, cwd=self.folder))
-        return self._processes[-1]
-
-    def serve(self, *arguments: str) -> None:
-        """Start the web server and wait until it answers."""
-        process = self.start(*arguments)
-
-        def answers() -> bool:
-            assert process.alive, self.text()
-            return self.post("/", b"")[0] > 0
-
-        until(answers, PATIENCE_S, "the site's first answer")
-
-    def post(self, path: str, body: bytes | dict[str, Any], **headers: str) -> tuple[int, str]:
-        """The status and text of an answer; status 0 if nobody answers."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        named = {"Content-Type": "application/json"}
-        named |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return fetch(f"http://127.0.0.1:{self.port}{path}", data, named, PATIENCE_S)
-
-    def text(self) -> str:
-        """What its processes wrote."""
-        return self.log.read_text(errors="replace")
-
-    def stop(self) -> None:
-        for process in self._processes:
-            process.kill()
 
 
 class Shop(Site):
@@ -165,28 +111,9 @@ def shop(served: Shop, stack: Stack) -> Iterator[Shop]:
     stack.redis.start()
 
 
-@pytest.fixture
-def bot(stack: Stack, python: Path, tmp_path: Path) -> Iterator[Site]:
-    """The bot's site, running."""
-    stack.redis.start()
-    stack.sandbox.reset()
-    site = Site("flask_bot", tmp_path, python, {"POSTBACK_BROKER_URL": stack.redis.url, "BOT_SECRET_TOKEN": "t0ken"})
-    try:
-        site.serve("-m", "flask", "--app", "app", "run", "--port", str(site.port))
-        yield site
-    finally:
-        site.stop()
-        stack.redis.start()
-
-
 def orders(sandbox: Sandbox) -> Counter[str]:
     """How often the provider recorded each order."""
     return Counter(event["labels"][0]["value"] for event in sandbox.events("tgtrack", method="add_event"))
-
-
-def settled(stack: Stack) -> None:
-    """Wait until nothing is queued or on its way any more."""
-    until(lambda: stack.waiting("tgtrack.main") == 0, PATIENCE_S, "an empty queue")
 
 
 # The shop
@@ -276,59 +203,6 @@ def test_copies_in_the_queue(shop: Shop, stack: Stack) -> None:
     stack.sandbox.wait_for(lambda sandbox: len(orders(sandbox)) == 20, PATIENCE_S)
     settled(stack)
     assert set(orders(stack.sandbox).values()) == {1}
-
-
-# The bot
-
-
-UPDATE = '{"update_id": 10,  "message": {"text": "/start \\u0041 ж", "n": 1.50}}'.encode()
-
-
-def forward(bot: Site, body: bytes = UPDATE, token: str = "t0ken") -> int:
-    return bot.post("/telegram", body, X_Telegram_Bot_Api_Secret_Token=token)[0]
-
-
-def test_the_bots_own_tests(python: Path, tmp_path: Path) -> None:
-    """They pass with the wheel, whose pytest plugin brings ``postback_outbox``, and without
-    Redis.
-    """
-    site = Site("flask_bot", tmp_path, python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
-    assert "3 passed" in site.run("-m", "pytest", "-q")
-
-
-def test_an_update_byte_for_byte(bot: Site, stack: Stack) -> None:
-    """What Telegram posted is what TGTrack gets: spaces, escapes and numbers as they came."""
-    assert forward(bot) == 200
-    stack.sandbox.wait_for(lambda sandbox: sandbox.ledger("tgtrack"), PATIENCE_S)
-    assert stack.sandbox.ledger("tgtrack")[0].body == UPDATE
-
-
-def test_a_repeated_update(bot: Site, stack: Stack) -> None:
-    """Telegram posts again what it got no answer to; TGTrack gets it once."""
-    body = UPDATE.replace(b"10,", b"11,")
-    assert [forward(bot, body), forward(bot, body)] == [200, 200]
-    stack.sandbox.wait_for(lambda sandbox: sandbox.ledger("tgtrack"), PATIENCE_S)
-    settled(stack)
-    assert len(stack.sandbox.ledger("tgtrack")) == 1
-
-
-def test_redis_is_away(bot: Site, stack: Stack) -> None:
-    """The bot answers 503, so that Telegram posts the update again."""
-    stack.redis.kill()
-    assert forward(bot) == 503
-
-
-@pytest.mark.parametrize(("body", "token", "status"), [(UPDATE, "guess", 403), (b"{", "t0ken", 400)])
-def test_what_is_no_update(bot: Site, stack: Stack, body: bytes, token: str, status: int) -> None:
-    """Strangers and rubbish are refused before anything is sent."""
-    assert forward(bot, body, token) == status
-    assert stack.waiting("tgtrack.main") == 0
-
-
-def test_status_from_the_bots_terminal(bot: Site) -> None:
-    """``flask postback status`` speaks of the bot's Redis."""
-    told = json.loads(bot.run("-m", "flask", "--app", "app", "postback", "status", "--json"))
-    assert [account["account"] for account in told["accounts"] if account["provider"] == "tgtrack"] == ["main"]
 
 
 # A foreign Celery app
