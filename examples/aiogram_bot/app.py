@@ -2,6 +2,7 @@
 
 import json
 import os
+from decimal import Decimal
 
 from aiogram import Bot, Dispatcher, F
 from aiogram.types import Message
@@ -22,8 +23,8 @@ async def paid(message: Message) -> None:
     """Report a sale; the payment's id keeps a repeated update from counting twice."""
     payment = message.successful_payment
     # Telegram counts in kopecks and cents. Stars (XTR) have no smaller unit.
-    amount = payment.total_amount / (1 if payment.currency == "XTR" else 100)
-    sale = tgtrack.AddEvent(user_id=str(message.from_user.id), event_type="sale", event_result="success", amount=amount)
+    amount = Decimal(payment.total_amount) / (1 if payment.currency == "XTR" else 100)
+    sale = tgtrack.AddEvent(user_id=message.from_user.id, event_type="sale", event_result="success", amount=amount)
     await sale.adelay(idempotency_key=f"payment-{payment.telegram_payment_charge_id}")
 
 

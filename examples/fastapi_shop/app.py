@@ -3,6 +3,7 @@
 import hmac
 import json
 import os
+from decimal import Decimal
 from typing import Annotated, Any
 
 from celery.exceptions import TimeoutError as NoResultInTime
@@ -22,7 +23,7 @@ class Order(BaseModel):
     """What a customer buys."""
 
     user_id: str
-    amount: float
+    amount: Decimal
 
 
 @app.exception_handler(SendError)

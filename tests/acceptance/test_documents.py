@@ -29,6 +29,11 @@ WORLDS = {
     "README.md": ("readme", {"add_event": 2}),
     "docs/guides/django.md": ("django", {"add_event": 1}),
     "docs/guides/flask.md": ("flask", {"on_telegram_webhook": 1}),
+    "docs/guides/aiogram.md": (
+        "aiogram",
+        {"on_telegram_webhook": 2, "add_event": 1, "user_did_start_bot": 2, "my_bot_was_stopped": 1},
+    ),
+    "docs/guides/fastapi.md": ("fastapi", {"add_event": 1, "on_telegram_webhook": 1, "get_user_info": 1}),
     "docs/guides/quickstart.md": ("quickstart", {"add_event": 5, "get_user_info": 1}),
     "docs/guides/how-to.md": ("howto", {}),
 }

@@ -7,7 +7,7 @@ class Order(models.Model):
     """One paid order."""
 
     #: The buyer's Telegram id.
-    user_id = models.CharField(max_length=20)
+    user_id = models.BigIntegerField()
     amount = models.DecimalField(max_digits=10, decimal_places=2)
 
 

@@ -31,7 +31,7 @@ class Checkout(TestCase):
                     event_type="sale",
                     event_result="success",
                     amount=1500.0,
-                    labels=[{"name": "order", "value": str(order.pk)}],
+                    labels=[{"name": "order", "value": order.pk}],
                 )
             ]
         )

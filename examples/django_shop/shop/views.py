@@ -1,6 +1,7 @@
 """Checkout through the outbox; leads on commit."""
 
 import json
+from decimal import Decimal
 
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
@@ -34,13 +35,13 @@ def checkout(request: HttpRequest) -> JsonResponse:
     cart = json.loads(request.body)
     try:
         with transaction.atomic():
-            order = Order.objects.create(user_id=cart["user_id"], amount=cart["amount"])
+            order = Order.objects.create(user_id=int(cart["user_id"]), amount=Decimal(str(cart["amount"])))
             event = tgtrack.AddEvent(
                 user_id=order.user_id,
                 event_type="sale",
                 event_result="success",
-                amount=float(order.amount),
-                labels=[{"name": "order", "value": str(order.pk)}],
+                amount=order.amount,
+                labels=[{"name": "order", "value": order.pk}],
             ).delay_via_outbox()
             charge(order)
     except Declined:

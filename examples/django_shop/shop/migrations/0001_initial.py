@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
             name="Order",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("user_id", models.CharField(max_length=20)),
+                ("user_id", models.BigIntegerField()),
                 ("amount", models.DecimalField(decimal_places=2, max_digits=10)),
             ],
         ),
