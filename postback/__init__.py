@@ -9,6 +9,7 @@ from postback._send.many import send_many
 from postback._send.producer import configure
 from postback.errors import (
     ConfigurationError,
+    DeadLettered,
     EnqueueUnknown,
     InvalidEvent,
     MessageTooLarge,
@@ -28,6 +29,7 @@ __all__ = [
     "EVENTS",
     "UNSET",
     "ConfigurationError",
+    "DeadLettered",
     "EnqueueUnknown",
     "Event",
     "EventResult",

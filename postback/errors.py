@@ -8,7 +8,8 @@
     │                                  nothing was sent
     ├── UnknownAccount (LookupError)   the provider has no such account; nothing was sent
     ├── ConfigurationError             a setting is wrong; one sentence names it
-    ├── NoResult                       .get() on an event that never has a result
+    ├── NoResult                       .get() or .aget() on an event that never has a result
+    ├── DeadLettered                   .get() or .aget() on a look-up that became a dead letter
     └── SendError
         ├── NotEnqueued                certainly not in the queue: send again freely
         │   └── QueueFull              the account has as many events waiting as it may have
@@ -27,6 +28,7 @@ from postback._suggestion import did_you_mean
 
 __all__ = [
     "ConfigurationError",
+    "DeadLettered",
     "EnqueueUnknown",
     "InvalidEvent",
     "MessageTooLarge",
@@ -127,6 +129,18 @@ class ConfigurationError(PostbackError):
 
 class NoResult(PostbackError):
     """This event has no result. Only look-ups such as ``tgtrack.GetUserInfo`` have one."""
+
+
+class DeadLettered(PostbackError):
+    """The look-up has no result: it became a dead letter. ``get`` and ``aget`` raise it.
+
+    The text begins with the reason: ``rejected 400 Bad Request``.
+    """
+
+    @property
+    def reason(self) -> str:
+        """Why, in one word, such as ``"rejected"`` or ``"not_final"``."""
+        return str(self).partition(" ")[0]
 
 
 class SendError(PostbackError):

@@ -82,6 +82,7 @@ class EventResult(_AsyncResult):
 
         Raises:
             NoResult: The event never has one.
+            DeadLettered: The event became a dead letter.
             celery.exceptions.TimeoutError: There is none in time. The event goes on all the same.
         """
         if not self.has_result:
@@ -106,9 +107,9 @@ class EventResult(_AsyncResult):
 
         Raises:
             NoResult: The event never has one.
+            DeadLettered: The event became a dead letter.
             celery.exceptions.TimeoutError: There is none in time. The event goes on all the same.
             redis.ResponseError: This user of Redis must not read results.
-            Exception: The event failed; ``get`` raises the same.
         """
         if not self.has_result:
             raise NoResult(NO_RESULT)

@@ -75,9 +75,5 @@ def brief(text: str) -> str:
     return line if len(line) <= MAX_BRIEF else f"{line[: MAX_BRIEF - 1]}…"
 
 
-class DeadLettered(Exception):
-    """The event is a dead letter. The text begins with the reason: ``rejected 400 Bad Request``."""
-
-
 class Delayed(Exception):
     """The event waits and will be sent later. The text says why."""

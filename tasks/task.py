@@ -3,7 +3,7 @@
 A worker delivers events without running them as tasks. A task runs only for an event with
 followers (:mod:`tasks.followers`). It tells Celery the event's ruling in Celery's terms: a return
 value (SUCCESS), ``Retry`` (RETRY: the event waits in Redis, not in Celery), or
-:class:`~tasks.outcomes.DeadLettered` (FAILURE).
+:class:`~postback.errors.DeadLettered` (FAILURE).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from celery.exceptions import Retry
 
 from config.accounts import Account
 from postback._events.event import EVENTS
-from postback.errors import UnknownAccount
+from postback.errors import DeadLettered, UnknownAccount
 from tasks.delivery import Delivery
 from tasks.envelopes import Envelope
 from tasks.followers import RULED
 from tasks.grants import Grant
-from tasks.outcomes import DeadLettered, Delayed
+from tasks.outcomes import Delayed
 from tasks.providers import PROVIDERS
 from tasks.request import Sender
 from tasks.rulings import Dead, Delivered, Duplicate, Ruling

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from postback import InvalidEvent, SendError, tgtrack
+from postback import DeadLettered, InvalidEvent, SendError, tgtrack
 
 app = FastAPI()
 
@@ -58,12 +58,12 @@ async def telegram(request: Request, x_telegram_bot_api_secret_token: Annotated[
 
 
 @app.get("/customers/{user_id}")
-async def customer(user_id: str) -> dict[str, Any]:
+async def customer(user_id: int) -> dict[str, Any]:
     """What TGTrack knows of a customer."""
     result = await tgtrack.GetUserInfo(user_id=user_id).adelay()
     try:
         return await result.aget(timeout=10)
     except NoResultInTime:
         raise HTTPException(504, "TGTrack has not answered in time") from None
-    except Exception as dead:  # the look-up is a dead letter: the reason, and TGTrack's words
+    except DeadLettered as dead:  # the reason, and TGTrack's words
         raise HTTPException(502, str(dead)) from None

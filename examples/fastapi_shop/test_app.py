@@ -4,7 +4,7 @@ from app import SECRET_TOKEN, app
 from fastapi.testclient import TestClient
 
 import postback
-from postback import tgtrack
+from postback import DeadLettered, tgtrack
 from postback.testing import Outbox
 
 UPDATE = b'{"update_id": 10,  "message": {"text": "/start"}}'
@@ -70,6 +70,6 @@ def test_no_answer_in_time(postback_outbox: Outbox) -> None:
 
 def test_a_refused_look_up(postback_outbox: Outbox) -> None:
     """The client learns why."""
-    postback_outbox.answers[tgtrack.GetUserInfo] = LookupError("rejected 404 no such user")
+    postback_outbox.answers[tgtrack.GetUserInfo] = DeadLettered("rejected 404 no such user")
     answer = client.get("/customers/98765")
     assert (answer.status_code, answer.json()["detail"]) == (502, "rejected 404 no such user")

@@ -14,11 +14,10 @@ from celery.exceptions import Retry
 
 from config.accounts import Account
 from postback._send.event import EVENTS
-from postback.errors import UnknownAccount
+from postback.errors import DeadLettered, UnknownAccount
 from tasks import task
 from tasks.envelopes import Envelope
 from tasks.followers import RULED, follow_up
-from tasks.outcomes import DeadLettered
 from tasks.request import Answer, NotSent
 from tasks.rulings import PUT_BACK, Again, Back, Dead, Delivered, Duplicate, Halved, Poll, Ruling
 from tests.shared.hostile import LINK
