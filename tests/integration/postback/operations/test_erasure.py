@@ -12,7 +12,7 @@ import pytest
 import postback
 from postback import mytracker, tganalytics, tgtrack, tonai, tonapi
 from postback.operations import erase
-from postback.operations.erasure import Person
+from postback.operations.person import Person
 from postback.wire import keys
 from tasks.rulings import PUT_BACK
 from tests.integration.workers.governor.crew import answer
