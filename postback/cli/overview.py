@@ -9,13 +9,13 @@ from itertools import product
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from postback.cli.terminal import assemble, bar, plain
-from postback.cli.wording import counted, duration, listed, megabytes, short_duration, short_number
+from postback.cli.terminal import Terminal, assemble, bar, plain
+from postback.cli.wording import counted, duration, listed, megabytes, short_duration, short_number, shortened
 from postback.operations.account_status import AccountStatus
 from postback.operations.alarms import of_account
 from postback.operations.quota import Usage
@@ -24,48 +24,52 @@ from postback.operations.status import Snapshot
 from postback.operations.totals import Totals, foremost, totals
 from postback.wire.windows import Window
 
-#: Longest account name shown whole.
+#: Longest name of a queue where there is no room for more, and how much of it is its end.
 NAME: Final = 22
+TAIL: Final = 8
 #: Accounts shown, if there are more.
 MOST_SHOWN: Final = 100
 #: Quota windows shown: the fullest ones, if there are more.
 WINDOWS: Final = 3
 #: Accounts that are named where one shares something with others.
 NAMED: Final = 3
-#: Longest piece of another's words, in characters.
+#: Longest piece of another's words on a terminal, in characters.
 QUOTED: Final = 200
 
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def overview(seen: Snapshot, console: Console, *, every: bool = False) -> Group:
+def overview(seen: Snapshot, terminal: Terminal, *, every: bool = False) -> Group:
     """Everything.
 
     Args:
         seen: What there is.
-        console: Where it is shown; says how wide.
+        terminal: Where it is shown; says how wide.
         every: Each account, however many there are.
     """
     parts: list[RenderableType] = [_head(seen), ""]
     if seen.accounts:
         shown = foremost(seen.accounts, len(seen.accounts) if every else MOST_SHOWN)
-        parts += [_fitting(shown, console), "", *_notes(shown)]
+        parts += [_fitting(shown, terminal), "", *_notes(shown, terminal)]
         if len(shown) < len(seen.accounts):
             most = f"{len(shown)} of {counted(len(seen.accounts), 'account')}, the most urgent"
             parts += [f"{most}; `postback status --all` shows each"]
             parts += [f"  {provider}: {_together(total)}" for provider, total in totals(seen.accounts).items()]
     else:
         parts.append("No account yet: no worker has announced one, and no queue holds an event.")
+    parts += [terminal.hung(plain(text, "yellow")) for text in _leftovers(seen)]
+    return Group(*parts)
+
+
+def _leftovers(seen: Snapshot) -> Iterator[str]:
+    """What is to be said of dead letters beside the accounts."""
     for provider, count in seen.dead.items():
         lost = count - sum(account.dead for account in seen.accounts if account.provider == provider)
         if lost > 0:
-            text = f"  {provider}.dead: {counted(lost, 'dead letter')} without a readable account"
-            parts.append(plain(text, "yellow"))
+            yield f"{provider}.dead: {counted(lost, 'dead letter')} without a readable account"
     for provider, count in seen.notices.items():
         if count:
-            text = f"  {provider}.dead: POSTBACK_ON_DEAD is still to be told of {counted(count, 'dead letter')}"
-            parts.append(plain(text, "yellow"))
-    return Group(*parts)
+            yield f"{provider}.dead: POSTBACK_ON_DEAD is still to be told of {counted(count, 'dead letter')}"
 
 
 def _together(total: Totals) -> str:
@@ -98,23 +102,23 @@ def _memory(one: RedisStatus) -> tuple[RenderableType, str]:
     return bar(min(1.0, share), 10, color), used
 
 
-def _fitting(accounts: Sequence[AccountStatus], console: Console) -> Table:
+def _fitting(accounts: Sequence[AccountStatus], terminal: Terminal) -> Table:
     """The richest table that fits.
 
-    With fewer quota windows and shorter bars, at last with a few columns only.
+    With fewer quota windows and shorter bars, then with shorter names, at last with a few columns.
     """
-    boundless = console.options.update(width=sys.maxsize)
+    boundless = terminal.options.update(width=sys.maxsize)
     bars = (4, 3, 2, 0) if len(accounts) <= MOST_SHOWN else (0,)
-    for windows, cells in [*product(range(WINDOWS, 0, -1), bars), (0, 0)]:
+    for name, windows, cells in [*product((sys.maxsize, NAME), range(WINDOWS, 0, -1), bars), (NAME, 0, 0)]:
         # The foremost ones have the longest numbers; Rich shortens what is longer still.
-        first = _table(accounts[:MOST_SHOWN], windows, cells)
-        if console.measure(first, options=boundless).maximum <= console.width:
+        first = _table(accounts[:MOST_SHOWN], name, windows, cells)
+        if terminal.measure(first, options=boundless).maximum <= terminal.width:
             break
-    return _table(accounts, windows, cells)
+    return _table(accounts, name, windows, cells)
 
 
-def _table(accounts: Sequence[AccountStatus], windows: int, cells: int) -> Table:
-    """One line an account.
+def _table(accounts: Sequence[AccountStatus], name: int, windows: int, cells: int) -> Table:
+    """One line an account; a name has at most so many characters.
 
     Without a window there is no room for more than what waits and what died.
     """
@@ -123,7 +127,7 @@ def _table(accounts: Sequence[AccountStatus], windows: int, cells: int) -> Table
     )
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, header_style="dim", border_style="dim")
     table.add_column("", min_width=1, no_wrap=True)
-    table.add_column("ACCOUNT", max_width=NAME, no_wrap=True)
+    table.add_column("ACCOUNT", no_wrap=True)
     for heading in counts:
         table.add_column(heading, justify="right", min_width=len(heading), no_wrap=True)
     for heading in (" QUOTA LEFT", "", "")[:windows]:
@@ -142,7 +146,7 @@ def _table(accounts: Sequence[AccountStatus], windows: int, cells: int) -> Table
         }
         table.add_row(
             _state(account),
-            plain(account.queue, "bold"),
+            plain(shortened(account.queue, name, TAIL), "bold"),
             *(numbers[heading] for heading in counts),
             *quota,
             *[""] * (windows - len(quota)),
@@ -200,17 +204,17 @@ def unit(window: Window) -> str:
     return f"{window.window_s:g}s"
 
 
-def _notes(accounts: Sequence[AccountStatus]) -> Iterator[RenderableType]:
+def _notes(accounts: Sequence[AccountStatus], terminal: Terminal) -> Iterator[RenderableType]:
     """What is to be said of accounts, under their names."""
     for account in accounts:
-        notes = list(_details(account))
+        notes = list(_details(account, QUOTED if terminal.is_terminal else sys.maxsize))
         if notes:
             yield plain(account.queue, "bold")
-            yield from (Padding(plain(text, color), (0, 0, 0, 2), expand=False) for text, color in notes)
+            yield from (terminal.hung(plain(f"  {text}", color)) for text, color in notes)
 
 
-def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
-    """What else is to be said of an account, with its colour."""
+def _details(account: AccountStatus, quoted: int) -> Iterator[tuple[str, str]]:
+    """What else is to be said of an account, with its colour; others' words in so many letters."""
     now_ms = account.log.now_ms
     waiting = account.queued + account.delayed + account.in_flight
     paused = account.paused
@@ -220,7 +224,7 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
         yield f"no live worker serves it: start `python -m workers {account.provider}`", "red" if waiting else "yellow"
     if paused:
         since = f" {_ago(now_ms - paused.since_ms)}" if paused.since_ms else ""
-        detail = f", {_quoted(paused.detail)}" if paused.detail else ""
+        detail = f", {shortened(paused.detail, quoted)}" if paused.detail else ""
         if paused.until_ms is None:
             color = "yellow" if paused.reason == "operator" else "red"
             yield f"paused{since}: {paused.reason}{detail}; ends with `postback resume {account.queue}`", color
@@ -241,7 +245,7 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
     failing = account.failures or (account.last_success_ms or 0) < (account.last_failure_ms or 0)
     if account.last_failure_ms and failing and (paused is None or paused.reason == "operator"):
         row = f"{counted(account.failures, 'failure')} in a row, " if account.failures else ""
-        said = f": {_quoted(account.last_failure)}" if account.last_failure else ""
+        said = f": {shortened(account.last_failure, quoted)}" if account.last_failure else ""
         yield f"{row}last failure {_ago(now_ms - account.last_failure_ms)}{said}", "yellow"
     if account.max_queued:
         held = account.queued + account.delayed
@@ -261,7 +265,3 @@ def _details(account: AccountStatus) -> Iterator[tuple[str, str]]:
 
 def _ago(ms: float) -> str:
     return f"{duration(max(0.0, ms) / 1000)} ago"
-
-
-def _quoted(text: str) -> str:
-    return text if len(text) <= QUOTED else f"{text[: QUOTED - 1]}…"

@@ -74,15 +74,13 @@ def status(environ: Mapping[str, str], as_json: bool, every: bool, watch_s: floa
             document["alarms"] = [{"kind": alarm.kind, "place": alarm.place, "text": alarm.text} for alarm in needed]
             click.echo(json.dumps(document))
         else:
-            show(_needed(needed) if check else overview(seen, terminal, every=every))
+            show(_needed(needed, terminal) if check else overview(seen, terminal, every=every))
         return 1 if check and needed else 0
 
-    # A pipe gets each alarm in one line, however long.
-    show = partial(terminal.print, soft_wrap=check and not terminal.is_terminal)
     if watch_s is None:
-        return look(show)
+        return look(terminal.print)
     if as_json or not terminal.is_interactive:
-        return _watch(look, terminal, show, watch_s)
+        return _watch(look, terminal, terminal.print, watch_s)
     with Live(console=terminal, auto_refresh=False) as live:
         return _watch(look, terminal, partial(live.update, refresh=True), watch_s)
 
@@ -115,7 +113,7 @@ def _snapshot(environ: Mapping[str, str]) -> Snapshot:
     return reduce(add, snapshots)
 
 
-def _needed(needed: list[Alarm]) -> Group:
+def _needed(needed: list[Alarm], terminal: Terminal) -> Group:
     if not needed:
         return Group(assemble(mark(True), " nothing needs a person"))
     lines = []
@@ -125,4 +123,4 @@ def _needed(needed: list[Alarm]) -> Group:
         if len(same) > SAID:
             more = f" and {len(same) - SAID:,} more like these ({kind}): `postback status --json`"
             lines.append(assemble(mark(False), more))
-    return Group(*lines)
+    return Group(*map(terminal.hung, lines))

@@ -1,20 +1,27 @@
-"""Standard output through Rich: colour if wanted, 100 columns, foreign text as it is."""
+"""Standard output through Rich: colour if wanted, at most 100 columns, foreign text as it is."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from postback.cli.output import clean
 
-#: Most columns; a pipe has always as many, so that output does not depend on the terminal.
+#: Most columns of a terminal.
 WIDTH: Final = 100
+#: Columns of a pipe: so many that nothing is broken or cut off there.
+PIPE_WIDTH: Final = 1_000_000
+
+#: A word with the blanks behind it; what is in backticks is a command, to be copied in one piece.
+_WORD: Final = re.compile(r"\s*(?:\S*`[^`]*`\S*|\S+)\s*")
 
 
 class Terminal(Console):
@@ -34,11 +41,25 @@ class Terminal(Console):
         )
 
     def say(self, *parts: str | tuple[str, str]) -> None:
-        """One sentence of texts, or texts with a style.
+        """One sentence of texts, or texts with a style."""
+        self.print(self.hung(assemble(*parts)))
 
-        A pipe gets it in one line, however long.
+    def hung(self, text: Text) -> Text:
+        """A text in lines that fit, those after the first one indented by two more.
+
+        Words and commands stay whole where a line has room for them.
         """
-        self.print(assemble(*parts), soft_wrap=not self.is_terminal)
+        indent = len(text.plain) - len(text.plain.lstrip()) + 2
+        ends, used = list[int](), 0
+        for word in _WORD.finditer(text.plain):
+            if used and used + cell_len(word[0].rstrip()) > self.width:
+                ends.append(word.start())
+                used = indent
+            used += cell_len(word[0])
+        lines = text.divide(ends)
+        for line in lines[:-1]:
+            line.rstrip()
+        return Text(f"\n{' ' * indent}").join(lines)
 
     def on_broken_pipe(self) -> None:
         """Leave it to the command's exit code; Rich would end the process with 1."""
@@ -47,7 +68,7 @@ class Terminal(Console):
 
 def columns() -> int:
     """How wide output may be now."""
-    return min(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+    return min(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else PIPE_WIDTH
 
 
 def plain(text: str, style: str = "") -> Text:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
+from typing import Final
+
+#: Names that a sentence lists, if none is near.
+NAMED: Final = 20
 
 
 def duration(seconds: float) -> str:
@@ -40,6 +45,11 @@ def megabytes(count: int) -> str:
     return f"{count / (1 << 20):.0f} MB" if count >= 1 << 20 else f"{count / 1024:.0f} kB"
 
 
+def shortened(text: str, most: int, tail: int = 0) -> str:
+    """A text of at most so many characters, its last ``tail`` ones among them."""
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def listed(names: Sequence[str], most: int) -> str:
     """``a, b and 3 more``: the first ones of some names."""
     more = len(names) - most
@@ -49,3 +59,31 @@ def listed(names: Sequence[str], most: int) -> str:
 def counted(count: int, one: str) -> str:
     """``1 event``, ``5,000 events``."""
     return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
+def nearest(word: str, names: Collection[str], kind: str) -> str:
+    """For a mistyped name: ``did you mean tgtrack?``, or which there are: ``providers are …``.
+
+    Args:
+        word: What was typed.
+        names: What there is, in the order of a list.
+        kind: What they are, for the list: ``providers``.
+    """
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    if close:
+        return f"did you mean {by_lower[close[0]]}?"
+    return f"{kind} are {listed(list(names), NAMED) or 'not known yet'}"
+
+
+def no_account(whose: str, account: str | None, names: Collection[str]) -> str:
+    """For a name that is no account's.
+
+    Args:
+        whose: The provider.
+        account: The name; None if one must be named and was not.
+        names: The provider's accounts.
+    """
+    if account is None:
+        return f"{whose} has several accounts, and none is named main: add --account; they are {listed(list(names), NAMED)}"
+    return f"{whose} has no account {account[:80]!r}; {nearest(account, names, 'its accounts')}"
