@@ -261,6 +261,7 @@ def _keys(text: str) -> list[tuple[str, str, str]]:
 def _commands() -> Iterator[str]:
     yield _PROCESSES
     yield "## Commands\n"
+    yield _EXIT_CODES
     for context in _leaves(click.Context(command, info_name="postback")):
         yield f"### {context.command_path}\n\n```"
         yield context.get_help().replace("\b", "")
@@ -352,6 +353,33 @@ _PROCESSES = """\
 
 The queue of an account is `<provider>.<account>`, the dead letters are `<provider>.dead`. All keys are
 in the [table of keys](../../ARCHITECTURE.md#redis-keys). `make help` lists what a checkout can do.
+"""
+
+_EXIT_CODES = """\
+### Exit codes
+
+0 is done, 1 is a no, 2 is a question that could not be asked. A script can rely on them:
+
+| command | 0 | 1 | 2 |
+|---|---|---|---|
+| `postback send` | in its queue; the id is printed | the event is refused: a field breaks a rule, it is too large, it is no JSON | wrong usage; not in its queue, or nobody knows |
+| `postback status` | shown | with `--check`: something needs a person | wrong usage |
+| `postback dead list` | listed, also if there is none | an `--id` was not found; the others are listed | wrong usage |
+| `postback dead replay` | moved, or with `--dry-run` counted | an `--id` was not found; the others are moved | wrong usage |
+| `postback dead drop` | deleted, or with `--dry-run` counted | an `--id` was not found, or you said no | wrong usage; all would go, and nobody is there to ask |
+| `postback pause` | paused, now or before | the provider has no account yet | wrong usage |
+| `postback resume` | not paused, now or before | the provider has no account yet | wrong usage |
+| `postback check` | all is well | something is wrong | wrong usage; Redis away |
+| `postback erase` | removed, or there was nothing, or with `--dry-run` counted | you said no | wrong usage; nobody is there to ask |
+| `postback sandbox` | stopped by SIGINT or SIGTERM | the address is taken | wrong usage |
+
+Wrong usage is also a mistyped provider, account, reason or event, and a wrong setting. 2 stands for
+a Redis that is away too: what a command moved or removed before stays so, and the same command does
+the rest. 130 is Ctrl-C, also at a question. An error is one sentence on stderr.
+
+On a terminal output is at most 100 columns wide, and long names and long words of a provider are
+shortened. In a pipe nothing is cut off or broken into lines, and `dead list` has all letters.
+Scripts best read `--json`.
 """
 
 

@@ -1,8 +1,6 @@
 """The command ``postback``: what operators and developers do from a terminal.
 
-Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was
-not found); 2 it could not be asked (wrong usage, a wrong setting, Redis away). An error is one
-sentence on stderr, never a traceback.
+An error is one sentence on stderr, never a traceback. The reference has each command's exit codes.
 """
 
 from __future__ import annotations
@@ -16,13 +14,13 @@ import click
 
 from postback.cli.groups import Commands
 from postback.cli.output import in_ascii, say_error, usage_sentence
-from postback.errors import ConfigurationError, PostbackError, SendError
-from postback.operations.queues import UnknownProvider
+from postback.cli.wording import no_account
+from postback.errors import ConfigurationError, PostbackError, SendError, UnknownAccount
 from postback.operations.sites import RedisAway
 
 __all__ = ["main"]
 
-#: Exit codes, see the module's text.
+#: Exit codes: done; the answer is no; it could not be asked, and nothing was done; Ctrl-C.
 DONE: Final = 0
 NO: Final = 1
 NOT_ASKED: Final = 2
@@ -45,9 +43,10 @@ _PLACES: Final = {
     cls=Commands,
     places=_PLACES,
     no_args_is_help=False,
-    epilog="Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not found); "
-    "2 it could not be asked (wrong usage, a wrong setting, Redis away).",
+    epilog="Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not found, "
+    "you said no); 2 it could not be asked (wrong usage, a mistyped name, a wrong setting, Redis away); 130 Ctrl-C.",
 )
+@click.version_option(package_name="postback", message="%(prog)s %(version)s")
 def postback() -> None:
     """Report bot events within the providers' quotas. Redis is where POSTBACK_BROKER_URL says."""
 
@@ -69,7 +68,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     except click.UsageError as error:
         say_error(usage_sentence(error))
         return NOT_ASKED
-    except (ConfigurationError, RedisAway, SendError, UnknownProvider) as error:
+    except UnknownAccount as error:
+        say_error(no_account(error.provider, error.account, error.known))
+        return NOT_ASKED
+    except (ConfigurationError, RedisAway, SendError) as error:
         say_error(str(error))
         return NOT_ASKED
     except PostbackError as error:

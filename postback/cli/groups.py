@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import click
+
+from postback.cli.wording import nearest
 
 
 class Commands(click.Group):
@@ -44,7 +45,5 @@ class Commands(click.Group):
         """
         names = self.list_commands(ctx)
         if args[0] not in names and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(names)}"
-            ctx.fail(f"no such command {args[0][:80]!r}; {hint}")
+            ctx.fail(f"no such command {args[0][:80]!r}; {nearest(args[0], names, 'commands')}")
         return super().resolve_command(ctx, args)

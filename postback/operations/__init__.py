@@ -10,8 +10,9 @@ from postback.operations.deadletters import drop, letters, replay
 from postback.operations.erasure import Erased, erase
 from postback.operations.letters import Filter, Letter
 from postback.operations.pauses import Paused, Resumed, pause, resume
-from postback.operations.queues import UnknownProvider, select
+from postback.operations.queues import UnknownProvider
 from postback.operations.status import Snapshot, snapshot
+from postback.operations.targets import select
 
 __all__ = [
     "AccountStatus",

@@ -38,6 +38,11 @@ class DeadCount:
         """All of them."""
         return self.by_queue_and_reason.total()
 
+    @property
+    def queues(self) -> set[str]:
+        """Accounts that have some."""
+        return {queue for queue, _ in self.by_queue_and_reason if queue}
+
     def of(self, queue: str) -> int:
         """Dead letters of one account."""
         return sum(count for (name, _), count in self.by_queue_and_reason.items() if name == queue)

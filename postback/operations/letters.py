@@ -10,7 +10,15 @@ from postback.operations.messages import Message, read_message, text_of
 from postback.wire.state import STATE_HEADER, DeliveryState
 from postback.wire.time import iso, moment
 
-__all__ = ["Filter", "Letter", "read_letter"]
+__all__ = ["REASONS", "Filter", "Letter", "read_letter"]
+
+#: Reasons that workers write. A letter of another edition may have another one.
+REASONS: Final = frozenset(
+    {
+        "rejected", "invalid", "malformed", "unknown_account", "expired", "exhausted", "ambiguous", "not_final", "crashed",
+        "revoked",
+    }
+)  # fmt: skip
 
 #: Longest piece of an entry that is no message, in characters.
 RAW_CHARS: Final = 2000
@@ -80,6 +88,7 @@ class Letter:
         shown = {
             "id": self.message.id or None,
             "task": self.message.task or None,
+            "provider": self.provider,
             "account": self.account or None,
             "event": self.kwargs.get("event"),
             "reason": self.reason,

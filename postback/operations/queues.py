@@ -11,7 +11,7 @@ import redis
 from postback._events.account_names import is_account_name
 from postback._events.event import EVENTS
 from postback._send.directory import read_announcement
-from postback.errors import PostbackError, UnknownAccount
+from postback.errors import PostbackError
 from postback.wire import keys
 from postback.wire.windows import Window
 
@@ -24,7 +24,6 @@ __all__ = [
     "check_provider",
     "providers",
     "queues_with_events",
-    "select",
     "served",
     "workers",
 ]
@@ -195,30 +194,6 @@ def queues_with_events(client: redis.Redis, names: Iterable[str]) -> set[str]:
         if is_account_name(account) and (dot or step or client.type(key) == b"list"):
             holding.add(f"{provider}.{account}")
     return holding
-
-
-def select(client: redis.Redis, target: str) -> list[str]:
-    """The queues that ``tgtrack.main`` (one) or ``tgtrack`` (all of the provider) names.
-
-    An account is refused only if its provider's accounts are announced. Before its first worker
-    runs, an account may be paused too.
-
-    Raises:
-        UnknownProvider: There is no such provider.
-        UnknownAccount: The provider has no such account, or none at all.
-        redis.RedisError: As the client does.
-    """
-    provider, dot, account = target.partition(".")
-    check_provider(provider)
-    announced_queues = announced(client, [provider])
-    queues = sorted(set(announced_queues) | queues_with_events(client, [provider]))
-    if not dot:
-        if not queues:
-            raise PostbackError(f"{provider} has no account yet: no worker has announced one and no queue holds events")
-        return queues
-    if not is_account_name(account) or (announced_queues and target not in queues):
-        raise UnknownAccount(provider, account, [queue.partition(".")[2] for queue in queues])
-    return [target]
 
 
 def _hash(client: redis.Redis, key: str) -> list[tuple[str, bytes]]:

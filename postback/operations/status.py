@@ -86,7 +86,7 @@ def snapshot(client: redis.Redis, providers: Iterable[str] | None = None, *, url
     orphans = sorted(queues.queues_with_events(client, names) - announced.keys())
     dead = {name: count_dead(client, name) for name in names}
     # An account that is gone may have left dead letters, and somebody must look after them.
-    buried = {queue for counted in dead.values() for queue, _ in counted.by_queue_and_reason if queue}
+    buried = {queue for counted in dead.values() for queue in counted.queues}
     shown = [*announced, *orphans, *sorted(buried - announced.keys() - set(orphans))]
     shown.sort(key=lambda queue: (names.index(queue.partition(".")[0]), queue not in announced))
     now_ms = redis_now_ms(client)

@@ -223,7 +223,7 @@ def test_erase_and_dead_letters(stack: Stack) -> None:
     sale("987654321").delay()
     fill(stack)
     assert "2" in command(stack, "dead", "list", "tgtrack")
-    command(stack, "erase", "--user", "987654321")
+    command(stack, "erase", "--user", "987654321", "--yes")
     assert stack.waiting("tgtrack.main") == 0
     stack.sandbox.clear_refusals()
     command(stack, "resume", "tgtrack.main")

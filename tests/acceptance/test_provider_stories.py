@@ -472,7 +472,7 @@ def test_erase_reaches_wallets_and_answers(stack: Stack) -> None:
     asked = {user: tgtrack.GetUserInfo(user_id=user, account="_persons").delay() for user in ("7005001", "7005002")}
     assert {user: result.get(timeout=20)["user_id"] for user, result in asked.items()} == {user: user for user in asked}
     for person, words in ((wallet, "2 events erased, and 0 results"), ("7005001", "0 events erased, and 1 result\n")):
-        erased = stack.postback("erase", "--user", person)
+        erased = stack.postback("erase", "--user", person, "--yes")
         assert erased.returncode == 0, erased.stderr
         assert words in erased.stdout
         assert person not in erased.stdout

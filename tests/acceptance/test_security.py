@@ -300,7 +300,7 @@ def test_every_command(clean: Guarded) -> None:
     commands = [
         "status", "status --json", "dead list tgtrack", "dead list tgtrack --json", "dead replay tgtrack --dry-run",
         "pause tgtrack.main", f"dead replay tgtrack --id {letter}", "dead drop tgtrack --limit 1 --yes",
-        """send tgtrack.add_event {"user_id":"77","event_type":"x"}""", "erase --user 77", "erase --user 13",
+        """send tgtrack.add_event {"user_id":"77","event_type":"x"}""", "erase --user 77 --yes", "erase --user 13 --yes",
         "resume tgtrack.main", "resume tgtrack",
     ]  # fmt: skip
     for words in commands:

@@ -144,7 +144,7 @@ def test_the_apps_redis_goes_first(redis_server: RedisServer, monkeypatch: pytes
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize("words", ["status --jsn", "dead lst", "send"])
+@pytest.mark.parametrize("words", ["status --jsn", "dead lst", "dead list --reason rejcted", "dead drop", "send"])
 def test_wrong_usage_from_the_terminal(words: str, redis_server: RedisServer) -> None:
     """Wrong words are refused as `postback` refuses them: exit status 2."""
     app = app_with(POSTBACK_BROKER_URL=redis_server.url)
@@ -154,10 +154,12 @@ def test_wrong_usage_from_the_terminal(words: str, redis_server: RedisServer) ->
 
 
 def test_dead_letters_from_the_terminal(redis_server: RedisServer) -> None:
-    """``flask postback dead list`` answers as ``postback dead list``."""
+    """``flask postback dead list`` answers as ``postback dead list``, of one provider or of all."""
     app = app_with(POSTBACK_BROKER_URL=redis_server.url)
     answer = app.test_cli_runner().invoke(args=["postback", "dead", "list", "tgtrack", "--json"])
     assert (answer.exit_code, answer.output) == (0, "")
+    answer = app.test_cli_runner().invoke(args=["postback", "dead", "list"])
+    assert (answer.exit_code, answer.output) == (0, "0 dead letters\n")
 
 
 def test_the_exit_status_is_the_commands(redis_server: RedisServer) -> None:

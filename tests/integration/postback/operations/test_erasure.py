@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import threading
 import uuid
@@ -96,7 +97,7 @@ def test_a_wallet(field, desk, command):
     wallet = "UQDl1Zr9M_GQAZ-ZxjsFMnrz4k-Xl2rOWBXWHUZ4kYhC3mNn"
     for address in (wallet, wallet.lower()):
         tganalytics.Event.load({**NEEDED["tganalytics"], field: address}).delay()
-    assert command("erase", "--user", wallet) == 0
+    assert command("erase", "--user", wallet, "--yes") == 0
     assert "tganalytics.docs  1\n" in command.out
     assert wallet not in command.out
     (left,) = desk.client.lrange(keys.priority_list("tganalytics.docs", 3), 0, -1)
@@ -115,10 +116,10 @@ def test_results(desk, command):
         info.backend.store_result(info.id, {"user_id": user, "first_name": "A"}, "SUCCESS")
         result(desk.client, {"data": [{"telegramUserId": user}]})
     result(desk.client, {"actions": [{"comment": ME}]})
-    assert command("erase", "--user", ME) == 0
+    assert command("erase", "--user", ME, "--yes") == 0
     assert "1 event erased, and 2 results" in command.out
     assert len(desk.client.keys("celery-task-meta-*")) == 3
-    assert command("erase", "--user", ME) == 0
+    assert command("erase", "--user", ME, "--yes") == 0
     assert "0 events erased, and 0 results" in command.out
 
 
@@ -265,16 +266,70 @@ def test_everywhere(desk, command, govern):
             desk.client.zadd(name, {desk.raw(tgtrack.AddEvent(user_id=user, event_type="sale")): 1e15})
     for user in (ME, OTHER):
         desk.bury(desk.raw(tgtrack.AddEvent(user_id=user, event_type="sale")))
-    assert command("erase", "--user", ME) == 0
+    assert command("erase", "--user", ME, "--yes") == 0
     assert "6 events erased" in command.out
     assert "1 event on the wire just now not included" in command.out
     assert ME not in command.out
     (grant,) = governor.grants
     grant.settlement = answer(PUT_BACK, health="none").to(grant)
     governor.settle(grant)
-    assert command("erase", "--user", ME) == 0
+    assert command("erase", "--user", ME, "--yes") == 0
     assert "1 event erased" in command.out
     assert erase(desk.client, OTHER).total == 6
+
+
+@pytest.fixture
+def waiting(desk, govern):
+    """The person's events in each kind of place, one on the wire, and an answer."""
+    desk.announce(QUEUE)
+    governor = govern(QUEUE)
+    tgtrack.AddEvent(user_id=ME, event_type="sale").delay()
+    governor.take(QUEUE, 1)
+    postback.send_many([tgtrack.AddEvent(user_id=user, event_type="sale") for user in (ME, OTHER, ME)])
+    for name in (keys.delayed(QUEUE), keys.held(QUEUE)):
+        desk.client.zadd(name, {desk.raw(tgtrack.AddEvent(user_id=ME, event_type="sale", amount=1.0)): 1e15})
+    desk.bury(desk.raw(tgtrack.AddEvent(user_id=ME, event_type="sale")))
+    result(desk.client, {"user_id": ME})
+    return desk
+
+
+def everything(client):
+    """All that is in Redis, to be compared."""
+    return {name: client.dump(name) for name in client.scan_iter()}
+
+
+def test_dry_run(waiting, command):
+    """``--dry-run`` counts what an erasure would remove, place by place, and removes nothing."""
+    before = everything(waiting.client)
+    seen = command.json("erase", "--user", ME, "--dry-run", "--json")
+    assert seen == {
+        "dry_run": True, "events": 5, "by_place": {"tgtrack.dead": 1, QUEUE: 4}, "results": 1, "in_flight": 1,
+    }  # fmt: skip
+    assert command("erase", "--user", ME, "--dry-run") == 0
+    assert "5 events would be erased, and 1 result" in command.out
+    assert "1 event on the wire" in command.out
+    assert everything(waiting.client) == before
+    assert command.json("erase", "--user", ME, "--yes", "--json") == {**seen, "dry_run": False}
+    assert command.json("erase", "--user", ME, "--dry-run", "--json")["events"] == 0
+
+
+def test_dry_run_of_a_long_queue(desk):
+    """It counts equal messages one by one, over many parts of a list, and halves of batches."""
+    raw = desk.raw(tgtrack.AddEvent(user_id=ME, event_type="sale"))
+    desk.client.lpush(STEP, *[raw] * 1200, *[b"x"] * 300)
+    assert erase(desk.client, ME, dry_run=True).by_place == {QUEUE: 1200}
+    assert erase(desk.client, ME).by_place == {QUEUE: 1200}
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_nobody_to_ask(options, waiting, command, monkeypatch):
+    """Without a terminal and without --yes it refuses before it looks, and removes nothing."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    before = everything(waiting.client)
+    assert command("erase", "--user", ME, *options) == 2
+    assert (command.out, ME in command.err) == ("", False)
+    assert "add --yes, or --dry-run" in command.err
+    assert everything(waiting.client) == before
 
 
 @pytest.mark.parametrize("name", [keys.dead_notices("tgtrack"), keys.dead_notices_failed("tgtrack")])
@@ -284,7 +339,7 @@ def test_notices(desk, command, name):
     """
     for user in (ME, OTHER):
         desk.client.lpush(name, desk.raw(tgtrack.AddEvent(user_id=user, event_type="sale")))
-    assert command("erase", "--user", ME) == 0
+    assert command("erase", "--user", ME, "--yes") == 0
     assert command.out.split()[:2] == [name, "1"]
     (left,) = desk.client.lrange(name, 0, -1)
     assert Person(OTHER).owns(left)
@@ -300,6 +355,7 @@ def test_halves_of_a_batch(desk, govern):
     assert len(grant.envelopes) == 4
     grant.settlement = answer(halves=[([1, 2], [3, 4]), ([1], [])]).to(grant)
     governor.settle(grant)
+    assert erase(desk.client, ME, dry_run=True).by_place == {queue: 3}
     assert erase(desk.client, ME).by_place == {queue: 3}
     (left,) = governor.take(queue, 1).grants
     assert [len(left.envelopes), len(left.siblings)] == [1, 1]
@@ -340,7 +396,9 @@ def test_order_and_bytes_stay(desk):
 def test_no_id(user, desk, command):
     """Nothing is no person."""
     tgtrack.AddEvent(user_id=ME, event_type="sale").delay()
-    assert command("erase", "--user", user) == 1
+    assert command("erase", "--user", user, "--yes") == 2
+    with pytest.raises(postback.PostbackError):
+        erase(desk.client, user)
     assert desk.client.llen(STEP) == 1
 
 

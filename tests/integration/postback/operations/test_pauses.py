@@ -117,16 +117,19 @@ def test_a_whole_provider(desk, command):
 @pytest.mark.parametrize(
     ("target", "code", "told"),
     [
-        ("tgtrack.mian", 1, "tgtrack has no account 'mian' (did you mean main?); known: main"),
-        ("tgtrack.dead", 1, "tgtrack has no account 'dead'"),
-        ("tgtrack.", 1, "tgtrack has no account ''"),
+        ("tgtrack.mian", 2, "tgtrack has no account 'mian'; did you mean main?"),
+        ("tgtrack.dead", 2, "tgtrack has no account 'dead'; its accounts are main"),
+        ("tgtrack.", 2, "tgtrack has no account ''"),
+        ("tonapi.ghosts", 2, "tonapi has no account 'ghosts'; did you mean ghost?"),
+        ("tonai.dead", 2, "tonai has no account 'dead'; its accounts are not known yet"),
         ("tonai", 1, "tonai has no account yet"),
-        ("nobody.main", 2, "'nobody' is not a provider"),
+        ("nobody.main", 2, "'nobody' is no provider"),
     ],
 )
 def test_wrong_names(verb, target, code, told, desk, command):
-    """A name that is none is refused with those that are, and nothing is written."""
+    """A name that is none is refused with the nearest, and nothing is written."""
     desk.announce(QUEUE)
+    desk.client.lpush("tonapi.ghost", b"x")
     before = sorted(desk.client.keys())
     assert command(verb, target) == code
     assert told in command.err
@@ -138,3 +141,13 @@ def test_before_its_worker_ever_ran(desk, command):
     """An account may be paused where nothing is known of its provider yet."""
     assert command("pause", QUEUE) == 0
     assert desk.client.hget(keys.meta(QUEUE), "paused") == b"-1"
+
+
+def test_an_orphan(desk, command):
+    """An account that no worker has announced, but that has events or dead letters, is one."""
+    desk.announce(QUEUE)
+    desk.client.lpush("tgtrack.ghost", b"x")
+    desk.sales(1, account="shop")
+    for queue in ("tgtrack.ghost", "tgtrack.shop"):
+        assert command("pause", queue) == 0
+        assert command("resume", queue) == 0

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from postback import tgtrack
 from postback.wire import keys
 from tests.integration.postback.operations.conftest import Desk
 
 ROOT = Path(__file__).parents[4]
 QUEUE = "tgtrack.main"
+LONG = "tgtrack.shop-moscow-region-telegram-bot-production-2026_loyalty-programs"
 COMMAND = "import sys; from postback.cli import main; sys.exit(main())"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -70,8 +72,14 @@ class Session:
 
     @property
     def lines(self) -> list[str]:
-        """What is to be seen, line by line."""
-        return [line.rstrip() for line in ESCAPES.sub("", self.read()).splitlines()]
+        """What is to be seen at the end, line by line."""
+        self.read()
+        return self.lines_so_far
+
+    @property
+    def lines_so_far(self) -> list[str]:
+        """What was to be seen until now."""
+        return [line.rstrip() for line in ESCAPES.sub("", self.text).splitlines()]
 
     def end(self) -> int:
         self.read()
@@ -111,11 +119,24 @@ def busy(desk: Desk) -> Desk:
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
-@pytest.mark.parametrize("words", ["status", "dead list tgtrack", "dead replay tgtrack --dry-run", "status --check"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status", "status --all", "status --check", "dead list", "dead list tgtrack", "dead replay tgtrack --dry-run",
+        "pause tgtrack", "resume tgtrack", "erase --user 987654321 --dry-run", "check",
+    ],
+)  # fmt: skip
 def test_it_fits(columns: int, words: str, busy: Desk, at: Callable[..., Session]) -> None:
     """However narrow the terminal is, no line is wider; and never wider than 100 columns."""
+    busy.announce(LONG)
     session = at(columns, words)
     assert max(map(len, session.lines)) <= min(columns, 100)
+
+
+@pytest.mark.parametrize("words", ["", "send", "dead list", "dead replay", "dead drop", "erase", "check", "sandbox"])
+def test_help_fits(words: str, at: Callable[..., Session]) -> None:
+    """Each help fits a terminal of 80 columns."""
+    assert max(map(len, at(80, f"{words} --help").lines)) <= 80
 
 
 @pytest.mark.parametrize("columns", [40, 100])
@@ -136,6 +157,16 @@ def test_foreign_words_at_a_terminal(busy: Desk, at: Callable[..., Session]) -> 
     assert "[bold]Invalid[/bold]" in text
     assert "\x1b[2J" not in text
     assert "\x1b[1;31m✗\x1b[0m" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("shop-moscow-west", "tgtrack.shop-moscow-west"), (LONG[8:], "tgtrack.shop-…programs")],
+)
+def test_a_long_name(name: str, shown: str, busy: Desk, at: Callable[..., Session]) -> None:
+    """A name is whole where the table has room, else its beginning and its end are there."""
+    busy.announce(f"tgtrack.{name}")
+    assert any(f" {shown} " in line for line in at(80, "status").lines)
 
 
 def test_an_id_stays_whole(busy: Desk, at: Callable[..., Session]) -> None:
@@ -176,6 +207,28 @@ def test_drop_asks(answer: str, left: int, code: int, busy: Desk, at: Callable[.
     session.read("[y/N]")
     assert session.answer(answer) == code
     assert busy.client.llen("tgtrack.dead") == left
+
+
+@pytest.mark.parametrize(("answer", "left", "code"), [("y\n", 0, 0), ("\n", 4, 1), ("n\n", 4, 1), ("\x03", 4, 130)])
+def test_erase_asks(answer: str, left: int, code: int, busy: Desk, at: Callable[..., Session]) -> None:
+    """An erasure says how much it would remove and where, and asks; only a yes is one."""
+    tgtrack.AddEvent(user_id="987654321", event_type="sale", account="shop").delay()
+    session = at(80, "erase --user 987654321")
+    session.read("[y/N]")
+    assert ["tgtrack.dead", "3"] in [line.split() for line in session.lines_so_far]
+    assert "Erase 4 events? [y/N]" in session.text
+    assert session.answer(answer) == code
+    dead = busy.client.llen("tgtrack.dead")
+    assert dead + busy.client.llen(keys.priority_list("tgtrack.shop", 3)) == left
+    assert ("4 events erased" in session.text) is (code == 0)
+
+
+def test_nothing_to_erase(desk: Desk, at: Callable[..., Session]) -> None:
+    """If there is nothing of the person, nothing is asked."""
+    session = at(80, "erase --user 987654321")
+    assert session.end() == 0
+    assert "0 events would be erased, and 0 results" in session.text
+    assert "[y/N]" not in session.text
 
 
 def test_watch(desk: Desk, at: Callable[..., Session]) -> None:

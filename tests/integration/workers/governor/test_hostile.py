@@ -393,7 +393,7 @@ class TestCommands:
         "arguments",
         [["status"], ["status", "--json"], ["dead", "list", "tgtrack"], ["dead", "list", "tgtrack", "--json"],
          ["dead", "replay", "tgtrack", "--dry-run"], ["dead", "replay", "tgtrack"], ["dead", "drop", "tgtrack", "--yes"],
-         ["dead", "drop", "tgtrack", "--older-than", "1h", "--yes"], ["erase", "--user", ME],
+         ["dead", "drop", "tgtrack", "--older-than", "1h", "--yes"], ["erase", "--user", ME, "--yes"],
          ["dead", "list", "tgtrack", "--id", "hostile-5"]],
         ids=" ".join,
     )  # fmt: skip

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -18,12 +21,14 @@ from postback.cli import main
 from postback.cli.output import in_ascii
 from postback.cli.parameters import age
 from postback.cli.terminal import Terminal, bar, mark
-from postback.cli.wording import duration, short_duration
+from postback.cli.wording import duration, nearest, short_duration
 from postback.errors import ConfigurationError
+from postback.operations.letters import REASONS
 from postback.operations.queues import providers
 from postback.operations.sites import sites
 from postback.wire.broker import Broker, broker_of, connect, parse_broker
 from workers.devkit import free_port
+from workers.observe import measurements
 
 SECRET = "s3cret-pa55"
 COMMANDS = [
@@ -57,7 +62,35 @@ def test_the_list_of_commands(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n  {command[0]} " in out for command in COMMANDS)
-    assert "Exit codes: 0 done" in out
+    assert "Exit codes: 0 done; 1 " in out
+
+
+def test_the_version(capsys):
+    """``postback --version`` says what is installed."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"postback {version('postback')}\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "names", "answer"),
+    [
+        ("shpo", ["main", "shop"], "did you mean shop?"),
+        ("MAIN", ["main", "shop"], "did you mean main?"),
+        ("x", ["main", "shop"], "accounts are main, shop"),
+        ("x", [], "accounts are not known yet"),
+        ("x", [f"n{number}" for number in range(10_000)], "n19 and 9,980 more"),
+    ],
+)
+def test_nearest(word, names, answer):
+    """A mistyped name is answered with the nearest one, else with names, not with thousands."""
+    assert nearest(word, names, "accounts").endswith(answer)
+
+
+def test_reasons():
+    """The command knows the reasons that the guide explains, and each is one that workers count."""
+    guide = Path("docs/guides/delivery.md").read_text().partition("## Why an event is dead")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", guide, re.M)) == REASONS
+    assert measurements.REASONS >= REASONS
 
 
 @pytest.mark.parametrize(
@@ -71,8 +104,15 @@ def test_the_list_of_commands(capsys):
         ("dead lst", "no such command 'lst'; did you mean list?"),
         ("send", "missing argument 'TASK'"),
         ("send tgtrack.add_event", "missing argument 'JSON'"),
-        ("dead list", "missing argument 'PROVIDER'; choose from: "),
-        ("dead list nobody", "invalid value for 'PROVIDER': 'nobody' is not one of "),
+        ("send nothing {}", "invalid value for 'TASK': 'nothing' is no event; events are mytracker.registration, "),
+        ("send tgtrack.add_evnt {}", "'tgtrack.add_evnt' is no event; did you mean tgtrack.add_event?"),
+        ("dead replay", "missing argument 'PROVIDER'; choose from mytracker, tganalytics, tgtrack, tonai, tonapi; "),
+        ("dead drop --yes", "missing argument 'PROVIDER'"),
+        ("dead list nobody", "invalid value for '[PROVIDER]': 'nobody' is no provider; providers are mytracker, "),
+        ("dead list TGTrack", "'TGTrack' is no provider; did you mean tgtrack?"),
+        ("pause tgtrak.main", "invalid value for 'PROVIDER[.ACCOUNT]': 'tgtrak' is no provider; did you mean tgtrack?"),
+        ("resume", "missing argument 'PROVIDER[.ACCOUNT]'"),
+        ("dead replay tgtrack --acount main", "--account"),
         ("dead list tgtrack --jsn", "--json"),
         ("dead list tgtrack --id", "option '--id' requires an argument"),
         ("dead list tgtrack --dry-run", "--dry-run"),
@@ -82,6 +122,9 @@ def test_the_list_of_commands(capsys):
         ("dead list tgtrack --limit -1", "invalid value for '--limit'"),
         ("pause", "missing argument 'PROVIDER[.ACCOUNT]'"),
         ("erase", "missing option '--user'"),
+        ("erase --user= --yes", "invalid value for '--user': it is empty"),
+        ("erase --user 987654321", "this would remove a person's events for good: add --yes, or --dry-run to look"),
+        ("erase --user 987654321 --json", "add --yes, or --dry-run to look"),
         ("status --watch 0", "invalid value for '--watch': '0' is not a number of seconds from 0.1 to 3600"),
         ("status --watch x", "invalid value for '--watch'"),
         ("status --watch nan", "invalid value for '--watch'"),
@@ -116,7 +159,8 @@ def test_control_characters_in_a_word(capsys):
     [
         ["status"], ["status", "--json"], ["status", "--check"], ["dead", "list", "tgtrack"],
         ["dead", "replay", "tgtrack"], ["dead", "drop", "tgtrack", "--yes"], ["pause", "tgtrack.main"],
-        ["resume", "tgtrack"], ["erase", "--user", "987654321"],
+        ["resume", "tgtrack"], ["erase", "--user", "987654321", "--yes"],
+        ["erase", "--user", "987654321", "--dry-run", "--json"], ["dead", "list"], ["dead", "list", "--account", "main"],
         ["send", "tgtrack.add_event", '{"user_id": "1", "event_type": "sale"}'],
     ],
     ids=" ".join,
@@ -172,8 +216,6 @@ def test_a_wrong_setting(command, url, monkeypatch, capsys):
         ("tgtrack.add_event", "[" * 100_000, "nested too deep"),
         ("tgtrack.add_event", "[]", "must be a JSON object"),
         ("tgtrack.on_telegram_webhook", "{}", "payload must have an update_id"),
-        ("tgtrack.add_evnt", "{}", "did you mean tgtrack.add_event?"),
-        ("nothing", "{}", "is no event"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -184,6 +226,21 @@ def test_a_wrong_event(task, given, told, capsys):
     assert out == ""
     assert told in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--account", "shpo"], "tgtrack has no account 'shpo'; did you mean shop?"),
+        (["--account", "x"], "tgtrack has no account 'x'; its accounts are bot, shop"),
+        ([], "tgtrack has several accounts, and none is named main: add --account; they are bot, shop"),
+    ],
+)
+def test_a_wrong_account(options, sentence, capsys):
+    """An event for an account that is none is wrong usage, before anything is sent."""
+    postback.configure(accounts={"tgtrack": ["shop", "bot"]})
+    assert main(["send", "tgtrack.add_event", '{"user_id": "5", "event_type": "sale"}', *options]) == 2
+    assert capsys.readouterr() == ("", f"postback: {sentence}\n")
 
 
 def test_not_utf8(monkeypatch, capsys):
@@ -254,7 +311,7 @@ def test_ctrl_c(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("postback.cli.erase.sites", interrupted)
-    assert main(["erase", "--user", "1"]) == 130
+    assert main(["erase", "--user", "1", "--yes"]) == 130
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("90m", 5400), ("12h", 43_200), ("1d12h", 129_600)])
@@ -333,19 +390,41 @@ class TestTerminal:
         """
         assert written(tty=False, encoding=encoding).splitlines() == [f"+[red]{letter}~ [2J [/red] ", "--"]
 
-    @pytest.mark.parametrize(("columns", "width"), [("200", 100), ("60", 60), (None, 100)])
-    def test_width(self, columns, width, monkeypatch):
-        """At most 100 columns; a narrow terminal is obeyed, and a pipe always has 100."""
-        stream = io.StringIO()
-        stream.isatty = lambda: columns is not None
-        monkeypatch.setattr("sys.stdout", stream)
-        monkeypatch.setenv("COLUMNS", columns or "60")
-        terminal = Terminal()
-        terminal.say("word " * 50)
-        if columns is None:
-            assert (terminal.width, len(stream.getvalue().splitlines())) == (width, 1)
-        else:
-            assert max(len(line.rstrip()) for line in stream.getvalue().splitlines()) in range(width - 5, width + 1)
+    @pytest.fixture
+    def said(self, monkeypatch):
+        """What a terminal of so many columns shows of a text, line by line; None: a pipe."""
+
+        def say(text, columns):
+            stream = io.StringIO()
+            stream.isatty = lambda: columns is not None
+            monkeypatch.setattr("sys.stdout", stream)
+            monkeypatch.setenv("COLUMNS", str(columns or 60))
+            Terminal().say(text)
+            return stream.getvalue().splitlines()
+
+        return say
+
+    @pytest.mark.parametrize(("columns", "width"), [(200, 100), (60, 60)])
+    def test_width(self, columns, width, said):
+        """At most 100 columns, and a narrow terminal is obeyed."""
+        assert max(len(line.rstrip()) for line in said("word " * 50, columns)) in range(width - 5, width + 1)
+
+    @pytest.mark.parametrize("text", ["word " * 5000, "x" * 20_000])
+    def test_a_pipe_has_no_width(self, text, said):
+        """What goes into a pipe is one line, however long and whatever COLUMNS says."""
+        assert said(text, None) == [text]
+
+    def test_a_command_stays_whole(self, said):
+        """A line is not broken inside a command, and the next one is indented under the first."""
+        assert said("  tgtrack.main: look with `postback dead list tgtrack`; then replay", 40) == [
+            "  tgtrack.main: look with",
+            "    `postback dead list tgtrack`; then",
+            "    replay",
+        ]
+
+    def test_wide_letters(self, said):
+        """A letter that takes two columns counts as two."""
+        assert said("请检查 您的事件 类型并重试", 16) == ["请检查 您的事件", "  类型并重试"]
 
 
 class TestBrokers:

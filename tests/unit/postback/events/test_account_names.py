@@ -72,7 +72,7 @@ def by_announcement(name: str, folder: Path) -> bool:
 
 def by_operators(name: str, folder: Path) -> bool:
     client = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-    return quietly((UnknownAccount, operations.UnknownProvider), lambda: queues.select(client, f"tgtrack.{name}"))
+    return quietly((UnknownAccount, operations.UnknownProvider), lambda: operations.select(client, f"tgtrack.{name}"))
 
 
 def by_status(name: str, folder: Path) -> bool:

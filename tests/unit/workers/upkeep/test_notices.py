@@ -98,7 +98,8 @@ def test_the_dead_letter_as_the_command_shows_it(desk: Desk) -> None:
     desk.drained()
     assert desk.told == [
         {
-            "id": "a", "task": "tgtrack.add_event", "account": "main", "event": {"user_id": PERSON, "event_type": "sale"},
+            "id": "a", "task": "tgtrack.add_event", "provider": "tgtrack", "account": "main",
+            "event": {"user_id": PERSON, "event_type": "sale"},
             "reason": "rejected", "status": 422, "detail": "no", "attempts": 1, "enqueued_at": None, "failed_at": None,
             "possible_duplicate": False,
         }
