@@ -62,7 +62,7 @@ def _choosing(*, required: bool = True) -> Callable[[Chosen], Chosen]:
         ) -> int:
             places = sites(environ, [provider] if provider else None)
             chosen = Filter(frozenset(ids), frozenset(reasons), account, older_than, limit)
-            _check(places, chosen, provider or "no provider")
+            _check(places, provider, chosen)
             return command(places, provider, chosen, **options)
 
         return with_filter
@@ -70,22 +70,22 @@ def _choosing(*, required: bool = True) -> Callable[[Chosen], Chosen]:
     return choosing
 
 
-def _check(places: list[Site], chosen: Filter, whose: str) -> None:
+def _check(places: list[Site], provider: str | None, chosen: Filter) -> None:
     """Refuse what no letter can have: "no letters" would be a wrong answer to a mistyped name.
 
-    Redis is asked only for names that are not known without it.
+    Redis is asked only if an account is named, or a reason that workers do not write.
     """
     accounts, reasons = set[str](), set(REASONS)
     unusual = chosen.reasons - REASONS
     for site in places if unusual or chosen.account is not None else ():
         with site.asked() as client:
             accounts |= {queue.partition(".")[2] for queue in known_accounts(client, site.providers)}
-            for provider in site.providers if unusual else ():
-                reasons |= count_dead(client, provider).reasons().keys()
+            for name in site.providers if unusual else ():
+                reasons |= count_dead(client, name).reasons().keys()
     for reason in sorted(chosen.reasons - reasons):
         raise _wrong("--reason", f"{reason[:80]!r} is no reason; {nearest(reason, sorted(reasons), 'reasons')}")
     if chosen.account is not None and accounts and chosen.account not in accounts:
-        raise _wrong("--account", no_account(whose, chosen.account, sorted(accounts)))
+        raise _wrong("--account", no_account(provider, chosen.account, sorted(accounts)))
 
 
 def _wrong(option: str, sentence: str) -> click.BadParameter:

@@ -76,14 +76,15 @@ def nearest(word: str, names: Collection[str], kind: str) -> str:
     return f"{kind} are {listed(list(names), NAMED) or 'not known yet'}"
 
 
-def no_account(whose: str, account: str | None, names: Collection[str]) -> str:
+def no_account(provider: str | None, account: str | None, names: Collection[str]) -> str:
     """For a name that is no account's.
 
     Args:
-        whose: The provider.
+        provider: Whose account it should be; None: of any provider.
         account: The name; None if one must be named and was not.
-        names: The provider's accounts.
+        names: Accounts that there are.
     """
     if account is None:
-        return f"{whose} has several accounts, and none is named main: add --account; they are {listed(list(names), NAMED)}"
-    return f"{whose} has no account {account[:80]!r}; {nearest(account, names, 'its accounts')}"
+        return f"{provider} has several accounts, and none is named main: add --account; they are {listed(list(names), NAMED)}"
+    whose = f"{provider} has no account" if provider else "no provider has an account"
+    return f"{whose} {account[:80]!r}; {nearest(account, names, 'accounts')}"

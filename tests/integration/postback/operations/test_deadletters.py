@@ -105,8 +105,8 @@ class TestList:
         [
             ("--reason", "exausted", "'exausted' is no reason; did you mean exhausted?"),
             ("--reason", "x", "'x' is no reason; reasons are ambiguous, crashed"),
-            ("--account", "mian", "has no account 'mian'; did you mean main?"),
-            ("--account", "tgtrack", "has no account 'tgtrack'; its accounts are ghost, main, shop"),
+            ("--account", "mian", " account 'mian'; did you mean main?"),
+            ("--account", "tgtrack", " account 'tgtrack'; accounts are ghost, main, shop"),
         ],
     )
     def test_mistyped(self, option, word, sentence, words, desk, command):
@@ -117,6 +117,7 @@ class TestList:
         assert command("dead", *words.split(), option, word, "--reason", "rejected") == 2
         assert (command.out, len(command.err.splitlines())) == ("", 1)
         assert sentence in command.err
+        assert ("no provider has an account" in command.err) is (option == "--account" and words == "list")
         assert f"see `postback dead {words.split()[0]} --help`" in command.err
         assert desk.dead_ids() == ids
 

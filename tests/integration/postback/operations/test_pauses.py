@@ -118,10 +118,10 @@ def test_a_whole_provider(desk, command):
     ("target", "code", "told"),
     [
         ("tgtrack.mian", 2, "tgtrack has no account 'mian'; did you mean main?"),
-        ("tgtrack.dead", 2, "tgtrack has no account 'dead'; its accounts are main"),
+        ("tgtrack.dead", 2, "tgtrack has no account 'dead'; accounts are main"),
         ("tgtrack.", 2, "tgtrack has no account ''"),
         ("tonapi.ghosts", 2, "tonapi has no account 'ghosts'; did you mean ghost?"),
-        ("tonai.dead", 2, "tonai has no account 'dead'; its accounts are not known yet"),
+        ("tonai.dead", 2, "tonai has no account 'dead'; accounts are not known yet"),
         ("tonai", 1, "tonai has no account yet"),
         ("nobody.main", 2, "'nobody' is no provider"),
     ],

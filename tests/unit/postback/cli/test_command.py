@@ -232,7 +232,7 @@ def test_a_wrong_event(task, given, told, capsys):
     ("options", "sentence"),
     [
         (["--account", "shpo"], "tgtrack has no account 'shpo'; did you mean shop?"),
-        (["--account", "x"], "tgtrack has no account 'x'; its accounts are bot, shop"),
+        (["--account", "x"], "tgtrack has no account 'x'; accounts are bot, shop"),
         ([], "tgtrack has several accounts, and none is named main: add --account; they are bot, shop"),
     ],
 )
