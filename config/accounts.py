@@ -6,7 +6,6 @@ names the file, the table and the key, and never shows a value that could be a s
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from config.secret import Secret
 from config.table import Table, TableError
 from postback._events.account_names import check_account_name
 from postback._events.values import Refused
+from postback._suggestion import nearest
 from postback.errors import ConfigurationError
 from postback.wire import keys
 from postback.wire.windows import Window
@@ -278,5 +278,5 @@ def _base_url(policy: Policy, table: Table) -> str:
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    near = nearest(word, known)
+    return "" if near is None else f"; did you mean {near}?"

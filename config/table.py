@@ -6,7 +6,6 @@ setting is declared where it is read, once.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Final, cast
@@ -16,6 +15,7 @@ from config.policy import Credential, Setting, T
 from config.secret import Secret
 from postback._events.account_names import check_account_name
 from postback._events.values import Refused
+from postback._suggestion import nearest
 from postback.wire.windows import Window, parse_windows
 
 _FROM_ENVIRONMENT: Final = "env:"
@@ -66,8 +66,12 @@ class Table:
         value = self._value(key)
         if value is None:
             if credential.required:
-                close = difflib.get_close_matches(key, list(self._values), n=1)
-                hint = f"is {close[0]} meant for it?" if close else 'write it as "env:NAME" to keep it out of the file'
+                near = nearest(key, self._values)
+                hint = (
+                    f"is {near} meant for it?"
+                    if near is not None
+                    else 'write it as "env:NAME" to keep it out of the file'
+                )
                 raise TableError(key, f"is missing; {hint}")
             return None
         if credential.place == "number" and isinstance(value, int) and not isinstance(value, bool):

@@ -22,7 +22,7 @@ No message holds a credential, a broker's password, a user's id or a name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from postback._suggestion import did_you_mean
 
@@ -42,6 +42,10 @@ __all__ = [
     "UnknownAccount",
     "UnknownEventName",
 ]
+
+
+#: Most accounts that a message names.
+NAMED: Final = 20
 
 
 class PostbackError(Exception):
@@ -115,7 +119,9 @@ class UnknownAccount(PostbackError, LookupError):
         self.provider = provider
         self.account = account
         self.known = tuple(sorted(known))
-        names = ", ".join(self.known) or "none"
+        names = ", ".join(self.known[:NAMED]) or "none"
+        if len(self.known) > NAMED:
+            names += f" and {len(self.known) - NAMED:,} more"
         if account is None:
             message = f"{provider} has several accounts and none is named 'main': pass account=…, one of {names}"
         else:

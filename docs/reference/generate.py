@@ -380,7 +380,7 @@ the rest. 130 is Ctrl-C, also at a question. An error is one sentence on stderr.
 On a terminal output is at most 100 columns wide, and long names and long words of a provider are
 shortened. In a pipe nothing is cut off or broken into lines, and `dead list` has all letters.
 Scripts best read `--json`.
-"""
+"""  # noqa: E501
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from typing import Final
+
+from postback import _suggestion
 
 #: Names that a sentence lists, if none is near.
 NAMED: Final = 20
@@ -69,11 +70,10 @@ def nearest(word: str, names: Collection[str], kind: str) -> str:
         names: What there is, in the order of a list.
         kind: What they are, for the list: ``providers``.
     """
-    by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
-    if close:
-        return f"did you mean {by_lower[close[0]]}?"
-    return f"{kind} are {listed(list(names), NAMED) or 'not known yet'}"
+    near = _suggestion.nearest(word, names)
+    return (
+        f"did you mean {near}?" if near is not None else f"{kind} are {listed(list(names), NAMED) or 'not known yet'}"
+    )
 
 
 def no_account(provider: str | None, account: str | None, names: Collection[str]) -> str:
