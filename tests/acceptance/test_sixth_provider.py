@@ -42,6 +42,7 @@ class Checkout:
         for room in ("postback", "config", "tasks", "workers"):
             shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "tests" / "contract", folder / "tests" / "contract")
+        shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests")
         shutil.copy(ROOT / "pyproject.toml", folder)
         shutil.copytree(FILES, folder, dirs_exist_ok=True)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("POSTBACK_", "PYTHON"))}
