@@ -150,7 +150,7 @@ BAD_MESSAGES = [
     ("another provider's task", {"headers": {"task": "mytracker.login"}}, "malformed"),
     ("no event", {"kwargs": {"account": "main"}}, "malformed"),
     ("an unexpected argument", {"kwargs": {"account": "main", "event": {}, "extra": 1}}, "malformed"),
-    ("a wrong event", {"kwargs": {"account": "main", "event": {"user_id": 5, "event_type": "sale"}}}, "invalid"),
+    ("a wrong event", {"kwargs": {"account": "main", "event": {"user_id": 5.5, "event_type": "sale"}}}, "invalid"),
     (
         "another account",
         {"kwargs": {"account": "shop", "event": {"user_id": "5", "event_type": "sale"}}},

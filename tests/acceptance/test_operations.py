@@ -197,7 +197,7 @@ def name_of(stack: Watched, task_id: str) -> str:
 DEATHS = [
     ("expired", {"id": "gone-1", "expires": "2020-01-01T00:00:00+00:00"}, "tgtrack.add_event"),
     ("malformed", {"id": "odd-1", "task": "tgtrack.nonsense"}, "postback.refused"),
-    ("invalid", {"id": "bad-1", "event": {"user_id": 5, "event_type": "sale"}}, "tgtrack.add_event"),
+    ("invalid", {"id": "bad-1", "event": {"user_id": 5.5, "event_type": "sale"}}, "tgtrack.add_event"),
 ]
 
 
