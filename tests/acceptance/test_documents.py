@@ -37,6 +37,11 @@ WORLDS = {
     "docs/guides/quickstart.md": ("quickstart", {"add_event": 5, "get_user_info": 1}),
     "docs/guides/how-to.md": ("howto", {}),
 }
+#: Document -> what providers must get, byte for byte: models' own values.
+ON_THE_WIRE = {
+    "README.md": (b'"user_id":"7000000001","event_type":"sale"', b'"amount":1499.9}'),
+    "docs/guides/fastapi.md": (b'"user_id":"98765"', b'"amount":1499.9}'),
+}
 #: Documents whose blocks another test runs.
 ELSEWHERE = {
     ("docs/guides/new-provider.md", "python"): "tests/acceptance/test_sixth_provider.py",
@@ -71,6 +76,9 @@ def test_python(path: str, stack: Stack) -> None:
 
     stack.sandbox.wait_for(lambda _: sum(arrived().values()) >= sum(expected.values()))
     assert arrived() == expected
+    bodies = b"\n".join(call.body for call in stack.sandbox.ledger("tgtrack"))
+    for part in ON_THE_WIRE.get(path, ()):
+        assert part in bodies
 
 
 def test_the_quickstart_s_commands(tmp_path: Path) -> None:
