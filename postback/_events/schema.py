@@ -87,7 +87,7 @@ class Schema:
         return by_field
 
 
-class _SchemaField(marshmallow.fields.Field[Any]):
+class _SchemaField(marshmallow.fields.Field):  # type: ignore[type-arg]  # marshmallow 3 cannot be subscripted
     """Runs a field's own check inside marshmallow."""
 
     def __init__(self, name: str, field: Field) -> None:

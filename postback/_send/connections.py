@@ -19,6 +19,9 @@ CONNECTION_ERRORS: Final = (redis.RedisError, KombuError, OSError)
 #: Redis answered with a refusal: it has certainly not executed the command.
 REFUSALS: Final = (redis.ResponseError, redis.exceptions.AuthenticationError, redis.exceptions.BusyLoadingError)
 
+#: redis-py before 5.3 wants to know a command; later ones warn of one.
+_FOR: Final = () if redis.VERSION >= (5, 3) else ("LPUSH",)
+
 
 class Connection:
     """One connection to Redis. One thread uses it at a time.
@@ -47,7 +50,7 @@ class Connection:
         A failure here means "not sent"; a later one means "reply lost". redis-py looks whether the
         other side has closed the socket (no round trip), and connects anew if it has.
         """
-        self.pool.release(self.pool.get_connection())
+        self.pool.release(self.pool.get_connection(*_FOR))
 
     def push(self, entries: Sequence[tuple[str, str, bytes]]) -> list[Exception | None]:
         """Push messages into their queues and make the queues due, in one round trip.

@@ -467,7 +467,7 @@ class TestBrokers:
         """
         tcp = connect(f"redis://:{SECRET}@h:7/3").connection_pool.connection_kwargs
         assert (tcp["host"], tcp["port"], tcp["db"], tcp["password"]) == ("h", 7, 3, SECRET)
-        assert tcp["retry"].get_retries() == 0
+        assert tcp["retry"]._retries == 0
         assert (
             connect("rediss://h/0?ssl_cert_reqs=CERT_NONE").connection_pool.connection_kwargs["ssl_cert_reqs"] == "none"
         )
