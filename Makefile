@@ -1,6 +1,6 @@
 # `make help` lists everything. Each target makes .venv first if it is missing or out of date.
 .DEFAULT_GOAL := help
-.PHONY: help install demo redis test lint format types reference imports bench chaos up down clean
+.PHONY: help install wheel demo redis test lint format types reference imports bench chaos up down clean
 
 # The first that really runs: a version manager's shim may stand for nothing.
 PYTHON  ?= $(shell for one in python3.11 python3; do $$one -c "" 2>/dev/null && echo $$one && break; done)
@@ -32,6 +32,13 @@ $(STAMP): setup.cfg setup.py pyproject.toml
 	test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[worker,dev]"
 	@touch $@
+
+# What an earlier build left in build/ would get into the wheel.
+wheel: $(STAMP) ## The wheel that applications install, into dist/, and the lines that install it
+	@rm -rf build dist/postback-*.whl
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@echo "In the environment of your application, one of:"
+	@for extra in "" "[django]" "[flask]"; do echo "  pip install '$(CURDIR)/$$(ls dist/postback-*.whl)$$extra'"; done
 
 demo: $(STAMP) ## A worker, the sandbox and some events, on this machine; KEEP=1 leaves it running
 	KEEP=$(KEEP) $(PY) -m workers.demo
@@ -66,11 +73,12 @@ bench: $(STAMP) ## Against its rivals, into benchmarks/RESULTS.md; ONLY=singles 
 chaos: $(STAMP) ## Kill workers and Redis for MINUTES=10 and count what is lost
 	$(PY) -m tests.chaos --minutes $(MINUTES)
 
-up: ## Redis, all workers and Flower in containers
-	docker compose up --build --detach
+up: ## Redis, the workers of COMPOSE_PROFILES and Flower in containers; returns when they are healthy
+	docker compose up --build --detach --wait
+	@echo "Applications on this machine: POSTBACK_BROKER_URL=redis://:REDIS_PASSWORD@$$(docker compose port redis 6379)/0"
 
 down: ## Stop the containers; the queues stay in their volume
-	docker compose down
+	docker compose --profile '*' down
 
 clean: ## Remove .venv, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,23 +1,32 @@
-"""What ``pip install postback`` brings, seen from a project that is not ours."""
+"""What applications install, seen from a project that is not ours."""
 
 from __future__ import annotations
 
+import re
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.shared.wheel import build_wheel, make_environment, run
+from tests.shared.wheel import make_environment, make_wheel, run
 from workers.devkit import RedisServer
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the checkout."""
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+def commands(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The commands that ``make wheel`` prints, in a copy of the checkout."""
+    printed = make_wheel(tmp_path_factory.mktemp("wheel"))
+    return re.findall(r"^  (pip install .+)$", printed, re.M)
+
+
+@pytest.fixture(scope="session")
+def wheel(commands: list[str]) -> Path:
+    """The wheel that it has built."""
+    return Path(commands[0].partition("'")[2].rstrip("'"))
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +71,21 @@ def test_entry_points(wheel: Path) -> None:
         told = archive.read("postback-0.1.0.dist-info/entry_points.txt").decode()
     assert "postback = postback.cli:main" in told
     assert "postback = postback.contrib.pytest" in told
+
+
+@pytest.mark.slow
+def test_the_printed_commands(commands: list[str], tmp_path: Path) -> None:
+    """Each command that ``make wheel`` prints installs, from elsewhere, what it says and nothing
+    that does not fit.
+    """
+    run(sys.executable, "-m", "venv", str(tmp_path / "venv"))
+    programs = tmp_path / "venv" / "bin"
+    assert [re.findall(r"\[(\w+)\]'$", command) for command in commands] == [[], ["django"], ["flask"]]
+    for command, module in zip(
+        commands, ("postback", "postback.contrib.django", "postback.contrib.flask"), strict=True
+    ):
+        run("sh", "-c", f". {programs}/activate && {command} && pip check && postback --help", cwd=tmp_path)
+        run(str(programs / "python"), "-c", f"import {module}", cwd=tmp_path)
 
 
 def test_import_beside_modules_of_the_same_names(python: Path, project: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``pip install postback`` brings: the wheel, and a clean environment with it."""
+"""What applications install: the wheel, and a clean environment with it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from workers.devkit import ROOT
 #: What of the checkout the build needs; a copy of it keeps ``build/`` and ``*.egg-info`` out of the
 #: checkout.
 SOURCES: Final = (
-    "setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "postback", "config", "tasks", "workers",
+    "Makefile", "setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "postback", "config", "tasks", "workers",
 )  # fmt: skip
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel from a copy of the checkout.
+def make_wheel(folder: Path) -> str:
+    """Run ``make wheel`` in a copy of the checkout and return what it prints.
 
-    Without build isolation: this interpreter's setuptools does it, so that the test needs no
-    registry.
+    It builds with this interpreter's setuptools, so it needs no registry.
 
     Args:
         folder: An empty directory.
     """
-    source, out = folder / "source", folder / "dist"
+    source = folder / "source"
     source.mkdir()
     for name in SOURCES:
         origin = ROOT / name
@@ -37,9 +36,14 @@ def build_wheel(folder: Path) -> Path:
             shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif origin.exists():
             shutil.copy(origin, source / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(out), str(source))
-    (built,) = out.glob("*.whl")
+    # Without the stamp: the copy needs no .venv of its own.
+    return run("make", "--no-print-directory", "wheel", f"PY={sys.executable}", "STAMP=", cwd=source)
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel that :func:`make_wheel` builds in ``folder``."""
+    make_wheel(folder)
+    (built,) = folder.glob("source/dist/*.whl")
     return built
 
 
