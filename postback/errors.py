@@ -11,9 +11,9 @@
     ├── NoResult                       .get() or .aget() on an event that never has a result
     ├── DeadLettered                   .get() or .aget() on a look-up that became a dead letter
     └── SendError
-        ├── NotEnqueued                certainly not in the queue: send again freely
+        ├── NotEnqueued                certainly not in the queue: safe to send again
         │   └── QueueFull              the account has as many events waiting as it may have
-        ├── EnqueueUnknown             the reply was lost: it may be in the queue
+        ├── EnqueueUnknown             the reply was lost: the event may be in the queue
         └── PartlyEnqueued             send_many stopped half-way
 
 No message holds a credential, a broker's password, a user's id or a name.
@@ -69,7 +69,7 @@ class PostbackWarning(UserWarning):
 
 
 class UnknownEventName(PostbackWarning):
-    """The event's name is not in the provider's published list. The event is sent all the same."""
+    """The event's name is not in the provider's published list. The event is sent anyway."""
 
 
 class InvalidEvent(PostbackError, ValueError):
@@ -79,7 +79,7 @@ class InvalidEvent(PostbackError, ValueError):
         event: Which event, ``"tgtrack.AddEvent"``.
         errors: Field's name -> what is wrong with it. Constructors name attributes
             (``custom_user_id``), ``load`` names the provider's fields (``customUserId``). What is
-            wrong with the event as a whole stands under ``"event"``.
+            wrong with the event as a whole is under ``"event"``.
     """
 
     def __init__(self, event: str, errors: Mapping[str, Sequence[str]]) -> None:

@@ -54,7 +54,7 @@ class Event(event.Event, method="event", provider="tganalytics"):
     """Something a user did in a Mini App.
 
     A name that is not in the provider's published list gives a warning
-    (:class:`~postback.errors.UnknownEventName`) and is sent all the same.
+    (:class:`~postback.errors.UnknownEventName`) and is sent anyway.
 
     Args:
         user_id: Telegram id.

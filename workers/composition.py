@@ -145,7 +145,7 @@ def open_engine(settings: Settings) -> Engine:
     has_curl = importlib.util.find_spec("pycurl") is not None and hasattr(select, "epoll")
     if settings.http == "requests" or (settings.http is None and not has_curl):
         if settings.http is None:
-            logger.warning("pycurl (or epoll) is not here: requests are sent by threads, which is slower")
+            logger.warning("pycurl (or epoll) is missing: threads send the requests, which is slower")
         return ThreadEngine(settings.concurrency)
     if not has_curl:
         raise ConfigurationError("POSTBACK_HTTP=curl: pycurl is not installed, or this system has no epoll")

@@ -289,23 +289,23 @@ _HEAD = """\
 """
 
 _PROVIDERS = """\
-What a provider does with an event, and how its answers are read, is in `tasks/providers/`. Each number
-has its source in `config/providers/`.
+`tasks/providers/` has how an event becomes a request, and what each answer means. Each number has its
+source in `config/providers/`.
 """
 
 _RESULTS = """\
-A look-up has a result: `tgtrack.GetUserInfo(user_id=1).delay().get(timeout=10)`. A link can wait for
+A look-up has a result: `tgtrack.GetUserInfo(user_id=1).delay().get(timeout=10)`. A link can use
 it. This reports a conversion once its payment is final:
 `tonapi.GetEvent(event_id=…).apply_async(link=tonai.Conversion(telegram_user_id=17).si())`.
 """
 
 _EVENTS = f"""\
-Fields are keywords. Those in **bold** are required; the others are None or absent. The name in
-parentheses is the provider's, if it differs; `load` takes those. Every event also takes `account`:
+Fields are keyword arguments. Those in **bold** are required; the others are None or absent. The name in
+parentheses is the provider's, if it differs; `load` takes the provider's names. Every event also takes `account`:
 {ACCOUNT.replace("``", "`")[0].lower()}{ACCOUNT.replace("``", "`")[1:]}
 
 An `Enum` counts as its value, a `UUID` as its text. A `Decimal` must be exact as a JSON number, a
-`datetime` must be aware. The wire gets text, numbers, and the time in the provider's unit.
+`datetime` must be aware. The request has text, numbers, and the time in the provider's unit.
 """
 
 _ENVIRONMENT = """\
@@ -324,7 +324,7 @@ A table of the accounts file, `[tgtrack.main]`, is one set of credentials and on
 `tgtrack.main`. [`config/accounts.example.toml`](../../config/accounts.example.toml) is a file to copy.
 A value `"env:NAME"` comes from the environment. An unknown key is an error.
 
-A name has 1 to 64 of the characters `A-Z a-z 0-9 _ -`. Words of Redis keys are refused: {reserved}.
+A name has 1 to 64 of the characters `A-Z a-z 0-9 _ -`. Words used in Redis keys are refused: {reserved}.
 Producers, workers and operators' tools have the same rule.
 
 Credentials and settings of one provider:
@@ -333,7 +333,7 @@ Credentials and settings of one provider:
 _BOUNDS = f"""\
 ## Bounds
 
-What is longer is refused where it is made, in one sentence: `InvalidEvent`, or `MessageTooLarge` for a
+A longer value is refused when the event is made, with one sentence: `InvalidEvent`, or `MessageTooLarge` for a
 message with its options. Where the provider names no bound, these are decisions
 ([ADR 16](../adr/0016-bounds-on-events-and-messages.md)): {ID_CHARS} characters for an id,
 {NAME_CHARS:,} for a name, {TEXT_CHARS:,} for free text. A message in Redis has at most
@@ -358,28 +358,28 @@ in the [table of keys](../../ARCHITECTURE.md#redis-keys). `make help` lists what
 _EXIT_CODES = """\
 ### Exit codes
 
-0 is done, 1 is a no, 2 is a question that could not be asked. A script can rely on them:
+0: done. 1: the answer is no. 2: the command could not run. A script can rely on these:
 
 | command | 0 | 1 | 2 |
 |---|---|---|---|
-| `postback send` | in its queue; the id is printed | the event is refused: a field breaks a rule, it is too large, it is no JSON | wrong usage; not in its queue, or nobody knows |
+| `postback send` | in its queue; the id is printed | the event is refused: a field breaks a rule, it is too large, it is not JSON | wrong usage; not in its queue, or it is unknown |
 | `postback status` | shown | with `--check`: something needs a person | wrong usage |
-| `postback dead list` | listed, also if there is none | an `--id` was not found; the others are listed | wrong usage |
+| `postback dead list` | listed, even if there are none | an `--id` was not found; the others are listed | wrong usage |
 | `postback dead replay` | moved, or with `--dry-run` counted | an `--id` was not found; the others are moved | wrong usage |
-| `postback dead drop` | deleted, or with `--dry-run` counted | an `--id` was not found, or you said no | wrong usage; all would go, and nobody is there to ask |
+| `postback dead drop` | deleted, or with `--dry-run` counted | an `--id` was not found, or you said no | wrong usage; all would go, and nobody can be asked |
 | `postback pause` | paused, now or before | the provider has no account yet | wrong usage |
 | `postback resume` | not paused, now or before | the provider has no account yet | wrong usage |
 | `postback check` | all is well | something is wrong | wrong usage; Redis away |
-| `postback erase` | removed, or there was nothing, or with `--dry-run` counted | you said no | wrong usage; nobody is there to ask |
+| `postback erase` | removed, or there was nothing, or with `--dry-run` counted | you said no | wrong usage; nobody can be asked |
 | `postback sandbox` | stopped by SIGINT or SIGTERM | the address is taken | wrong usage |
 
-Wrong usage is also a mistyped provider, account, reason or event, and a wrong setting. 2 stands for
-a Redis that is away too: what a command moved or removed before stays so, and the same command does
-the rest. 130 is Ctrl-C, also at a question. An error is one sentence on stderr.
+Wrong usage is also a mistyped provider, account, reason or event, and a wrong setting. 2 also means
+that Redis is away: what a command moved or removed before stays so, and the same command does the
+rest. 130 is Ctrl-C, also at a question. An error is one sentence on stderr.
 
-On a terminal output is at most 100 columns wide, and long names and long words of a provider are
+On a terminal, output is at most 100 columns wide, and long names and long words of a provider are
 shortened. In a pipe nothing is cut off or broken into lines, and `dead list` has all letters.
-Scripts best read `--json`.
+Scripts should read `--json`.
 """  # noqa: E501
 
 

@@ -112,7 +112,7 @@ class _Progress:
         touched = {*self.enqueued, *self.awaited}
         return PartlyEnqueued(
             f"{len(self.enqueued)} of {len(ids)} events are in their queues, "
-            f"of {len(self.awaited)} it is not known: {reason}",
+            f"for {len(self.awaited)} it is unknown: {reason}",
             enqueued_ids=self.enqueued,
             unknown_ids=self.awaited,
             rejected_ids=[task_id for task_id in ids if task_id not in touched],

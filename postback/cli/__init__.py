@@ -20,7 +20,7 @@ from postback.operations.sites import RedisAway
 
 __all__ = ["main"]
 
-#: Exit codes: done; the answer is no; it could not be asked, and nothing was done; Ctrl-C.
+#: Exit codes: done; the answer is no; the command could not run; Ctrl-C.
 DONE: Final = 0
 NO: Final = 1
 NOT_ASKED: Final = 2
@@ -44,11 +44,11 @@ _PLACES: Final = {
     places=_PLACES,
     no_args_is_help=False,
     epilog="Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not found, "
-    "you said no); 2 it could not be asked (wrong usage, a mistyped name, a wrong setting, Redis away); 130 Ctrl-C.",
+    "you said no); 2 the command could not run (wrong usage, a mistyped name, a wrong setting, Redis away); 130 Ctrl-C.",
 )
 @click.version_option(package_name="postback", message="%(prog)s %(version)s")
 def postback() -> None:
-    """Report bot events within the providers' quotas. Redis is where POSTBACK_BROKER_URL says."""
+    """Send events within providers' quotas. Needs the running Redis of POSTBACK_BROKER_URL."""
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:

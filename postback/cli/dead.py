@@ -42,11 +42,13 @@ def _choosing(*, required: bool = True) -> Callable[[Chosen], Chosen]:
 
     def choosing(command: Chosen) -> Chosen:
         @click.argument("provider", type=PROVIDER, required=required, metavar="PROVIDER" if required else "[PROVIDER]")
-        @click.option("--id", "ids", multiple=True, metavar="ID", help="This event; may be repeated.")
-        @click.option("--reason", "reasons", multiple=True, metavar="R", help="This reason; may be repeated.")
-        @click.option("--account", metavar="A", help="Of this account.")
-        @click.option("--older-than", type=age, metavar="AGE", help="Dead for longer than 45s, 90m, 12h, 30d, 2w.")
-        @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many, the oldest first.")
+        @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this event; may be repeated.")
+        @click.option("--reason", "reasons", multiple=True, metavar="R", help="Only this reason; may be repeated.")
+        @click.option("--account", metavar="A", help="Only this account's.")
+        @click.option(
+            "--older-than", type=age, metavar="AGE", help="Only those dead for longer: 45s, 90m, 12h, 30d, 2w."
+        )
+        @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N letters, the oldest first.")
         @click.pass_obj
         @wraps(command)
         def with_filter(
@@ -83,7 +85,7 @@ def _check(places: list[Site], provider: str | None, chosen: Filter) -> None:
             for name in site.providers if unusual else ():
                 reasons |= count_dead(client, name).reasons().keys()
     for reason in sorted(chosen.reasons - reasons):
-        raise _wrong("--reason", f"{reason[:80]!r} is no reason; {nearest(reason, sorted(reasons), 'reasons')}")
+        raise _wrong("--reason", f"{reason[:80]!r} is not a reason; {nearest(reason, sorted(reasons), 'reasons')}")
     if chosen.account is not None and accounts and chosen.account not in accounts:
         raise _wrong("--account", no_account(provider, chosen.account, sorted(accounts)))
 
@@ -105,11 +107,11 @@ def dead() -> None:
 
 @dead.command("list", epilog=example("postback dead list", "postback dead list tgtrack --account main --json"))
 @_choosing(required=False)
-@click.option("--json", "as_json", is_flag=True, help="One object a line, with the whole event.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with the whole event.")
 def list_letters(places: list[Site], provider: str | None, chosen: Filter, as_json: bool) -> int:
     """Show dead letters, the oldest first.
 
-    Without PROVIDER those of all providers. People's data is shortened.
+    Without PROVIDER: of all providers. Personal data is shortened.
     """
     terminal, missing = Terminal(), set(chosen.ids)
     shown = SHOWN if terminal.is_terminal and chosen.limit is None else sys.maxsize
@@ -132,7 +134,7 @@ def list_letters(places: list[Site], provider: str | None, chosen: Filter, as_js
 def replay(places: list[Site], provider: str, chosen: Filter, dry_run: bool) -> int:
     """Put dead letters back into their queues.
 
-    The oldest go first. The quota holds for them.
+    The oldest go first, within the account's quota.
     """
     terminal, (site,) = Terminal(), places
     with site.asked() as client, _progress(terminal, client, provider) as advance:
@@ -140,7 +142,7 @@ def replay(places: list[Site], provider: str, chosen: Filter, dry_run: bool) -> 
     terminal.say(f"{counted(moved.total, 'dead letter')} {'would be replayed' if dry_run else 'replayed'}")
     if moved.expired:
         whose = "its" if moved.expired == 1 else "their"
-        terminal.say(f"  {moved.expired:,} had expired: {whose} `expires` has passed and is taken off")
+        terminal.say(f"  {moved.expired:,} had expired: {whose} `expires` has passed and is removed")
     for line in _forecast(site, moved, dry_run):
         terminal.say(line)
     return _missing(provider, moved.missing)
@@ -149,7 +151,7 @@ def replay(places: list[Site], provider: str, chosen: Filter, dry_run: bool) -> 
 @dead.command(epilog=example("postback dead drop tgtrack --older-than 30d"))
 @_choosing()
 @DRY_RUN
-@click.option("--yes", "--all", "is_sure", is_flag=True, help="Do not ask, even if everything is to go.")
+@click.option("--yes", "--all", "is_sure", is_flag=True, help="Do not ask, even to drop everything.")
 def drop(places: list[Site], provider: str, chosen: Filter, dry_run: bool, is_sure: bool) -> int:
     """Delete dead letters for good."""
     terminal, (site,) = Terminal(), places

@@ -28,7 +28,7 @@ def _person(text: str) -> str:
     metavar="ID",
     required=True,
     type=_person,
-    help="user_id, telegramUserId, customUserId, a wallet's or a device's, as the provider knows it.",
+    help="The id at the provider: user_id, telegramUserId, customUserId, a wallet's address, a device's id.",
 )
 @DRY_RUN
 @YES
@@ -37,8 +37,8 @@ def _person(text: str) -> str:
 def erase(environ: Mapping[str, str], user: str, dry_run: bool, is_sure: bool, as_json: bool) -> int:
     """Remove a person's events and the results about them.
 
-    Events go from queues, delayed sets and dead letters of all accounts. It shows how many they are
-    and where, and asks.
+    Events are removed from the queues, delayed sets and dead letters of all accounts. The command
+    shows how many there are and where, then asks.
     """
     terminal = Terminal()
     if not (dry_run or is_sure) and (as_json or not can_ask()):
@@ -89,8 +89,8 @@ def _show(terminal: Terminal, erased: Erased, what: str) -> None:
     terminal.say(f"{counted(erased.total, 'event')} {what}, and {counted(erased.results, 'result')}")
     if erased.in_flight:
         terminal.say(
-            f"{counted(erased.in_flight, 'event')} on the wire just now not included: one that fails is queued again, "
+            f"{counted(erased.in_flight, 'event')} on the wire now not included: one that fails is queued again, "
             "so run this once more in a minute"
         )
     else:
-        terminal.say("Events on the wire are not included; there is none of this person just now")
+        terminal.say("no event of this person is on the wire now")

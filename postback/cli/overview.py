@@ -69,7 +69,7 @@ def _leftovers(seen: Snapshot) -> Iterator[str]:
             yield f"{provider}.dead: {counted(lost, 'dead letter')} without a readable account"
     for provider, count in seen.notices.items():
         if count:
-            yield f"{provider}.dead: POSTBACK_ON_DEAD is still to be told of {counted(count, 'dead letter')}"
+            yield f"{provider}.dead: POSTBACK_ON_DEAD has not been called yet for {counted(count, 'dead letter')}"
 
 
 def _together(total: Totals) -> str:
@@ -252,7 +252,7 @@ def _details(account: AccountStatus, quoted: int) -> Iterator[tuple[str, str]]:
         full = held >= account.max_queued
         yield (
             f"{held:,} of at most {account.max_queued:,} events wait"
-            + (": producers get QueueFull until some have gone" if full else ""),
+            + (": producers get QueueFull until some are sent" if full else ""),
             "red" if full else "dim",
         )
     if account.oldest_ms and now_ms - account.oldest_ms > 600_000:

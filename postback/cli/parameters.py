@@ -42,7 +42,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # Click 8.1 cannot be su
             click.BadParameter: It is none of them.
         """
         if value not in self._names:
-            self.fail(f"{value[:80]!r} is no {self.name}; {nearest(value, self._names, f'{self.name}s')}", param, ctx)
+            self.fail(f"no such {self.name} {value[:80]!r}; {nearest(value, self._names, f'{self.name}s')}", param, ctx)
         return value
 
     def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
@@ -76,5 +76,5 @@ def age(text: str) -> float:
         click.BadParameter: It is no age.
     """
     if re.fullmatch(r"(?:[0-9]{1,9}[smhdw])+", text) is None:
-        raise click.BadParameter(f"{text!r} is no age; write 45s, 90m, 12h, 30d, 2w or 1d12h")
+        raise click.BadParameter(f"{text!r} is not an age; write 45s, 90m, 12h, 30d, 2w or 1d12h")
     return float(sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", text)))

@@ -45,6 +45,8 @@ def resume(environ: Mapping[str, str], place: str) -> int:
         for queue in select(client, place):
             done = pauses.resume(client, queue)
             what = f"resumed (it was paused: {done.reason})" if done.was_paused else "was not paused"
-            released = f"; {counted(done.released, 'event')} held aside go first" if done.released else ""
+            released = (
+                f"; {counted(done.released, 'event')} held aside after a failure go first" if done.released else ""
+            )
             terminal.say(f"{queue} {what}{released}")
     return 0

@@ -41,7 +41,7 @@ def _interval(text: str) -> float:
 
 @click.command(epilog=example("postback status --watch", "postback status --check || alert"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document for machines; times in ISO 8601 UTC.")
-@click.option("--all", "every", is_flag=True, help="Each account, also where there are hundreds.")
+@click.option("--all", "every", is_flag=True, help="Every account, even if there are hundreds.")
 @click.option(
     "--watch",
     "watch_s",
@@ -59,9 +59,9 @@ def _interval(text: str) -> float:
 )
 @click.pass_obj
 def status(environ: Mapping[str, str], as_json: bool, every: bool, watch_s: float | None, check: bool) -> int:
-    """Show what waits, and for what.
+    """Show what waits, why and until when.
 
-    Every account: its queue, how much quota is left and when it returns, its pause, its dead
+    For every account: its queue, how much quota is left and when it returns, its pause, its dead
     letters.
     """
     terminal = Terminal()

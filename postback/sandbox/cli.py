@@ -37,32 +37,32 @@ KEEP_BODIES: Final = 10_000
     metavar="PROVIDER=LIMITS",
     help='Limits of each key, like tgtrack="3/second; 500/hour"; empty for none. Without it: the documented ones.',
 )
-@click.option("--no-limits", is_flag=True, help="Never answer 429 by itself.")
+@click.option("--no-limits", is_flag=True, help="Limit no requests: 429 only by --fault.")
 @click.option(
     "--key",
     multiple=True,
     metavar="PROVIDER[.ACCOUNT]=KEY",
-    help="A key the provider knows, or env:NAME; it then refuses others. Without it: any key is taken.",
+    help="A key that the provider accepts, or env:NAME; it then refuses others. Without it: any key is accepted.",
 )
 @click.option("--duplicates", multiple=True, metavar="PROVIDER", help="Answer 409 to a body already recorded.")
 @click.option("--latency-ms", default="0", metavar="LOW-HIGH", help="Time an answer takes, like 20-300.")
-@click.option("--slow", default="0:0", metavar="SHARE:MS", help="A slow tail, like 0.01:2000.")
+@click.option("--slow", default="0:0", metavar="SHARE:MS", help="Share of answers that are slow, like 0.01:2000.")
 @click.option(
     "--fault", multiple=True, metavar="JSON", help='A fault from the start, like \'{"kind": "503", "count": 3}\'.'
 )
-@click.option("--seed", type=int, help="Make chance and window phases reproducible.")
+@click.option("--seed", type=int, help="Repeat the random choices of another run.")
 @click.option("--keep-records", type=int, default=KEEP_RECORDS, help="Requests kept in the ledger.")
 @click.option("--keep-bodies", type=int, default=KEEP_BODIES, help="Raw bodies kept in the ledger.")
 @click.option(
     "--ledger-file", metavar="FILE", help="Append every request to FILE as JSON lines (with bodies: personal data)."
 )
-@click.option("--quiet", is_flag=True, help="No line per request.")
+@click.option("--quiet", is_flag=True, help="Print no line for each request.")
 @click.pass_context
 def command(context: click.Context, /, host: str, port: int, fault: Iterable[str], quiet: bool, **options: Any) -> None:
     """Serve the providers locally, as their documents describe them.
 
-    Exit codes: 0 after a stop (SIGINT, SIGTERM), 1 if the address is taken, 2 for an option that
-    makes no sense.
+    Exit codes: 0 after a stop (SIGINT, SIGTERM), 1 if the address is taken, 2 for a wrong
+    option.
     """
     try:
         faults = [_fault(text) for text in fault]

@@ -75,13 +75,13 @@ def test_all_is_well(start: Any) -> None:
     demo = start()
     assert demo.process.wait(LONGEST_S) == 0, demo.text()
     text = demo.text()
-    assert "All as it must be: 345 events delivered" in text
+    assert "All as expected: 345 of 362 events delivered" in text
     for cast in scenario.CAST:
         row = next(line for line in text.splitlines() if line.strip().startswith(f"{cast.queue} "))
         assert row.split()[1:3] == [str(cast.sent), str(cast.delivered)]
         assert cast.key not in text
     assert "dead: rejected 422" in text
-    assert re.search(r"waiting until \d\d:\d\d:\d\d: its 20 per", text)
+    assert re.search(r"waiting until \d\d:\d\d:\d\d: its quota", text)
     assert "waiting until an operator resumes it" in text
     assert 'tgtrack.GetUserInfo -> {"user_id": "7000100"' in text
     demo.assert_nothing_left()

@@ -239,14 +239,14 @@ def test_status_shows_the_backlog(shop: Shop) -> None:
         return shop.postback("status", *arguments).stdout
 
     assert json.loads(status("--json"))["dead_notices"]["tgtrack"] == 3
-    assert "tgtrack.dead: POSTBACK_ON_DEAD is still to be told of 3 dead letters" in status()
+    assert "tgtrack.dead: POSTBACK_ON_DEAD has not been called yet for 3 dead letters" in status()
 
 
 @pytest.mark.parametrize(
     ("hook", "words"),
     [
         ("nohookshop:on_dead", "cannot import nohookshop"),
-        ("hookshop:on_daed", "hookshop:on_daed is no function"),
+        ("hookshop:on_daed", "hookshop:on_daed is not a function"),
         ("hookshop.on_dead", "must be a function such as"),
         ("celery:shop.tasks.on_dead", "must be a function such as"),
         ("celery:shop.tasks.on_dead@tgtrack.main", "names a queue of a provider's events"),

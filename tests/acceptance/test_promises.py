@@ -179,7 +179,7 @@ def test_a_pause_is_one_warning(cause: str) -> None:
         resume(stack.redis.client(), "tgtrack.main")
         stack.sandbox.wait_for(lambda s: s.stats()["events"] == 5, timeout_s=15)
         until(lambda: len(warnings()) == 2, 10, "a second warning")
-        assert warnings()[1].endswith("tgtrack.main goes on")
+        assert warnings()[1].endswith("tgtrack.main is no longer paused")
 
 
 def test_equal_messages_with_an_eta() -> None:

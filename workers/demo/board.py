@@ -157,7 +157,7 @@ def show(board: Board, console: Console) -> None:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("account", "queued", "delivered", "waiting", "dead", "requests", "fill", "429"):
+    for name in ("account", "sent", "delivered", "waiting", "dead", "requests", "batch", "429"):
         table.add_column(name, justify="left" if name == "account" else "right", no_wrap=True)
     table.add_column("why", justify="left")
     for cast in CAST:

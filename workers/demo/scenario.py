@@ -70,7 +70,7 @@ CAST: Final = (
         recorded=20,
         requests=(20, 20),
         settings={"limits": "3/second; 20 per hour"},
-        note="its 20 per hour are spent",
+        note="its quota of 20 per hour is spent",
     ),
     Cast("tgtrack.old", "api_key", sent=5, delivered=0, waiting=5, requests=(1, 1), note="its key is revoked"),
     Cast("mytracker.game", "token", sent=245, delivered=245, recorded=245, requests=(13, 17)),
@@ -111,7 +111,7 @@ def send(say: Callable[[str], None]) -> Sent:
     """Send everything, as a bot would."""
     sent = Sent()
     say(
-        "tgtrack      12 funnel steps in one send_many, a start, a look-up, one step in 5 s, one that TGTrack will refuse"
+        "tgtrack      12 funnel steps in one send_many, a start, a look-up, one step due in 5 s, one that TGTrack will refuse"
     )
     steps: list[postback.Event] = [
         tgtrack.AddEvent(user_id=str(7_000_000 + n), event_type="lesson", amount=10.0 * n, account="main")
@@ -124,7 +124,7 @@ def send(say: Callable[[str], None]) -> Sent:
     tgtrack.AddEvent(user_id="7000101", event_type="reminder", account="main").apply_async(countdown=COUNTDOWN_S)
     tgtrack.AddEvent(user_id="7000102", event_type=REFUSED_STEP, account="main").delay()
 
-    say("             30 sales of an account that may make 20 requests an hour, 5 of one whose key is revoked")
+    say("             30 sales of an account with 20 requests an hour, 5 of an account whose key is revoked")
     postback.send_many(
         tgtrack.AddEvent(user_id=str(7_001_000 + n), event_type="sale", account="shop") for n in range(30)
     )
@@ -148,7 +148,7 @@ def send(say: Callable[[str], None]) -> Sent:
         tganalytics.Event(user_id=7_003_000 + n, event_name="app-init", session_id=session) for n in range(60)
     )
 
-    say("tonai        3 conversions, and one of them again")
+    say("tonai        3 conversions, and one of them twice")
     for user in ("7004001", "7004002", "7004003", "7004001"):
         tonai.Conversion(telegram_user_id=user).delay()
 

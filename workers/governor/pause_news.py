@@ -37,10 +37,10 @@ class PauseNews:
     def __str__(self) -> str:
         """One line for operators: what, why, until when, what to do."""
         if not self.reason:
-            return f"{self.queue} goes on"
+            return f"{self.queue} is no longer paused"
         words = f"{self.queue} is paused: {_PAUSES.get(self.reason, self.reason)}"
         words += f" ({self.detail})" if self.detail else ""
         if self.until_ms is not None:
-            return f"{words}; its events wait, and it goes on by itself at {iso(self.until_ms)}"
+            return f"{words}; its events wait, and the pause ends by itself at {iso(self.until_ms)}"
         remedy = "correct its key in the accounts file, or " if self.reason == "credentials" else ""
         return f"{words}; its events wait: {remedy}`postback resume {self.queue}`"

@@ -39,7 +39,7 @@ class Recovery:
         try:
             run_id = str(server.client.info("server")["run_id"])
             if server.run_id not in ("", run_id):
-                logger.warning("Redis was restarted or failed over: telling it the requests of the last seconds")
+                logger.warning("Redis was restarted or failed over: reporting the last seconds' requests to it")
                 self._identities.learn(server.client)
                 self._reconcile()
         except redis.RedisError:

@@ -172,7 +172,9 @@ class Settler:
         if isinstance(reply, redis.RedisError):
             self._unsent[call.record.id] = call
             self._server.suspicious = True
-            logger.warning("%s: cannot settle now, kept for later (%s)", call.record.queue, type(reply).__name__)
+            logger.warning(
+                "%s: an outcome is not in Redis yet, kept for later (%s)", call.record.queue, type(reply).__name__
+            )
             return
         self._remember(call)
 
@@ -225,7 +227,7 @@ class Settler:
                 if isinstance(error, NO_WRITES):
                     raise
                 self._replay_at = self._server.clock() + REFUSED_S
-                logger.error("%s: Redis refuses a settlement: %s", call.record.queue, error)
+                logger.error("%s: Redis refuses an outcome: %s", call.record.queue, error)
             except redis.RedisError:
                 self._server.suspicious = True
                 raise

@@ -40,7 +40,7 @@ class ThreadEngine:
             answer = error
         except Exception as error:
             # A bug of ours or of the library: the request may have been sent.
-            answer = Unanswered(f"our own code failed ({type(error).__name__})")
+            answer = Unanswered(f"Postback's own code failed ({type(error).__name__})")
         self._over.append((done, Exchange(answer, time.monotonic() - begun)))
         self._woken.set()
 

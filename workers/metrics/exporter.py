@@ -36,7 +36,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_events": ("Events that wait or are on their way: queued, delayed, in_flight", (*_ACCOUNT, "state")),
     "postback_requests_in_flight": ("Requests that have been granted and not settled", _ACCOUNT),
     "postback_oldest_waiting_seconds": ("Age of the longest waiting event at the front of the queue; 0: none", _ACCOUNT),
-    "postback_backlog_seconds": ("Time until the last waiting event can have gone, as the quota allows; +Inf: paused without end", _ACCOUNT),
+    "postback_backlog_seconds": ("Time until the last waiting event can be sent, as the quota allows; +Inf: paused until resumed", _ACCOUNT),
     "postback_dead_letters": ("Dead letters; account is empty where a letter does not say it", (*_ACCOUNT, "reason")),
     "postback_dead_notices": ("Dead letters of which POSTBACK_ON_DEAD has not been told yet", ("provider",)),
     "postback_quota_limit": ("Requests that a window allows", _WINDOW),

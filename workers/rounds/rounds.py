@@ -136,7 +136,7 @@ class Rounds:
         except redis.RedisError as error:
             if self._away_for is not type(error):
                 self._away_for = type(error)
-                logger.warning("Redis is away (%s); events wait in it, answers are kept", type(error).__name__)
+                logger.warning("Redis is away (%s): its events wait, answers are kept for it", type(error).__name__)
             self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
             self._away_until = self._clock() + self._away_s
             self._start_taken()
@@ -277,7 +277,7 @@ class Rounds:
 
     def _failed(self, grant: Grant, error: Exception) -> None:
         """Settle a grant on which our own code failed. A traceback would show the message."""
-        logger.error("%s: our own code failed (%s)", grant.queue, type(error).__name__)
+        logger.error("%s: Postback's own code failed (%s)", grant.queue, type(error).__name__)
         self._settle(Report(grant, judge_undecided(grant, self._worker.account(grant.queue), ran=grant.sent)))
 
     def _settle(self, report: Report) -> None:
@@ -295,4 +295,4 @@ class Rounds:
             self._worker.observe(report)
         except Exception:
             # The grant is settled all the same.
-            logger.exception("%s: an outcome could not be told", grant.queue)
+            logger.exception("%s: an outcome could not be reported", grant.queue)

@@ -70,7 +70,7 @@ class Watcher:
                 logger.debug("Redis is away (%s)", type(error).__name__)
             except Exception:
                 # Until then the rounds still look once a second.
-                logger.exception("the watcher failed; it begins anew")
+                logger.exception("the watcher failed; it starts again")
             self._ended.wait(AWAY_S)
 
     def _watch(self) -> None:

@@ -113,7 +113,7 @@ class Heartbeat:
         if abs(skew_s) > SKEW_S and not self._skewed:
             direction = "ahead of" if skew_s > 0 else "behind"
             logger.warning(
-                "this machine's clock is %.0f s %s Redis', which decides (the log has this one's)",
+                "this machine's clock is %.0f s %s Redis' clock, which decides; the log has this machine's time",
                 abs(skew_s),
                 direction,
             )

@@ -89,7 +89,7 @@ def _function(hook: Hook) -> HookFunction:
     for name in hook.name.split("."):
         function = getattr(function, name, None)
     if not callable(function):
-        raise ConfigurationError(f"{shown} is no function")
+        raise ConfigurationError(f"{shown} is not a function")
     if inspect.iscoroutinefunction(function):
         raise ConfigurationError(f"{shown} is async; a plain function is needed")
     try:
@@ -181,7 +181,7 @@ class Notices:
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            logger.warning("%s: POSTBACK_ON_DEAD is still running; its dead letter is told of again", self._provider)
+            logger.warning("%s: POSTBACK_ON_DEAD is still running; its dead letter is reported again", self._provider)
 
     # The thread that calls
 

@@ -51,7 +51,7 @@ class OutboxEventAdmin(_Base):
         self.message_user(request, f"Will be queued again: {changed}.", messages.SUCCESS)
         left = queryset.filter(state=OutboxEvent.State.QUEUED).count()
         if left:
-            self.message_user(request, f"Left alone, since they are in Redis already: {left}.", messages.WARNING)
+            self.message_user(request, f"Left alone, already in Redis: {left}.", messages.WARNING)
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
         """Nobody: events come from code."""

@@ -371,7 +371,7 @@ def test_queue_again(admin: Any, failed: Any) -> None:
     chosen = [str(seq) for seq in OutboxEvent.objects.values_list("seq", flat=True)]
     answer = admin.post(PAGE, {"action": "queue_again", "_selected_action": chosen}, follow=True).content.decode()
     assert "Will be queued again: 1." in answer
-    assert "Left alone, since they are in Redis already: 1." in answer
+    assert "Left alone, already in Redis: 1." in answer
     failed.refresh_from_db()
     assert (failed.state, failed.error, failed.attempts) == ("pending", "", 0)
 

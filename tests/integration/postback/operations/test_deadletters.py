@@ -103,8 +103,8 @@ class TestList:
     @pytest.mark.parametrize(
         ("option", "word", "sentence"),
         [
-            ("--reason", "exausted", "'exausted' is no reason; did you mean exhausted?"),
-            ("--reason", "x", "'x' is no reason; reasons are ambiguous, crashed"),
+            ("--reason", "exausted", "'exausted' is not a reason; did you mean exhausted?"),
+            ("--reason", "x", "'x' is not a reason; reasons are ambiguous, crashed"),
             ("--account", "mian", " account 'mian'; did you mean main?"),
             ("--account", "tgtrack", " account 'tgtrack'; accounts are ghost, main, shop"),
         ],

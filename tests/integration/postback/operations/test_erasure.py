@@ -268,7 +268,7 @@ def test_everywhere(desk, command, govern):
         desk.bury(desk.raw(tgtrack.AddEvent(user_id=user, event_type="sale")))
     assert command("erase", "--user", ME, "--yes") == 0
     assert "6 events erased" in command.out
-    assert "1 event on the wire just now not included" in command.out
+    assert "1 event on the wire now not included" in command.out
     assert ME not in command.out
     (grant,) = governor.grants
     grant.settlement = answer(PUT_BACK, health="none").to(grant)

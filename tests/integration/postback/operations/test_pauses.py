@@ -123,7 +123,7 @@ def test_a_whole_provider(desk, command):
         ("tonapi.ghosts", 2, "tonapi has no account 'ghosts'; did you mean ghost?"),
         ("tonai.dead", 2, "tonai has no account 'dead'; accounts are not known yet"),
         ("tonai", 1, "tonai has no account yet"),
-        ("nobody.main", 2, "'nobody' is no provider"),
+        ("nobody.main", 2, "no such provider 'nobody'"),
     ],
 )
 def test_wrong_names(verb, target, code, told, desk, command):

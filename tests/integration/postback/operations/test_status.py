@@ -6,6 +6,8 @@ import json
 import random
 import struct
 import time
+from contextlib import contextmanager
+from threading import Event, Thread
 
 import pytest
 
@@ -359,8 +361,27 @@ def test_notices(desk, command):
     assert shown["dead_notices"] == {"tgtrack": 2, "mytracker": 0, "tganalytics": 0, "tonai": 0, "tonapi": 0}
     assert (shown["accounts"], shown["dead_letters"]["tgtrack"]) == ([], 0)
     assert command("status") == 0
-    assert "tgtrack.dead: POSTBACK_ON_DEAD is still to be told of 2 dead letters" in command.out
+    assert "tgtrack.dead: POSTBACK_ON_DEAD has not been called yet for 2 dead letters" in command.out
     assert command("status", "--check") == 0
+
+
+@contextmanager
+def beating(heartbeat):
+    """It beats as in a worker, until the block ends."""
+    ended = Event()
+
+    def beat():
+        heartbeat.beat()
+        while not ended.wait(1):
+            heartbeat.beat()
+
+    heart = Thread(target=beat)
+    heart.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        heart.join()
 
 
 class TestServed:
@@ -389,7 +410,9 @@ class TestServed:
         queues = [f"tgtrack.a{number}" for number in range(10_000)]
         heartbeat = beat("w@1", *queues)
         heartbeat.beat()
-        assert self.served(desk) == dict.fromkeys(queues, True)
+        # A busy machine may take longer than a heartbeat lives to look at so many.
+        with beating(heartbeat):
+            assert self.served(desk) == dict.fromkeys(queues, True)
         before = desk.client.info("stats")["total_net_input_bytes"]
         heartbeat.beat()
         assert desk.client.info("stats")["total_net_input_bytes"] - before < 5_000
@@ -401,8 +424,8 @@ class TestServed:
         command("status", "--all")
         assert len(command.out.splitlines()) > 10_000
         assert len(command.json("status", "--json")["accounts"]) == 10_000
-        heartbeat.beat()
-        command("check")
+        with beating(heartbeat):
+            command("check")
         assert "live workers serve 10,000 accounts" in command.out
 
     def test_whose_only_worker_ended(self, desk, beat, command):

@@ -279,7 +279,7 @@ class TestRound:
         ruling = stage.governor.settled[0].envelopes[0].ruling
         assert isinstance(ruling, Again)
         assert ruling.ambiguous
-        assert "our own code failed" in caplog.text
+        assert "Postback's own code failed" in caplog.text
         assert "secret" not in caplog.text
 
     def test_links_before_the_settle(self, stage: Stage) -> None:
@@ -624,7 +624,7 @@ def test_an_observer_that_fails(stage: Stage, caplog: pytest.LogCaptureFixture) 
     stage.wire.answer()
     stage.round()
     assert len(stage.governor.settled) == 1
-    assert "could not be told" in caplog.text
+    assert "could not be reported" in caplog.text
 
 
 def test_dead_letters_are_told(stage: Stage) -> None:

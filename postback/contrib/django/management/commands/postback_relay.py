@@ -31,10 +31,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """See ``--help``."""
         parser.add_argument(
-            "--once", action="store_true", help="move what is there and end (for cron); 1 if some is left"
+            "--once", action="store_true", help="move what is there and end (for cron); exit with 1 if events are left"
         )
-        parser.add_argument("--batch", type=int, metavar="N", help="events a transaction, 1 to 500 (default 100)")
-        parser.add_argument("--poll-s", type=float, metavar="S", help="seconds between two looks (default 0.5)")
+        parser.add_argument("--batch", type=int, metavar="N", help="events per transaction, 1 to 500 (default 100)")
+        parser.add_argument(
+            "--poll-s", type=float, metavar="S", help="seconds between two looks at the outbox (default 0.5)"
+        )
         parser.add_argument("--database", default="default", metavar="ALIAS", help="where the outbox is")
 
     def handle(self, *args: Any, **options: Any) -> None:
