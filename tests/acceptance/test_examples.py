@@ -13,25 +13,15 @@ import pytest
 
 from postback.sandbox import Sandbox
 from tests.shared.postgres import PostgresServer
-from tests.shared.sites import PATIENCE_S, Site, settled
-from tests.shared.wheel import build_wheel, make_environment, run
+from tests.shared.sites import PATIENCE_S, Site, settled, sites_stack
+from tests.shared.wheel import run
 from workers.devkit import Process, Stack, until
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment: the wheel, Django, Flask, nothing of the checkout."""
-    return make_environment(build_wheel(tmp_path_factory.mktemp("wheel")), tmp_path_factory.mktemp("environment"))
-
-
-@pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Redis, the sandbox and one TGTrack worker, shared; Redis keeps a file, so that it may be
-    killed.
-    """
-    with Stack(appendonly=True, limits={"tgtrack": None}) as stack:
-        stack.account("tgtrack.main", limits="1000/second", backoff_s=0.05)
-        stack.start_workers("tgtrack")
+    """Shared by the module's tests."""
+    with sites_stack() as stack:
         yield stack
 
 
@@ -82,14 +72,14 @@ class Shop(Site):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def served(
-    request: pytest.FixtureRequest, stack: Stack, python: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, stack: Stack, wheel_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shop]:
     """The shop on each database, migrated, its site running."""
     env = {"POSTBACK_BROKER_URL": stack.redis.url, "SHOP_LEASE_S": "2"}
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")
         env |= {**server.env, "SHOP_DATABASE": "postgresql"}
-    site = Shop("django_shop", tmp_path_factory.mktemp(request.param), python, env)
+    site = Shop("django_shop", tmp_path_factory.mktemp(request.param), wheel_python, env)
     try:
         site.run("manage.py", "migrate", "--verbosity", "0")
         site.serve("manage.py", "runserver", "--noreload", f"127.0.0.1:{site.port}")
@@ -119,9 +109,9 @@ def orders(sandbox: Sandbox) -> Counter[str]:
 # The shop
 
 
-def test_the_shops_own_tests(python: Path, tmp_path: Path) -> None:
+def test_the_shops_own_tests(wheel_python: Path, tmp_path: Path) -> None:
     """They pass with the wheel and without Redis."""
-    site = Shop("django_shop", tmp_path, python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
+    site = Shop("django_shop", tmp_path, wheel_python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
     site.run("manage.py", "test", "--verbosity", "0")
 
 
@@ -208,7 +198,7 @@ def test_copies_in_the_queue(shop: Shop, stack: Stack) -> None:
 # A foreign Celery app
 
 
-def test_a_raw_clients_event_is_delivered(stack: Stack, python: Path, tmp_path: Path) -> None:
+def test_a_raw_clients_event_is_delivered(stack: Stack, wheel_python: Path, tmp_path: Path) -> None:
     """``send_task`` from an app that does not know Postback: the worker validates, dates and
     delivers it.
     """
@@ -220,7 +210,7 @@ app = Celery("theirs", broker={stack.redis.url!r})
 wire = {{"user_id": "1", "event_type": "sale"}}
 app.send_task("tgtrack.add_event", kwargs={{"account": "main", "event": wire}}, queue="tgtrack.main")
 """
-    run(str(python), "-c", script, cwd=tmp_path)
+    run(str(wheel_python), "-c", script, cwd=tmp_path)
     stack.sandbox.wait_for(lambda sandbox: sandbox.events("tgtrack"), PATIENCE_S)
     (event,) = stack.sandbox.events("tgtrack")
     assert event.pop("date") > 0

@@ -12,8 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.shared.sites import PATIENCE_S, Site, settled
-from tests.shared.wheel import build_wheel, make_environment
+from tests.shared.sites import PATIENCE_S, Site, settled, sites_stack
 from workers.devkit import Stack, fetch
 
 #: The examples with a webhook -> how Python serves each.
@@ -27,19 +26,9 @@ NUMBERS: Final = count(10)
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment: the wheel, frameworks, nothing of the checkout."""
-    return make_environment(build_wheel(tmp_path_factory.mktemp("wheel")), tmp_path_factory.mktemp("environment"))
-
-
-@pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Redis, the sandbox and one TGTrack worker, shared; Redis keeps a file, so that it may be
-    killed.
-    """
-    with Stack(appendonly=True, limits={"tgtrack": None}) as stack:
-        stack.account("tgtrack.main", limits="1000/second", backoff_s=0.05)
-        stack.start_workers("tgtrack")
+    """Shared by the module's tests."""
+    with sites_stack() as stack:
         yield stack
 
 
@@ -50,11 +39,11 @@ def only(name: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module", params=BOTS)
 def webhook(
-    request: pytest.FixtureRequest, stack: Stack, python: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, stack: Stack, wheel_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """An example with a webhook, running."""
     env = {"POSTBACK_BROKER_URL": stack.redis.url, "BOT_SECRET_TOKEN": "t0ken"}
-    site = Site(request.param, tmp_path_factory.mktemp(request.param), python, env)
+    site = Site(request.param, tmp_path_factory.mktemp(request.param), wheel_python, env)
     env["PORT"] = str(site.port)
     try:
         site.serve(*BOTS[request.param].format(port=site.port).split())
@@ -86,11 +75,11 @@ def forward(bot: Site, body: bytes, token: str = "t0ken") -> int:
 
 
 @pytest.mark.parametrize(("name", "tests"), [("flask_bot", 3), ("aiogram_bot", 5), ("fastapi_shop", 9)])
-def test_the_bots_own_tests(python: Path, tmp_path: Path, name: str, tests: int) -> None:
+def test_the_bots_own_tests(wheel_python: Path, tmp_path: Path, name: str, tests: int) -> None:
     """They pass with the wheel, whose pytest plugin brings ``postback_outbox``, and without
     Redis.
     """
-    site = Site(name, tmp_path, python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
+    site = Site(name, tmp_path, wheel_python, {"POSTBACK_BROKER_URL": "redis://127.0.0.1:1/0"})
     assert f"{tests} passed" in site.run("-m", "pytest", "-q")
 
 

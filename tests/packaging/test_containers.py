@@ -16,7 +16,6 @@ import pytest
 import redis
 import yaml
 
-from tests.shared.wheel import build_wheel, make_environment
 from workers.devkit import (
     ROOT,
     SECRETS,
@@ -64,12 +63,6 @@ class Container:
         return done.returncode == 0
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of the image: ``postback`` is installed from the wheel."""
-    return make_environment(build_wheel(tmp_path_factory.mktemp("wheel")), tmp_path_factory.mktemp("environment"))
-
-
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     """The image's working directory, with the rooms that the Dockerfile copies, and an account."""
@@ -90,11 +83,11 @@ def started() -> Iterator[list[Process]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("service", PORTS)
-def test_health(service: str, python: Path, app: Path, redis_server: RedisServer, started: list[Process]) -> None:
+def test_health(service: str, wheel_python: Path, app: Path, redis_server: RedisServer, started: list[Process]) -> None:
     """A service is healthy once it serves; not before, not while it hangs, and not after its
     end.
     """
-    container = Container(service, python, app, redis_server.url)
+    container = Container(service, wheel_python, app, redis_server.url)
     assert not container.is_healthy()
     process = container.start()
     started.append(process)
@@ -109,13 +102,13 @@ def test_health(service: str, python: Path, app: Path, redis_server: RedisServer
 
 
 @pytest.mark.slow
-def test_a_worker_without_redis(python: Path, app: Path, started: list[Process]) -> None:
+def test_a_worker_without_redis(wheel_python: Path, app: Path, started: list[Process]) -> None:
     """A worker that has not found Redis yet is not healthy; one that has lost it is, since no
     restart would help.
     """
     with RedisServer() as server:
         server.kill()
-        container = Container("tgtrack", python, app, server.url)
+        container = Container("tgtrack", wheel_python, app, server.url)
         started.append(container.start())
         started[0].wait_for("Cannot connect to")
         assert not container.is_healthy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +14,15 @@ from workers.devkit import ROOT, Process, Stack, fetch, free_port, until
 
 #: Seconds that anything here may take before it counts as never.
 PATIENCE_S: Final = 60.0
+
+
+@contextmanager
+def sites_stack() -> Iterator[Stack]:
+    """Redis, the sandbox and one TGTrack worker. Redis keeps a file, so that it may be killed."""
+    with Stack(appendonly=True, limits={"tgtrack": None}) as stack:
+        stack.account("tgtrack.main", limits="1000/second", backoff_s=0.05)
+        stack.start_workers("tgtrack")
+        yield stack
 
 
 class Site:
