@@ -7,6 +7,8 @@ PYTHON  ?= $(shell for one in python3.11 python3; do $$one -c "" 2>/dev/null && 
 VENV    := .venv
 PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.installed
+# Node, in which pyright runs, brings certificates of its own: those of this machine count too.
+export NODE_EXTRA_CA_CERTS ?= $(if $(PYTHON),$(shell $(PYTHON) -c "import ssl; print(ssl.get_default_verify_paths().cafile or '')"))
 # What pytest runs: make test TESTS=tests/unit
 TESTS   ?= tests
 # Test processes. Acceptance tests wait more than they work: two for each of two cores.

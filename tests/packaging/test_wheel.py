@@ -74,6 +74,7 @@ def test_entry_points(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_printed_commands(commands: list[str], tmp_path: Path) -> None:
     """Each command that ``make wheel`` prints installs, from elsewhere, what it says and nothing
     that does not fit.
