@@ -27,7 +27,7 @@ INSTALLATIONS: Final = {
         ("django", "flask"),
         (
             "tests/unit/postback/cli", "tests/unit/postback/events", "tests/unit/postback/send", "tests/unit/postback/wire",
-            "tests/integration/postback/send", "tests/integration/postback/operations", "tests/integration/postback/contrib",
+            "tests/integration/postback/send", "tests/integration/postback/operations/test_exit_codes.py", "tests/integration/postback/contrib",
             "tests/integration/postback/test_results.py",
         ),
     ),
