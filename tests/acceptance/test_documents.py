@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -90,6 +91,8 @@ def test_the_quickstart_s_commands(tmp_path: Path) -> None:
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "accounts.toml", "*.egg-info", "build")
     shutil.copytree(ROOT, checkout, ignore=unwanted)
     (checkout / ".venv").symlink_to(sys.prefix)
+    for file in ("setup.cfg", "setup.py", "pyproject.toml"):
+        os.utime(checkout / file, (0, 0))  # else make would install this checkout into our environment
     redis, flower, sandbox = (str(free_port()) for _ in range(3))
     env = environment(PORT=redis, FLOWER_PORT=flower, POSTBACK_BROKER_URL=f"redis://127.0.0.1:{redis}/0")
     newcomer = Newcomer(checkout, env, {"8900": sandbox})
