@@ -36,8 +36,6 @@ VkPlatform = Literal[
     "mobile_iphone_messenger",
 ]
 
-_VK_USER = ("custom_user_id", "vk_platform", "custom_platform_user_id")
-
 #: What stands for a small number: its digits, as in the provider's examples, or an enum's member.
 Digit = str | Enum
 #: A device's identifier, 36 characters.
@@ -145,11 +143,11 @@ class _AccountEvent(MytrackerEvent):
     def _rules(self, names: Mapping[str, str]) -> list[tuple[str, str]]:
         if self.custom_user_id is not None:
             return []
-        user, platform, user_there = (names[name] for name in _VK_USER)
+        user, vk_user, platform = names["custom_user_id"], names["custom_platform_user_id"], names["vk_platform"]
         if self.custom_platform_user_id is None and self.vk_platform is None:
-            return [("custom_user_id", f"is required (in VK Mini Apps {user_there} and {platform} instead)")]
+            return [("custom_user_id", f"is required (in VK Mini Apps {vk_user} and {platform} instead)")]
         if self.vk_platform is None:
-            return [("vk_platform", f"is required with {user_there} when there is no {user}")]
+            return [("vk_platform", f"is required with {vk_user} when there is no {user}")]
         if self.custom_platform_user_id is None:
             return [("custom_platform_user_id", f"is required with {platform} when there is no {user}")]
         return []

@@ -332,13 +332,13 @@ def json_object(
         read: Turns what comes into the object or string to keep; may raise Refused.
         rule: What ``read`` takes, for people.
     """
-    kinds = "an object or a string" if or_text else "an object"
+    kinds = "object or a string" if or_text else "object"
 
     def check(value: Any) -> Any:
         if read is not None:
             value = read(value)
         if isinstance(value, Mapping) or (or_text and isinstance(value, str)):
             return freeze(value)
-        raise Refused(f"must be {kinds}, not {_kind(value)}")
+        raise Refused(f"must be an {kinds}, not {_kind(value)}")
 
-    return Field(check, rule or f"{kinds} in JSON".replace("an object", "any object", 1), default, wire, "hidden", "")
+    return Field(check, rule or f"any {kinds} in JSON", default, wire, "hidden", "")
