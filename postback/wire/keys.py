@@ -54,6 +54,12 @@ _SWEEPER: Final = "postback.sweeper."
 #: list of a provider: messages that TAKE has buried. One worker reports each of them.
 _BURIED: Final = "postback.buried."
 
+#: hash: the journal (ADR 41). ``id`` names this Redis in the journal's database; ``at`` is when a
+#: process last wrote to that database (ms).
+JOURNAL: Final = "postback.journal"
+#: string with an expiry: the process that writes the journal now.
+JOURNAL_WRITER: Final = "postback.journal_writer"
+
 #: set: kombu's bindings of the mailboxes in which workers receive remote control.
 MAILBOXES: Final = "_kombu.binding.celery.pidbox"
 
@@ -140,6 +146,17 @@ def sweeper(provider: str) -> str:
 def buried(provider: str) -> str:
     """list: ``queue id task`` of messages that TAKE has buried, the oldest at the left."""
     return f"{_BURIED}{provider}"
+
+
+def journal(provider: str) -> str:
+    """stream: records for the journal, which a process moves into its database."""
+    return f"{JOURNAL}.{provider}"
+
+
+def journal_gap(provider: str) -> str:
+    """hash: records that the stream had no room for: ``lost``, and their time, ``since``, ``until``
+    (ms)."""
+    return f"{journal(provider)}.gap"
 
 
 def priority_list(queue_name: str, step: int) -> str:

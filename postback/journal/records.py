@@ -1,0 +1,224 @@
+"""Records of the journal: what stands in a stream in Redis, and what is read from it.
+
+A stream's entry has one field, ``record``: a JSON object. Scripts write it as it is; the script
+TAKE writes those of dead workers. A record tells of one request (or of events that ended without
+one), or of one action of an operator::
+
+    {"grant": "postback:5f….12.1", "at": 1733011200123, "queue": "tgtrack.main",
+     "outcome": "delivered", "status": 200, "ms": 12.3, "worker": "tgtrack-71@host", "batch": 2,
+     "events": [{"id": "…", "task": "tgtrack.add_event", "user": "7000100", "end": "delivered"}, …]}
+    {"grant": "action:77…", "at": …, "action": "pause", "who": "ann@ops1", "queue": "tgtrack.main",
+     "detail": "campaign is over"}
+
+What an event leaves out is what its record says. ``at`` is when the request was granted, or when
+the operator acted, in ms of Redis' clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["FIELD", "UNKNOWN", "Action", "Entry", "Gap", "Record", "Unreadable", "cut", "key_hash", "read_record"]
+
+#: The field of a stream's entry.
+FIELD: Final = "record"
+#: Outcome of a request whose worker died, or was cut off.
+UNKNOWN: Final = "unknown"
+#: Longest text by which events are found, in characters: PostgreSQL's indexes take no longer ones.
+MAX_INDEXED: Final = 255
+#: Longest other text, in characters.
+MAX_TEXT: Final = 2000
+
+
+class Unreadable(ValueError):
+    """A stream's entry is no record. Anybody who can write to Redis may have written it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one record says of one event.
+
+    Attributes:
+        grant: The grant, or the action. Together with ``place`` it is unique, so that a record that
+            is written twice counts once.
+        place: The event's number in its record, from 0.
+        at_ms: When the request was granted, or the operator acted; Redis' clock.
+        queue: ``tgtrack.main``.
+        id: The event's id; empty where a message has none.
+        task: ``tgtrack.add_event``.
+        user: The person whom the event is about, as the provider knows him; empty: nobody.
+        also: Further ids of that person, or further people.
+        key: The idempotency key as its producer wrote it; else its hash; empty: none.
+        key_hash: SHA-256 of the key, hex; empty: none.
+        outcome: What the answer meant: ``delivered``, ``retry``, ``quota``, ``pending``,
+            ``ambiguous``, ``rejected``, ``halved``, ``credentials``, ``expired``, or ``unknown``;
+            empty: no request was made.
+        status: HTTP status, or the provider's code; None: no answer.
+        detail: The provider's words, or ours; masked.
+        ms: How long the request took, in ms; None: not known.
+        worker: Who sent it: Celery's node name.
+        batch: How many events the request carried; 0: no request.
+        end: What became of the event: ``delivered``, ``duplicate``, ``dead``, ``cancelled``; or
+            what an operator did: ``replayed``, ``dropped``; empty: it goes on.
+        reason: Of a dead letter its reason code; of a duplicate the id of the first event; of an
+            action who did it.
+        possible_duplicate: An attempt up to this one may have been recorded.
+        enqueued_ms: When the producer enqueued it; 0: not known.
+        first_ms: When its first request was granted; 0: none was.
+    """
+
+    grant: str
+    place: int
+    at_ms: int
+    queue: str
+    id: str = ""
+    task: str = ""
+    user: str = ""
+    also: tuple[str, ...] = ()
+    key: str = ""
+    key_hash: str = ""
+    outcome: str = ""
+    status: int | None = None
+    detail: str = ""
+    ms: float | None = None
+    worker: str = ""
+    batch: int = 0
+    end: str = ""
+    reason: str = ""
+    possible_duplicate: bool = False
+    enqueued_ms: int = 0
+    first_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What an operator did.
+
+    Attributes:
+        grant: Its name, ``action:…``; unique.
+        at_ms: When; Redis' clock.
+        action: ``pause``, ``resume``, ``replay``, ``drop``, ``erase``.
+        who: ``ann@ops1``.
+        place: An account's queue or a provider.
+        detail: A few words: why, how many.
+    """
+
+    grant: str
+    at_ms: int
+    action: str
+    who: str
+    place: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records that are missing: the stream was full.
+
+    Attributes:
+        provider: Whose.
+        since_ms: Time of the first.
+        until_ms: Time of the last.
+        lost: How many records.
+    """
+
+    provider: str
+    since_ms: int
+    until_ms: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record.
+
+    Attributes:
+        entries: One for each event that it tells of.
+        action: What an operator did; None for a request.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    action: Action | None = None
+
+
+def cut(text: str) -> str:
+    """A text by which events are found, as the database keeps it."""
+    return text[:MAX_INDEXED]
+
+
+def key_hash(key: str) -> str:
+    """The hash of an idempotency key, by which scripts and the journal compare it."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def read_record(raw: bytes | str) -> Record:
+    """Read the field of a stream's entry.
+
+    Raises:
+        Unreadable: It is no record.
+    """
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Unreadable("it is not JSON") from None
+    if not isinstance(document, dict) or not _text(document, "grant"):
+        raise Unreadable("it names no grant")
+    at_ms, queue = _whole(document, "at"), _text(document, "queue")
+    if not at_ms:
+        raise Unreadable("it has no time")
+    action = None
+    if name := _text(document, "action"):
+        who, detail = _text(document, "who"), _text(document, "detail")
+        action = Action(_text(document, "grant"), at_ms, name, who, queue, detail)
+    events = document.get("events")
+    if not isinstance(events, list):
+        events = []
+    return Record(
+        [_entry({**document, **event}, place, at_ms) for place, event in enumerate(events) if isinstance(event, dict)],
+        action,
+    )
+
+
+def _entry(values: dict[str, Any], place: int, at_ms: int) -> Entry:
+    also, ms, status = values.get("also"), values.get("ms"), values.get("status")
+    return Entry(
+        grant=_text(values, "grant"),
+        place=place,
+        at_ms=at_ms,
+        queue=cut(_text(values, "queue")),
+        id=cut(_text(values, "id")),
+        task=cut(_text(values, "task")),
+        user=cut(_text(values, "user")),
+        also=tuple(cut(_clean(each)) for each in also if isinstance(each, str)) if isinstance(also, list) else (),
+        key=_text(values, "key"),
+        key_hash=_text(values, "key_hash")[:64],
+        outcome=cut(_text(values, "outcome")),
+        status=status if isinstance(status, int) and abs(status) < 1 << 31 else None,
+        detail=_text(values, "detail"),
+        ms=float(ms) if isinstance(ms, int | float) and 0 <= ms < 1e12 else None,
+        worker=cut(_text(values, "worker")),
+        batch=min(_whole(values, "batch"), 1 << 30),
+        end=cut(_text(values, "end")),
+        reason=cut(_text(values, "reason")),
+        possible_duplicate=values.get("duplicate") is True,
+        enqueued_ms=_whole(values, "enqueued_at"),
+        first_ms=_whole(values, "first_at"),
+    )
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    value = values.get(name)
+    return _clean(value) if isinstance(value, str) else ""
+
+
+def _clean(text: str) -> str:
+    """A text that every database takes: without NUL and lone surrogates."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _whole(values: dict[str, Any], name: str) -> int:
+    value = values.get(name)
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1 << 53 else 0
