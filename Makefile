@@ -32,7 +32,7 @@ $(STAMP): setup.cfg setup.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no python3.11 or python3 found; run make PYTHON=/path/to/python"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; run make PYTHON=/path/to/python"; exit 1; }
 	test -x $(PY) || "$(PYTHON)" -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[worker,dev]"
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[worker,journal,dev]"
 	@touch $@
 
 # What an earlier build left in build/ would get into the wheel.

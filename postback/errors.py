@@ -9,6 +9,7 @@
     ├── UnknownAccount (LookupError)   the provider has no such account; nothing was sent
     ├── ConfigurationError             a setting is wrong; one sentence names it
     ├── NoResult                       .get() or .aget() on an event that never has a result
+    ├── NoJournal                      find() cannot read the journal, or nobody writes it
     ├── DeadLettered                   .get() or .aget() on a look-up that became a dead letter
     └── SendError
         ├── NotEnqueued                certainly not in the queue: safe to send again
@@ -32,6 +33,7 @@ __all__ = [
     "EnqueueUnknown",
     "InvalidEvent",
     "MessageTooLarge",
+    "NoJournal",
     "NoResult",
     "NotEnqueued",
     "PartlyEnqueued",
@@ -131,6 +133,10 @@ class UnknownAccount(PostbackError, LookupError):
 
 class ConfigurationError(PostbackError):
     """A setting is missing or wrong. One sentence names the variable or the key in its file."""
+
+
+class NoJournal(PostbackError):
+    """The journal cannot be read, or nobody writes it; the sentence says what to do."""
 
 
 class NoResult(PostbackError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from postback._events.event import EVENTS
@@ -27,7 +27,7 @@ _PEOPLE: Final = frozenset(
 )  # fmt: skip
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _comparable(name: str) -> str:
     """A field's name in lower case without ``_`` and ``-``."""
     return name.replace("_", "").replace("-", "").lower()

@@ -154,8 +154,7 @@ def journal(provider: str) -> str:
 
 
 def journal_gap(provider: str) -> str:
-    """hash: records that the stream had no room for: ``lost``, and their time, ``since``, ``until``
-    (ms)."""
+    """hash: how many records the stream had no room for (``lost``), ``since`` and ``until`` (ms)."""
     return f"{journal(provider)}.gap"
 
 
