@@ -154,7 +154,7 @@ def journal(provider: str) -> str:
 
 
 def journal_gap(provider: str) -> str:
-    """hash: how many records the stream had no room for (``lost``), ``since`` and ``until`` (ms)."""
+    """hash: how many records a full stream has lost (``lost``), ``since`` and ``until`` (ms)."""
     return f"{journal(provider)}.gap"
 
 
