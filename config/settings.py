@@ -40,6 +40,7 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_METRICS_ACCOUNTS": "200",
         "POSTBACK_ON_DEAD": "",
         "POSTBACK_REMOTE_CONTROL": "1",
+        "POSTBACK_JOURNAL_BACKLOG": "100000",
     }
 )
 
@@ -105,6 +106,8 @@ class Settings:
     on_dead: Hook | None = None
     #: Whether workers listen to Celery's remote control.
     remote_control: bool = True
+    #: Most records for the journal that wait in Redis, for each provider; 0: none are written.
+    journal_backlog: int = 100_000
 
     @property
     def broker_url(self) -> str:
@@ -163,6 +166,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         metrics_accounts=_whole("POSTBACK_METRICS_ACCOUNTS", text("POSTBACK_METRICS_ACCOUNTS"), 0, 100_000),
         on_dead=_hook("POSTBACK_ON_DEAD", text("POSTBACK_ON_DEAD")),
         remote_control=_choice("POSTBACK_REMOTE_CONTROL", text("POSTBACK_REMOTE_CONTROL"), ("0", "1")) == "1",
+        journal_backlog=_whole("POSTBACK_JOURNAL_BACKLOG", text("POSTBACK_JOURNAL_BACKLOG"), 0, 10_000_000),
     )
 
 

@@ -44,6 +44,8 @@ class Report:
     #: What the answer meant; None if no request was made.
     verdict: Verdict | None = None
     elapsed_s: float = 0.0
+    #: Events that the request carried; none if no request was made.
+    sent: Sequence[Envelope] = ()
 
     @property
     def rulings(self) -> list[Ruling]:
@@ -118,7 +120,7 @@ class Delivery:
         verdict, events = self._verdict(answer, prepared.asked), prepared.events
         health = _HEALTH[verdict.outcome]
         settlement = Settlement(health, verdict.words if health != "ok" else "", retry_after_s=verdict.retry_after_s)
-        report = Report(grant, settlement, verdict, elapsed_s)
+        report = Report(grant, settlement, verdict, elapsed_s, events)
         if verdict.outcome is Outcome.REJECTED and len(events) > 1:
             settlement.halves = halves_after(grant, events)
             for envelope in events:

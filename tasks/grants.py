@@ -65,6 +65,8 @@ class Grant:
     #: Its request is on the wire, or was. It can no longer be put back as if nothing was sent.
     sent: bool = False
     settlement: Settlement | None = None
+    #: Its record for the journal; empty: none.
+    record: bytes = b""
 
     def put_back(self) -> Settlement:
         """Rule that nothing was sent: all events go back to the front unchanged and uncharged."""

@@ -23,6 +23,7 @@ from postback.wire.broker import connect
 from tasks import task
 from tasks.followers import follow_up
 from tasks.links import LinkRules
+from tasks.records import record_of
 from workers import writes
 from workers.governor import Server
 from workers.http.engine import Engine
@@ -85,7 +86,10 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
         measurements = Measurements(settings.metrics_accounts)
         endpoint = Endpoint(measurements.registry, settings.metrics_address, settings.metrics_port)
     server = Server(
-        partial(client, single=True), notices=hook is not None, observe=measurements.ran if measurements else None
+        partial(client, single=True),
+        notices=hook is not None,
+        journal=settings.journal_backlog,
+        observe=measurements.ran if measurements else None,
     )
     link_rules = LinkRules(settings.link_queues)
     worker = Worker(server, accounts, RequestsSender(), scrub=masker.scrub, link_rules=link_rules)
@@ -111,7 +115,13 @@ def compose(settings: Settings, environ: Mapping[str, str], provider: str | None
     accounts_file = AccountsFile(worker, settings, environ, provider, masker, heartbeat)
     periodic_work = PeriodicWork(heartbeat, accounts_file, rows, client(), endpoint)
     engine = open_engine(settings)
-    rounds = Rounds(worker, engine, settings.concurrency, lambda event: follow_up(app, worker.hostname, event))
+    rounds = Rounds(
+        worker,
+        engine,
+        settings.concurrency,
+        lambda event: follow_up(app, worker.hostname, event),
+        record=lambda report: record_of(report, worker.hostname) if settings.journal_backlog else b"",
+    )
     watcher = Watcher(worker, partial(client, single=True), rounds.wake)
     first_steps = format_step(client()), periodic_step(periodic_work)
     app.steps["consumer"].update((*first_steps, delivery_step(worker, rounds, watcher, after=first_steps)))

@@ -10,8 +10,8 @@ one), or of one action of an operator::
     {"grant": "action:77…", "at": …, "action": "pause", "who": "ann@ops1", "queue": "tgtrack.main",
      "detail": "campaign is over"}
 
-What an event leaves out is what its record says. ``at`` is when the request was granted, or when
-the operator acted, in ms of Redis' clock.
+What an event leaves out is what its record says; its ``place`` is then its number in the list.
+``at`` is when the request was granted, or when the operator acted, in ms of Redis' clock.
 """
 
 from __future__ import annotations
@@ -177,23 +177,27 @@ def read_record(raw: bytes | str) -> Record:
     if not isinstance(events, list):
         events = []
     return Record(
-        [_entry({**document, **event}, place, at_ms) for place, event in enumerate(events) if isinstance(event, dict)],
+        [
+            _entry({"place": place, **document, **event}, at_ms)
+            for place, event in enumerate(events)
+            if isinstance(event, dict)
+        ],
         action,
     )
 
 
-def _entry(values: dict[str, Any], place: int, at_ms: int) -> Entry:
+def _entry(values: dict[str, Any], at_ms: int) -> Entry:
     also, ms, status = values.get("also"), values.get("ms"), values.get("status")
     return Entry(
         grant=_text(values, "grant"),
-        place=place,
+        place=_whole(values, "place"),
         at_ms=at_ms,
         queue=cut(_text(values, "queue")),
         id=cut(_text(values, "id")),
         task=cut(_text(values, "task")),
         user=cut(_text(values, "user")),
         also=tuple(cut(_clean(each)) for each in also if isinstance(each, str)) if isinstance(also, list) else (),
-        key=_text(values, "key"),
+        key=_text(values, "key") or _text(values, "key_hash"),
         key_hash=_text(values, "key_hash")[:64],
         outcome=cut(_text(values, "outcome")),
         status=status if isinstance(status, int) and abs(status) < 1 << 31 else None,

@@ -70,6 +70,8 @@ class Recovery:
             "settled": settled,
             "half": record.group,
             "duplicates": record.duplicates,
+            "record": record.journal.decode(),
+            "journal": self._server.journal,
             "account": {
                 "lease_ms": int(account.lease_s * 1000),
                 "dedup_ms": int(account.dedup_s * 1000),

@@ -42,6 +42,7 @@ def provider_keys(provider: str) -> tuple[str, ...]:
         keys.timers(provider),
         keys.buried(provider),
         keys.dead_notices(provider),
+        keys.journal(provider),
     )
 
 
@@ -83,6 +84,7 @@ class Call(NamedTuple):
         argument: As the script takes it.
         identity: The account's; none for ``look``.
         settings: The account's settings for a joined script, as JSON; empty: none.
+        record: SETTLE's record for the journal; empty: none.
         work: About how many messages it moves.
     """
 
@@ -91,6 +93,7 @@ class Call(NamedTuple):
     argument: bytes
     identity: Identity = NO_IDENTITY
     settings: bytes = b""
+    record: bytes = b""
     work: int = 1
 
     @property
@@ -108,6 +111,7 @@ class Server:
         clock: Seconds that only move forward, as ``time.monotonic``.
         suspicious: A call failed: this may be another server than before.
         notices: A hook is called for dead letters.
+        journal: Most records in a provider's stream; 0: none are written.
         run_id: The server that answered last; empty before the first answer.
         good_s: Time of the last success (monotonic); it stands from a failure until Redis is back.
     """
@@ -117,6 +121,7 @@ class Server:
         connect: Callable[[], Client],
         *,
         notices: bool = False,
+        journal: int = 0,
         observe: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -126,10 +131,11 @@ class Server:
             connect: Makes a client for one thread, with its own connection: replies as bytes,
                 retries off, short time-outs.
             notices: A hook is called for dead letters.
+            journal: Most records in a provider's stream; 0: none are written.
             observe: Called after each run of a script. Any thread.
             clock: Seconds that only move forward.
         """
-        self._connect, self.notices, self._observe = connect, notices, observe
+        self._connect, self.notices, self.journal, self._observe = connect, notices, journal, observe
         self._scripts = {name: Script("workers.governor", name, observe) for name in SCRIPTS}
         self.clock = clock
         self._local = threading.local()
@@ -154,7 +160,7 @@ class Server:
         script = self._scripts[call.script]
         if call.script not in JOINED:
             return script(self.client, call.keys, (call.argument, *more))
-        (reply,) = script(self.client, call.keys, arguments_of([call]))
+        (reply,) = script(self.client, call.keys, arguments_of([call], self.journal))
         if isinstance(reply, redis.RedisError):
             raise reply
         return reply
@@ -206,7 +212,7 @@ class Server:
                     for call in group
                 ),
             ]
-            arguments = arguments_of(group)
+            arguments = arguments_of(group, self.journal)
         else:
             packed_keys, arguments = [_packed_keys(look_keys, first.place)], [first.argument]
         key_count = sum(number for number, _ in packed_keys)
@@ -237,13 +243,18 @@ def _packed_keys(names: Callable[..., tuple[str, ...]], *of: str) -> tuple[int, 
     return len(key_names), b"".join(_bulk(key.encode()) for key in key_names)
 
 
-def arguments_of(group: Sequence[Call]) -> list[bytes]:
-    """ARGV of a joined script. Settings that several accounts have in common are sent once."""
+def arguments_of(group: Sequence[Call], journal: int) -> list[bytes]:
+    """ARGV of a joined script. Settings that several accounts have in common are sent once.
+
+    Args:
+        group: Its calls.
+        journal: Most records in a provider's stream; 0: none.
+    """
     numbers: dict[bytes, int] = {b"": 0}
     arguments = [b""]
     for call in group:
-        arguments += (b"%d" % numbers.setdefault(call.settings, len(numbers)), call.argument)
-    arguments[0] = b"[%b]" % b",".join(list(numbers)[1:])
+        arguments += (b"%d" % numbers.setdefault(call.settings, len(numbers)), call.argument, call.record)
+    arguments[0] = b'{"journal":%d,"settings":[%b]}' % (journal, b",".join(list(numbers)[1:]))
     return arguments
 
 

@@ -54,13 +54,15 @@ class GrantRecord:
     duplicates: list[bool]
     #: Its own messages, then the siblings.
     raws: list[bytes]
+    #: For the journal; empty: none.
+    journal: bytes = b""
 
     @classmethod
     def of(cls, grant: Grant, identity: Identity) -> GrantRecord:
         """The record of a grant."""
         duplicates = [bool(envelope.duplicate_of) for envelope in grant.envelopes]
         raws = [envelope.raw for envelope in (*grant.envelopes, *grant.siblings)]
-        return cls(grant.id, grant.queue, identity, grant.granted_us, grant.group, duplicates, raws)
+        return cls(grant.id, grant.queue, identity, grant.granted_us, grant.group, duplicates, raws, grant.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class SettleCall:
     @property
     def call(self) -> Call:
         """The call of the script."""
-        return Call("settle", self.record.queue, self.argument, self.record.identity, self.settings, self.work)
+        record = self.record
+        return Call("settle", record.queue, self.argument, record.identity, self.settings, record.journal, self.work)
 
 
 def encoded(grant: Grant, settlement: Settlement) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class TakeCall:
     def call(self) -> Call:
         """The call of the script."""
         work = self.count * self.account.batch_max
-        return Call("take", self.queue, self.argument, self.identity, self.settings, work)
+        return Call("take", self.queue, self.argument, self.identity, self.settings, work=work)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ class Rounds:
         at_once: int,
         follow_up: Callable[[Envelope], bool],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        record: Callable[[Report], bytes] = lambda report: b"",
     ) -> None:
         """Nothing runs yet.
 
@@ -61,8 +63,9 @@ class Rounds:
             at_once: Most requests on the wire.
             follow_up: Publishes an event's followers and result; False if it failed.
             clock: Seconds that only move forward.
+            record: Makes a grant's record for the journal; empty: none.
         """
-        self._clock = clock
+        self._clock, self._record = clock, record
         self._worker, self._governor, self._engine = worker, worker.governor, engine
         self._follow_up = follow_up
         self.at_once = at_once
@@ -292,6 +295,7 @@ class Rounds:
         grant.settlement = report.settlement
         self._answered.append(grant)
         try:
+            grant.record = self._record(report)
             self._worker.observe(report)
         except Exception:
             # The grant is settled all the same.

@@ -2,7 +2,7 @@
 -- (restart, failover). If the grant is in flight, its TAKE was not forgotten. Otherwise its
 -- messages may be back where TAKE read them. They are then taken out once more and registered, so
 -- that its SETTLE can be applied (again). If they are not there: a grant whose answer is in was
--- settled, and is charged once more to be safe. A request on its way is registered without
+-- settled, and is charged and recorded once more to be safe. A request on its way is registered without
 -- messages, so that it counts.
 --
 -- KEYS  see include/keys.lua
@@ -11,18 +11,20 @@
 --   settled      true if it has its answer
 --   half         true for a half of a refused batch
 --   duplicates   for each of its own messages: whether it is a duplicate of another event
+--   record       its record for the journal, or ''; journal: most records in the stream
 --   account      lease_ms, dedup_ms, windows: [{limit}]
 --       2.. its own messages, then the siblings
 -- Returns { name, value, ... }: in_flight 1 if the grant is in flight now, else absent.
 -- O(messages x place in the list, up to DEPTH).
 
-local record = cjson.decode(ARGV[1])
-local own = #record.duplicates
+local report = cjson.decode(ARGV[1])
+local own = #report.duplicates
 
 -- @include flight
 -- @include front
 -- @include grow
 -- @include idempotency
+-- @include journal
 -- @include register
 -- @include schedule
 
@@ -44,7 +46,7 @@ end
 
 -- Takes out the grant's half. Returns whether it was there.
 local function take_out_half()
-  if not record.half then return false end
+  if not report.half then return false end
   for _, packed in ipairs(redis.call('LRANGE', KEY.GROUPS, -HALVES, -1)) do
     local raws = cmsgpack.unpack(packed).raws
     local same = #raws == own
@@ -57,16 +59,16 @@ local function take_out_half()
   return false
 end
 
-if redis.call('ZSCORE', KEY.FLIGHT, record.grant) then return { 'in_flight', 1 } end
+if redis.call('ZSCORE', KEY.FLIGHT, report.grant) then return { 'in_flight', 1 } end
 
-local grant = { at = record.granted_us, raws = {}, owners = {}, sibling = {}, group = record.half and 1 or 0 }
+local grant = { at = report.granted_us, raws = {}, owners = {}, sibling = {}, group = report.half and 1 or 0 }
 local whole, any_there = take_out_half(), false
 for i = 1, #ARGV - 1 do
   local raw = ARGV[1 + i]
   if whole or take_out(raw) then any_there = true else raw = MISSING end
   if i <= own then
     grant.raws[i] = raw
-    grant.owners[i] = record.duplicates[i] and '?' or claim_key(raw, record.account.dedup_ms)
+    grant.owners[i] = report.duplicates[i] and '?' or claim_key(raw, report.account.dedup_ms)
   else
     grant.sibling[#grant.sibling + 1] = raw
   end
@@ -76,12 +78,17 @@ end
 read_account({ 'quota', 'former' })
 open_logs()
 local largest = 0
-for _, window in ipairs(record.account.windows) do largest = math.max(largest, window.limit) end
+for _, window in ipairs(report.account.windows) do largest = math.max(largest, window.limit) end
 if largest > logs[1].size then grow(logs[1], largest) end
-if not any_there and record.settled then
+if not any_there and report.settled then
   for _, log in ipairs(logs) do charge(log) end
+  if report.record ~= '' then
+    record(report.record)
+    -- @include bound_journal
+    pcall(bound_journal, report.journal)
+  end
   return {}
 end
-register(record.grant, now + record.account.lease_ms, grant)
+register(report.grant, now + report.account.lease_ms, grant)
 something_waits()
 return { 'in_flight', 1 }

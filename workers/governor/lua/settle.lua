@@ -1,6 +1,6 @@
 -- SETTLE: applies all consequences of one answer in one step (invariant I3).
--- It charges the quota log at the time of the answer, disposes of each message of the grant, and
--- updates the account's health and pause. It is idempotent by grant: a grant that is not in flight
+-- It charges the quota log at the time of the answer, disposes of each message of the grant, updates
+-- the account's health and pause, and writes the grant's record into the journal (ADR 41). It is idempotent by grant: a grant that is not in flight
 -- was already settled, or its lease ended and its messages are queued again.
 --
 -- It does so for several grants one after another, each as if it were alone (ADR 32).
@@ -28,8 +28,8 @@
 --   notices (a hook is called for dead letters), windows: [{length_ms}], the shortest first
 -- Returns for each grant an error, or 1; 0 if the grant is stale. O(messages).
 
--- A grant's argument and the settings of its account.
-local answer, settings
+-- A grant's argument, the settings of its account, its record.
+local answer, settings, record_text
 
 local FIELDS = { 'fails', 'release', 'delivered', 'quota', 'former' }
 
@@ -68,12 +68,13 @@ local function settle()
   end
   judge()
   dispose()
+  if record_text ~= '' then record(record_text) end
   forget(answer.grant, is_plain)
   if waited_for or answer.messages or answer.groups or releasing then ask_again() end
   return 1
 end
 
-return each(function(argument, its_settings)
-  answer, settings = cjson.decode(argument), its_settings
+return each(function(argument, its_settings, its_record)
+  answer, settings, record_text = cjson.decode(argument), its_settings, its_record
   return settle()
 end)

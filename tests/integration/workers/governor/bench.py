@@ -106,6 +106,8 @@ class Bench:
             "random": 0.5, "run": "", "notices": False, "crashed_letter": '{"reason": "crashed"}', **account,
         }  # fmt: skip
         self.calls = 0
+        #: Most records in the provider's stream of the journal; what SETTLE adds to it.
+        self.journal, self.record = 1000, ""
         self.take_script, self.settle_script = ClockedScript("take"), ClockedScript("settle")
         self.set_clock(START_MS)
 
@@ -146,8 +148,8 @@ class Bench:
         return take_reply(self.run(self.take_script, f"{name} {count}{how}", TAKE_SETTINGS))
 
     def run(self, script: Script, text: str, settings: Iterable[str]) -> Any:
-        told = json.dumps([{name: self.account[name] for name in settings}])
-        (reply,) = script(self.client, self.keys, [told, 1, text])
+        told = json.dumps({"settings": [{name: self.account[name] for name in settings}], "journal": self.journal})
+        (reply,) = script(self.client, self.keys, [told, 1, text, self.record])
         if isinstance(reply, redis.RedisError):
             raise reply
         return reply

@@ -84,7 +84,7 @@ class Worker:
         self.account: Account = build_account(provider, name, {**CREDENTIALS[provider], **table})
         self.accounts: dict[str, Account] = {queue: self.account}
         self.client = Lossy(server)
-        self.governor = Governor(Server(lambda: self.client), lambda: self.accounts, one_first=one_first)
+        self.governor = Governor(Server(lambda: self.client, journal=1000), lambda: self.accounts, one_first=one_first)
         self.look = Look(self)
         self.governor.identities.learn(self.look.client)
 

@@ -9,7 +9,7 @@ IDENTITY = Identity("key.a", "key.a", ())
 
 
 def take(queue: str, settings: bytes = b"", work: int = 1) -> Call:
-    return Call("take", queue, b"{}", IDENTITY, settings, work)
+    return Call("take", queue, b"{}", IDENTITY, settings, work=work)
 
 
 def sizes(*calls: Call) -> list[int]:
@@ -51,4 +51,12 @@ def test_nothing() -> None:
 def test_settings_in_common_are_told_once() -> None:
     """Each account says which it has; 0 is none."""
     calls = [take("tgtrack.a", b"[1]"), take("tgtrack.b", b"[2]"), take("tgtrack.c", b"[1]"), take("tgtrack.d")]
-    assert arguments_of(calls) == [b"[[1],[2]]", b"1", b"{}", b"2", b"{}", b"1", b"{}", b"0", b"{}"]
+    assert arguments_of(calls, 9) == [
+        b'{"journal":9,"settings":[[1],[2]]}', b"1", b"{}", b"", b"2", b"{}", b"", b"1", b"{}", b"", b"0", b"{}", b"",
+    ]  # fmt: skip
+
+
+def test_each_account_has_its_record() -> None:
+    """It follows the account's argument."""
+    calls = [Call("settle", "tgtrack.a", b"{}", IDENTITY, record=b"A"), Call("settle", "tgtrack.b", b"{}", IDENTITY)]
+    assert arguments_of(calls, 0)[1:] == [b"0", b"{}", b"A", b"0", b"{}", b""]

@@ -12,6 +12,7 @@ local KEY = {
   TIMERS = KEYS[4],                            -- zset: queue -> when it becomes due by itself, ms
   BURIED = KEYS[5],                            -- list: "queue id task" of messages that TAKE buried
   NOTICES = KEYS[6],                           -- list: dead letters that the hook has not got
+  JOURNAL = KEYS[7],                           -- stream: see journal.lua
   -- Of the account:
   -- QUEUE                                     its name
   LISTS = {},                                  -- by priority step 0, 3, 6, 9; right end first
@@ -28,7 +29,7 @@ local KEY = {
   -- CREDENTIAL                                hash: see credential.lua
   -- APART                                     true if quota and credential have different names
 }
-local OF_PROVIDER, OF_ACCOUNT = 6, 15
+local OF_PROVIDER, OF_ACCOUNT = 7, 15
 
 -- Switches to the keys of the account with this number, from 1.
 local function keys_of(number)

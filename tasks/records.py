@@ -1,0 +1,110 @@
+"""The journal's record of a grant; :mod:`postback.journal.records` says what stands in one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import orjson
+
+from postback._events.people import people_of
+from postback.journal.records import cut
+from tasks.delivery import Report
+from tasks.envelopes import Envelope
+from tasks.rulings import Again, Back, Dead, Delivered, Duplicate, Halved
+
+__all__ = ["record_of"]
+
+#: Most further people of one event: a Telegram update may name a whole chat.
+MOST_PEOPLE: Final = 16
+
+
+def record_of(report: Report, worker: str) -> bytes:
+    """The text of a grant's record; empty if it tells nothing: all events were put back.
+
+    Args:
+        report: Its outcome.
+        worker: Celery's node name of this process.
+    """
+    grant, verdict = report.grant, report.verdict
+    sent = set(report.sent)
+    lines = [line for envelope in grant.envelopes if (line := _line(report, envelope, envelope in sent)) is not None]
+    if not lines:
+        return b""
+    record: dict[str, Any] = {
+        "grant": grant.id,
+        "at": grant.granted_us // 1000,
+        "queue": grant.queue,
+        "worker": worker,
+        "task": grant.envelopes[0].task,
+        "batch": len(sent),
+        "events": lines,
+    }
+    if verdict is not None:
+        record["outcome"] = verdict.outcome
+        record["ms"] = round(report.elapsed_s * 1000, 1)
+        if verdict.status is not None:
+            record["status"] = verdict.status
+        if verdict.detail:
+            record["detail"] = verdict.detail
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # a lone surrogate, which the reader replaces
+        return json.dumps(record).encode()
+
+
+#: What an event that was not sent has none of.
+_NO_REQUEST: Final[dict[str, Any]] = {"outcome": None, "status": None, "detail": None, "ms": None, "batch": None}
+
+
+def _line(report: Report, envelope: Envelope, sent: bool) -> dict[str, Any] | None:
+    """What the record says of one event; None if it says nothing: it was put back unsent."""
+    ruling = envelope.ruling
+    line: dict[str, Any] = {} if sent else dict(_NO_REQUEST)
+    duplicate = envelope.state.duplicate
+    match ruling:
+        case Delivered():
+            line["end"] = "delivered"
+        case Duplicate():
+            line.update(end="duplicate", reason=ruling.of)
+        case Dead():
+            reason, _, words = ruling.text.partition(" ")
+            line.update(end="dead", reason=reason)
+            if not sent:
+                line["detail"] = words
+            duplicate = ruling.possible_duplicate
+        case Again():
+            duplicate = duplicate or ruling.ambiguous
+            outcome, _, words = ruling.text.partition(" ")
+            if not sent:  # our own code failed, perhaps after the request
+                line.update(outcome=outcome.rstrip(":"), detail=words, batch=1)
+            elif report.verdict is not None and report.verdict.outcome == "delivered":
+                line["detail"] = words
+        case Halved():
+            line["outcome"] = "halved"
+        case Back():
+            if not sent:
+                return None
+    return {**_about(report, envelope, sent), **line, **({"duplicate": True} if duplicate else {})}
+
+
+def _about(report: Report, envelope: Envelope, sent: bool) -> dict[str, Any]:
+    """Which event it is."""
+    headers, first_us = envelope.headers, envelope.state.first_us
+    about: dict[str, Any] = {"id": envelope.id}
+    if envelope.task != report.grant.envelopes[0].task:
+        about["task"] = envelope.task
+    people = people_of(envelope.task, envelope.kwargs.get("event")) if envelope.kwargs else ()
+    if people:
+        about["user"] = cut(people[0])
+        if len(people) > 1:
+            about["also"] = [cut(person) for person in people[1:MOST_PEOPLE]]
+    if key_hash := headers.get("postback_key"):
+        about["key_hash"] = key_hash
+        if key := headers.get("postback_key_text"):
+            about["key"] = key
+    if enqueued_ms := envelope.enqueued_ms:
+        about["enqueued_at"] = enqueued_ms
+    if sent or first_us:
+        about["first_at"] = (first_us or report.grant.granted_us) // 1000
+    return about
