@@ -11,7 +11,9 @@ from postback._events.people import people_of
 from postback.journal.records import cut
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
-from tasks.rulings import Again, Back, Dead, Delivered, Duplicate, Halved
+from tasks.grants import Grant
+from tasks.outcomes import Outcome
+from tasks.rulings import DELIVERED, Again, Back, Dead, Delivered, Duplicate, Halved
 
 __all__ = ["record_of"]
 
@@ -60,41 +62,47 @@ _NO_REQUEST: Final[dict[str, Any]] = {"outcome": None, "status": None, "detail":
 def _line(report: Report, envelope: Envelope, sent: bool) -> dict[str, Any] | None:
     """What the record says of one event; None if it says nothing: it was put back unsent."""
     ruling = envelope.ruling
-    line: dict[str, Any] = {} if sent else dict(_NO_REQUEST)
+    if not sent and isinstance(ruling, Back):
+        return None
+    line = _about(report.grant, envelope, sent)
+    if ruling is DELIVERED:  # the most common one, which is made once
+        line["end"] = "delivered"
+        return line
+    if not sent and report.verdict is not None:
+        line |= _NO_REQUEST
     duplicate = envelope.state.duplicate
     match ruling:
         case Delivered():
             line["end"] = "delivered"
         case Duplicate():
-            line.update(end="duplicate", reason=ruling.of)
+            line |= {"end": "duplicate", "reason": ruling.of}
         case Dead():
             reason, _, words = ruling.text.partition(" ")
-            line.update(end="dead", reason=reason)
+            line |= {"end": "dead", "reason": reason}
             if not sent:
                 line["detail"] = words
             duplicate = ruling.possible_duplicate
         case Again():
             duplicate = duplicate or ruling.ambiguous
-            outcome, _, words = ruling.text.partition(" ")
+            outcome, _, words = ruling.text.partition(": ")
             if not sent:  # our own code failed, perhaps after the request
-                line.update(outcome=outcome.rstrip(":"), detail=words, batch=1)
-            elif report.verdict is not None and report.verdict.outcome == "delivered":
-                line["detail"] = words
+                line |= {"outcome": outcome, "detail": words, "batch": 1}
+            elif report.verdict is not None and report.verdict.outcome is Outcome.DELIVERED:
+                line["detail"] = words  # what hangs on it was not published
         case Halved():
             line["outcome"] = "halved"
-        case Back():
-            if not sent:
-                return None
-    return {**_about(report, envelope, sent), **line, **({"duplicate": True} if duplicate else {})}
+    if duplicate:
+        line["duplicate"] = True
+    return line
 
 
-def _about(report: Report, envelope: Envelope, sent: bool) -> dict[str, Any]:
+def _about(grant: Grant, envelope: Envelope, sent: bool) -> dict[str, Any]:
     """Which event it is."""
     headers, first_us = envelope.headers, envelope.state.first_us
     about: dict[str, Any] = {"id": envelope.id}
-    if envelope.task != report.grant.envelopes[0].task:
+    if envelope.task != grant.envelopes[0].task:
         about["task"] = envelope.task
-    people = people_of(envelope.task, envelope.kwargs.get("event")) if envelope.kwargs else ()
+    people = people_of(envelope.task, envelope.kwargs.get("event"))
     if people:
         about["user"] = cut(people[0])
         if len(people) > 1:
@@ -105,6 +113,6 @@ def _about(report: Report, envelope: Envelope, sent: bool) -> dict[str, Any]:
             about["key"] = key
     if enqueued_ms := envelope.enqueued_ms:
         about["enqueued_at"] = enqueued_ms
-    if sent or first_us:
-        about["first_at"] = (first_us or report.grant.granted_us) // 1000
+    if first_us:
+        about["first_at"] = first_us // 1000
     return about

@@ -7,7 +7,7 @@ is one of the people of a Telegram update, or if its name says so in an opaque p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, Final
 
@@ -49,10 +49,10 @@ def _id_fields() -> frozenset[str]:
 
 
 @cache
-def _declared(task: str) -> tuple[str, ...]:
-    """The provider's names of an event's fields that identify a person, in their order."""
-    event = EVENTS.get(task)
-    return () if event is None else tuple(f.wire for f in event._fields.values() if f.shown == "personal")
+def _declared(task: str) -> dict[str, int]:
+    """The provider's names of an event's fields that identify a person, with their order."""
+    names = (field.wire for field in EVENTS[task]._fields.values() if field.shown == "personal")
+    return {name: place for place, name in enumerate(names)}
 
 
 def people_of(task: str, wire: Any) -> list[str]:
@@ -62,13 +62,15 @@ def people_of(task: str, wire: Any) -> list[str]:
         task: ``tgtrack.add_event``.
         wire: The event's wire form, valid or not.
     """
-    declared = _declared(task)
+    declared = _declared(task) if task in EVENTS else None
     if not declared:
         return list(dict.fromkeys(ids_in(wire)))
-    if not isinstance(wire, Mapping):
+    if not isinstance(wire, dict):
         return []
-    values = (wire.get(name) for name in declared)
-    return list(dict.fromkeys(str(value) for value in values if _is_id(value)))
+    values = [(declared[name], str(wire[name])) for name in wire if name in declared and _is_id(wire[name])]
+    if len(values) < 2:
+        return [value for _, value in values]
+    return list(dict.fromkeys(value for _, value in sorted(values)))
 
 
 def _is_id(value: Any) -> bool:

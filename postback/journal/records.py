@@ -10,7 +10,8 @@ one), or of one action of an operator::
     {"grant": "action:77…", "at": …, "action": "pause", "who": "ann@ops1", "queue": "tgtrack.main",
      "detail": "campaign is over"}
 
-What an event leaves out is what its record says; its ``place`` is then its number in the list.
+What an event leaves out is what its record says; its ``place`` is then its number in the list, and
+``first_at`` the time of this request.
 ``at`` is when the request was granted, or when the operator acted, in ms of Redis' clock.
 """
 
@@ -209,7 +210,7 @@ def _entry(values: dict[str, Any], at_ms: int) -> Entry:
         reason=cut(_text(values, "reason")),
         possible_duplicate=values.get("duplicate") is True,
         enqueued_ms=_whole(values, "enqueued_at"),
-        first_ms=_whole(values, "first_at"),
+        first_ms=_whole(values, "first_at") or (at_ms if values.get("outcome") else 0),
     )
 
 

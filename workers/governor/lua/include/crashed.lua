@@ -21,7 +21,7 @@ end
 local function event_text(place, raw, state, died)
   local words = {
     '{"place":', place, ',"id":"', plain_header(raw, 'id') or '', '","task":"', plain_header(raw, 'task') or '',
-    '","duplicate":true,"first_at":', string.format('%.0f', state.first / 1000),
+    '","duplicate":true,"first_at":', string.format('%.0f', math.floor(state.first / 1000)),
   }
   local key, at = key_of(raw), string.match(raw, '"postback_at"%s*:%s*(%d+)')
   if key then words[#words + 1] = ',"key_hash":"' .. key .. '"' end
