@@ -21,6 +21,7 @@ import redis
 from benchmarks.contestants import Contestant
 from benchmarks.processes import Running
 from benchmarks.provider import Provider
+from postback.wire import keys
 from workers.devkit import ROOT, RedisServer, accounts_file, environment, free_port, until
 
 #: The share of events that warms a worker up, and the share at the end that is not measured either.
@@ -145,6 +146,15 @@ class Arena:
         env = {**self.env(Contestant("Flower", "ours", 0)), "FLOWER_PORT": str(port)}
         with Running([sys.executable, "-m", "workers.flower"], env) as flower:
             until(lambda: flower.check() and self._listeners(), 30, "Flower")
+            yield
+
+    @contextlib.contextmanager
+    def journal(self) -> Iterator[None]:
+        """A process moves the journal into an SQLite file."""
+        url = f"sqlite:///{self._folder / 'journal.sqlite3'}"
+        env = {**self.env(Contestant("journal", "ours", 0)), "POSTBACK_JOURNAL_URL": url}
+        with Running([sys.executable, "-m", "workers.journal"], env) as journal:
+            until(lambda: journal.check() and self.client.hexists(keys.JOURNAL, "at"), 30, "the journal")
             yield
 
     def _listeners(self) -> bool:

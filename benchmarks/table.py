@@ -54,7 +54,8 @@ class Goal:
 
     def __str__(self) -> str:
         sign = "≥" if self.quantity.more_is_better else "≤"
-        return f"{sign} {self.limit:,g}" + (" ×" if self.against else "")
+        whose = f" ({self.who})" if self.against and self.who != POSTBACK.name else ""
+        return f"{sign} {self.limit:,g}" + (f" ×{whose}" if self.against else "")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def rows(line: Line, samples: Sequence[Sample]) -> Iterator[str]:
         is_rival = not who.startswith(POSTBACK.name)
         ratios = []
         if is_rival or any(goal.against for goal in goals):
-            ours = values.get((quantity, POSTBACK.name), [])
+            whose = next((goal.who for goal in goals if goal.against), POSTBACK.name)
+            ours = values.get((quantity, whose), [])
             ratios = [our / rival for our, rival in zip(ours, measured, strict=False) if rival > 0]
         ratio = spread(ratios, " ×") if ratios else ""
         verdict = ""

@@ -29,8 +29,12 @@ from config.settings import MAX_CONCURRENCY
 QUOTA_KB: Final = Quantity("KB of Redis for an account whose 5,000 a day are spent", False)
 DAILY: Final = 5_000
 FLOWER: Final = replace(POSTBACK, name="Postback, Flower listens")
+JOURNAL: Final = replace(POSTBACK, name="Postback, the journal is moved to SQLite")
+NO_JOURNAL: Final = replace(POSTBACK, name="Postback, no journal", env={"POSTBACK_JOURNAL_BACKLOG": "0"})
 DEFAULT: Final = replace(POSTBACK, name="Postback, default")
 BATCHING: Final = replace(POSTBACK, events=40_000, env={"BENCH_PROVIDER": "mytracker"})
+BATCHING_JOURNAL: Final = replace(BATCHING, name=JOURNAL.name)
+BATCHING_NO_JOURNAL: Final = replace(BATCHING, name=NO_JOURNAL.name, env={**BATCHING.env, **NO_JOURNAL.env})
 ONE_CORE: Final = replace(BATCHING, name="Postback, on one core", core=0)
 WINDOWED: Final = replace(POSTBACK, name="Postback, 300 accounts, 3 windows each")
 WINDOWED_8: Final = replace(WINDOWED, name="Postback, 300 accounts, 3 windows each, 8 at once")
@@ -50,11 +54,12 @@ def drained(arena: Arena, contestant: Contestant, events: float) -> Drained:
 
 def singles(scale: float) -> Iterator[Sample]:
     """One POST per event, 8 at once, answered at once."""
-    contestants = (POSTBACK, FLOWER, CELERY, DRAMATIQ, HUEY, RQ, ARQ, TASKIQ, REQUESTS, CURL)
+    contestants = (POSTBACK, FLOWER, JOURNAL, NO_JOURNAL, CELERY, DRAMATIQ, HUEY, RQ, ARQ, TASKIQ, REQUESTS, CURL)
     results: dict[str, Drained] = {}
     with Arena() as arena:
         for contestant in random.sample(contestants, len(contestants)):
-            with arena.flower() if contestant is FLOWER else contextlib.nullcontext():
+            beside = {FLOWER.name: arena.flower, JOURNAL.name: arena.journal}
+            with beside.get(contestant.name, contextlib.nullcontext)():
                 results[contestant.name] = drained(arena, contestant, contestant.events * scale)
     for contestant in contestants:
         yield Sample(RATE, contestant.name, results[contestant.name].events_per_s)
@@ -88,9 +93,13 @@ def slow(scale: float) -> Iterator[Sample]:
 def batches(scale: float) -> Iterator[Sample]:
     """Batches of 20, as many requests at once as each does by default."""
     with Arena(at_once=None) as arena:
-        for contestant in (BATCHING, ONE_CORE, CELERY_BATCHES, REQUESTS_BATCHES):
-            result = drained(arena, contestant, contestant.events * scale)
-            yield Sample(RATE, contestant.name, result.events_per_s)
+        contestants = (BATCHING, BATCHING_JOURNAL, BATCHING_NO_JOURNAL, ONE_CORE, CELERY_BATCHES, REQUESTS_BATCHES)
+        results: dict[str, Drained] = {}
+        for contestant in random.sample(contestants, len(contestants)):
+            with arena.journal() if contestant is BATCHING_JOURNAL else contextlib.nullcontext():
+                results[contestant.name] = drained(arena, contestant, contestant.events * scale)
+    for contestant in contestants:
+        yield Sample(RATE, contestant.name, results[contestant.name].events_per_s)
 
 
 def redis_time(scale: float) -> Iterator[Sample]:
@@ -121,6 +130,7 @@ LINES: Final = (
             Goal(RATE, 1, against=REQUESTS.name),
             Goal(CPU, 170),
             Goal(CPU, 220, FLOWER.name),
+            Goal(RATE, 0.9, JOURNAL.name, against=NO_JOURNAL.name),
         ),
     ),
     Line(
@@ -129,7 +139,12 @@ LINES: Final = (
         slow,
         (Goal(RATE, 3_000), Goal(RATE, 1_200, DEFAULT.name), Goal(MEMORY, 200), Goal(MEMORY, 200, DEFAULT.name)),
     ),
-    Line("batches", "batches of 20", batches, (Goal(RATE, 0.8, against=REQUESTS_BATCHES.name),)),
+    Line(
+        "batches",
+        "batches of 20",
+        batches,
+        (Goal(RATE, 0.8, against=REQUESTS_BATCHES.name), Goal(RATE, 0.9, JOURNAL.name, against=NO_JOURNAL.name)),
+    ),
     Line(
         "redis",
         "Redis' time per single event",

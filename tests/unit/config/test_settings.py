@@ -53,6 +53,14 @@ def test_bad_concurrency(value: str) -> None:
     assert refusal(POSTBACK_CONCURRENCY=value) == "POSTBACK_CONCURRENCY must be a whole number from 1 to 10000"
 
 
+@pytest.mark.parametrize("value", ["-1", "10000001", "many", "1e5"])
+def test_bad_journal_backlog(value: str) -> None:
+    """The journal's bound is a whole number; 0 turns it off."""
+    sentence = "POSTBACK_JOURNAL_BACKLOG must be a whole number from 0 to 10000000"
+    assert refusal(POSTBACK_JOURNAL_BACKLOG=value) == sentence
+    assert load_settings({"POSTBACK_JOURNAL_BACKLOG": "0"}).journal_backlog == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
