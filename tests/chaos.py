@@ -2,13 +2,14 @@
 fails; then every event is accounted for.
 
 ``make chaos MINUTES=N``, or ``python -m tests.chaos --minutes N [--seed S]``. Prints a table and
-exits 1 if anything is lost, or doubled without saying so.
+exits 1 if anything is lost, doubled without saying so, or not told of in the journal.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import random
 import re
 import time
@@ -21,8 +22,11 @@ import redis
 
 import postback
 from postback import tgtrack
+from postback.journal.query import Query
+from postback.journal.records import Gap
+from postback.journal.store import Store
 from postback.wire import keys
-from workers.devkit import Stack, until
+from workers.devkit import Process, Stack, until
 from workers.devkit.stack import READY
 
 #: Faults that the provider plays, one now and then. Those that record the event and lose the answer
@@ -55,6 +59,19 @@ DELIVERED: Final = re.compile(r"postback\.outcome: delivered \S+ (\S+) \S+?(: de
 
 
 @dataclass
+class Told:
+    """What the journal tells of the run."""
+
+    #: Events that ended, and of which it tells no end.
+    untold: set[str]
+    #: Events of which it tells more than one end.
+    ended_twice: set[str]
+    #: User -> requests that reached the provider, beyond the attempts that it tells.
+    without_attempt: Counter[str]
+    gaps: list[Gap]
+
+
+@dataclass
 class Tally:
     """What was done and what came of it."""
 
@@ -67,6 +84,8 @@ class Tally:
     flagged: set[str] = field(default_factory=set)
     ambiguous_faults: int = 0
     quota_429: int = 0
+    #: What the journal tells; None: there was none.
+    journal: Told | None = None
 
     @property
     def lost(self) -> set[str]:
@@ -99,6 +118,13 @@ class Tally:
             ("recorded again without saying so", len(self.unflagged)),
             ("429 answers earned", self.quota_429),
         ]
+        if self.journal is not None:
+            lines += [
+                ("ends that the journal does not tell", len(self.journal.untold)),
+                ("events with more than one end in the journal", len(self.journal.ended_twice)),
+                ("requests without their attempt in the journal", self.journal.without_attempt.total()),
+                ("records lost in gaps", sum(gap.lost for gap in self.journal.gaps)),
+            ]
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
 
@@ -106,8 +132,8 @@ class Tally:
 class Chaos:
     """Sends events while it breaks things."""
 
-    def __init__(self, stack: Stack, seed: int, workers: int = 3) -> None:
-        """Use a stack that has its accounts and is started."""
+    def __init__(self, stack: Stack, seed: int, workers: int = 3, *, journal: bool = False) -> None:
+        """Use a stack that has its accounts and is started; with ``journal`` one is kept."""
         self.stack = stack
         self.random = random.Random(seed)
         self.tally = Tally()
@@ -115,11 +141,21 @@ class Chaos:
         self.number = 0
         #: User -> task id.
         self.ids: dict[str, str] = {}
+        self.journal: list[Process] | None = [] if journal else None
         stack.configure_producer()
 
     def start(self) -> None:
-        """Start the workers."""
+        """Start the workers, and the process that writes the journal."""
+        if self.journal is not None:
+            self.journal.append(self.stack.launch_journal())
         self.stack.start_workers("tgtrack", count=self.count)
+
+    def kill_journal(self) -> None:
+        """SIGKILL the process that writes the journal, and start another."""
+        if self.journal is not None:
+            self.journal[-1].kill()
+            self.tally.kills["journal SIGKILL"] += 1
+            self.journal.append(self.stack.launch_journal())
 
     def send(self, account: str, count: int) -> None:
         """Enqueue; what the producer is not told to be in does not count."""
@@ -249,6 +285,33 @@ class Chaos:
             1 for record in self.stack.sandbox.ledger("tgtrack") if record.code == 429 and not record.fault
         )
         self._read_flags()
+        if self.journal is not None:
+            self._read_journal(timeout_s)
+
+    def _read_journal(self, timeout_s: float) -> None:
+        """Wait until all is moved; compare it with what ended, and with the provider's ledger."""
+        client, stream = self.stack.client(), keys.journal("tgtrack")
+        until(lambda: client.xlen(stream) == 0, timeout_s, "all records moved", every_s=0.2)
+        ends, attempts = Counter[str](), Counter[str]()
+        store = Store.reading(self.stack.journal_url)
+        with contextlib.closing(store):
+            ids = sorted(self.ids.values())
+            for first in range(0, len(ids), 500):
+                for entry in store.entries(Query(ids=frozenset(ids[first : first + 500]))):
+                    ends[entry.id] += bool(entry.end)
+                    attempts[entry.id] += bool(entry.outcome)
+            gaps = store.gaps(str(client.hget(keys.JOURNAL, "id")), 0)
+        ended = {self.ids[user] for user in set(self.tally.delivered) | self.tally.dead}
+        of_user = Counter({user: attempts[task_id] for user, task_id in self.ids.items()})
+        arrived = Counter(
+            str(json.loads(record.body)["user_id"]) for record in self.stack.sandbox.ledger("tgtrack") if record.body
+        )
+        self.tally.journal = Told(
+            untold=ended - {task_id for task_id, count in ends.items() if count},
+            ended_twice={task_id for task_id, count in ends.items() if count > 1},
+            without_attempt=arrived - of_user,
+            gaps=gaps,
+        )
 
     def _read_flags(self) -> None:
         """Events whose delivery was shown as a possible duplicate: the sandbox knows users, the
@@ -274,13 +337,13 @@ def run(minutes: float, seed: int) -> Tally:
             )
             if limits != "100000/second":
                 stack.sandbox.set_limits("tgtrack", limits, key=f"key-{queue}")
-        chaos = Chaos(stack, seed)
+        chaos = Chaos(stack, seed, journal=True)
         chaos.start()
         end = time.monotonic() + minutes * 60
         actions = (
             [chaos.kill_worker] * 6
             + [chaos.fault, chaos.heal] * 6
-            + [chaos.cut_connections, chaos.flush_scripts, chaos.stop_worker] * 2
+            + [chaos.cut_connections, chaos.flush_scripts, chaos.stop_worker, chaos.kill_journal] * 2
             + [chaos.kill_redis, chaos.fill_redis]
         )
         while time.monotonic() < end:
@@ -303,7 +366,8 @@ def main() -> int:
     print(f"chaos for {options.minutes:g} minutes, seed {seed}", flush=True)
     tally = run(options.minutes, seed)
     print(tally.table())
-    return 1 if tally.lost or tally.unflagged or tally.quota_429 else 0
+    untold = tally.journal is not None and tally.journal.untold
+    return 1 if tally.lost or tally.unflagged or tally.quota_429 or untold else 0
 
 
 if __name__ == "__main__":
