@@ -17,6 +17,7 @@ from typing import Final
 
 from config.providers import PROVIDERS
 from postback.errors import ConfigurationError
+from postback.journal.location import DEFAULT_JOURNAL_URL, journal_url
 from postback.wire.broker import DEFAULT_URL, Broker, broker_of, own_variable
 
 __all__ = ["DEFAULTS", "Settings", "load_settings", "masked_url"]
@@ -41,6 +42,8 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_ON_DEAD": "",
         "POSTBACK_REMOTE_CONTROL": "1",
         "POSTBACK_JOURNAL_BACKLOG": "100000",
+        "POSTBACK_JOURNAL_URL": DEFAULT_JOURNAL_URL,
+        "POSTBACK_JOURNAL_DAYS": "30",
     }
 )
 
@@ -108,6 +111,10 @@ class Settings:
     remote_control: bool = True
     #: Most records for the journal that wait in Redis, for each provider; 0: none are written.
     journal_backlog: int = 100_000
+    #: The journal's database, as SQLAlchemy takes it. It may hold a password.
+    journal_url: str = field(default=DEFAULT_JOURNAL_URL, repr=False)
+    #: For how many days records are kept in it.
+    journal_days: int = 30
 
     @property
     def broker_url(self) -> str:
@@ -167,6 +174,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         on_dead=_hook("POSTBACK_ON_DEAD", text("POSTBACK_ON_DEAD")),
         remote_control=_choice("POSTBACK_REMOTE_CONTROL", text("POSTBACK_REMOTE_CONTROL"), ("0", "1")) == "1",
         journal_backlog=_whole("POSTBACK_JOURNAL_BACKLOG", text("POSTBACK_JOURNAL_BACKLOG"), 0, 10_000_000),
+        journal_url=journal_url(environ),
+        journal_days=_whole("POSTBACK_JOURNAL_DAYS", text("POSTBACK_JOURNAL_DAYS"), 1, 3650),
     )
 
 

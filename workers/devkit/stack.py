@@ -33,6 +33,8 @@ SECRETS: Final[Mapping[str, Mapping[str, str | int]]] = {
 }
 #: What a worker's log says once it consumes.
 READY: Final = " ready."
+#: What the journal's log says once it writes.
+WRITES: Final = "writes the journal of"
 #: Python code of the command ``postback``, as its entry point runs it.
 _COMMAND: Final = "import sys; from postback.cli import main; sys.exit(main())"
 
@@ -120,6 +122,11 @@ class Stack:
         draft.write_text(accounts_file(self._accounts), encoding="utf-8")
         draft.rename(self.accounts_path)
 
+    @property
+    def journal_url(self) -> str:
+        """The journal's database."""
+        return f"sqlite:///{self.folder / 'journal.sqlite3'}"
+
     # Producers
 
     def configure_producer(self) -> None:
@@ -134,7 +141,11 @@ class Stack:
 
     def settings(self) -> dict[str, str]:
         """The variables that make a process part of this installation."""
-        return {"POSTBACK_BROKER_URL": self.redis.url, "POSTBACK_ACCOUNTS": str(self.accounts_path)}
+        return {
+            "POSTBACK_BROKER_URL": self.redis.url,
+            "POSTBACK_ACCOUNTS": str(self.accounts_path),
+            "POSTBACK_JOURNAL_URL": self.journal_url,
+        }
 
     def env(self, **extra: str) -> dict[str, str]:
         """Environment of this stack's processes.
@@ -163,6 +174,14 @@ class Stack:
         for worker in started:
             worker.wait_for(READY)
         return started
+
+    def launch_journal(self, **env: str) -> Process:
+        """Start ``python -m workers.journal``; it does not write yet."""
+        return self.launch("journal", "-m", "workers.journal", **env)
+
+    def start_journal(self, **env: str) -> Process:
+        """Start it, and return when it writes."""
+        return self.launch_journal(**env).wait_for(WRITES)
 
     def postback(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the command ``postback WORDS``, as an operator does."""

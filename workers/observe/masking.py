@@ -41,13 +41,16 @@ class Masker:
 
     def learn_broker(self, settings: Settings) -> None:
         """Mask the brokers' passwords, too."""
-        spellings: set[str] = set()
         for urls in settings.broker_urls_in_use():
             for url in urls.split(";"):
-                parts = urlsplit(url)
-                passwords = [parts.password, *(value for name, value in parse_qsl(parts.query) if "password" in name)]
-                for password in filter(None, passwords):
-                    spellings |= _spellings(password) | _spellings(unquote(password))
+                self.learn_url(url)
+
+    def learn_url(self, url: str) -> None:
+        """Mask the passwords of a URL, too."""
+        parts, spellings = urlsplit(url), set[str]()
+        passwords = [parts.password, *(value for name, value in parse_qsl(parts.query) if "password" in name)]
+        for password in filter(None, passwords):
+            spellings |= _spellings(password) | _spellings(unquote(password))
         self._add(spellings)
 
     def scrub(self, text: str) -> str:

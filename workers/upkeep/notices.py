@@ -48,7 +48,7 @@ STOP_S: Final = 5.0
 #: Seconds that publishing a task may take.
 PUBLISH_S: Final = 5.0
 
-_lock_notices: Final = Script("workers.upkeep", "lock_notices")
+_hold_lock: Final = Script("workers.upkeep", "hold_lock")
 _defer_notice: Final = Script("workers.upkeep", "defer_notice")
 
 #: The hook. Its argument is a dead letter as ``postback dead list --json`` shows it.
@@ -219,10 +219,10 @@ class Notices:
         return 0.0
 
     def _hold(self) -> bool:
-        return bool(_lock_notices(self._client, [self._lock], [self._token, int(self._lock_s * 1000)]))
+        return bool(_hold_lock(self._client, [self._lock], [self._token, int(self._lock_s * 1000)]))
 
     def _release(self) -> None:
-        _lock_notices(self._client, [self._lock], [self._token, 0])
+        _hold_lock(self._client, [self._lock], [self._token, 0])
 
     def _call_hook(self, place: str, raw: bytes) -> None:
         with self._call_lock:

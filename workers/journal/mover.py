@@ -1,0 +1,271 @@
+"""Moves the records of one Redis into the journal's database (ADR 41).
+
+It reads each stream from its beginning, writes one transaction, then removes from the stream what
+it has written. So it may be killed at any moment: a record is in the stream until it is in the
+database, and one that is read twice is one row.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+from postback.journal.records import FIELD, Gap, Record, Unreadable, read_record
+from postback.journal.store import Store
+from postback.operations.sites import Site
+from postback.wire import keys
+from postback.wire.scripts import Script
+from postback.wire.time import redis_now_ms
+
+logger = logging.getLogger("postback.journal")
+
+#: Most records of one stream in one transaction.
+PART: Final = 1000
+#: Milliseconds for which a read waits for the first record.
+BLOCK_MS: Final = 1000
+#: Seconds for which records are gathered once there is one: fewer transactions.
+GATHER_S: Final = 0.2
+#: Seconds after which the database and Redis hear that it writes, even if there is nothing to
+#: write.
+HEARTBEAT_S: Final = 5.0
+#: Seconds for which a process holds the right to write for a Redis, and after which it renews it.
+LOCK_S: Final = 10.0
+RENEW_S: Final = 3.0
+#: Seconds between two tries of a process that stands by.
+STANDBY_S: Final = 1.0
+#: Seconds between two tries while Redis or the database is away: the first and the longest.
+AWAY_S: Final = (0.5, 15.0)
+#: Seconds between two looks for what is too old.
+PRUNE_S: Final = 60.0
+DAY_MS: Final = 86_400_000
+
+_hold_lock: Final = Script("workers.upkeep", "hold_lock")
+_moved: Final = Script("workers.journal", "moved")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is moved in one transaction.
+
+    Attributes:
+        records: In their order; unreadable ones are left out.
+        gap: What the stream has lost; None: nothing.
+        unreadable: Records that could not be read.
+        next_id: The id that follows the last record; empty: there was none.
+        is_full: There may be more.
+    """
+
+    provider: str
+    records: list[Record]
+    gap: Gap | None
+    unreadable: Gap | None
+    next_id: str
+    is_full: bool
+
+
+class Mover:
+    """Moves the records of one Redis. In its own thread."""
+
+    def __init__(self, site: Site, open_store: Callable[[], Store], days: int) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            site: The Redis.
+            open_store: Opens the database for writing.
+            days: For how many days records are kept.
+        """
+        self._client = site.client
+        self._shown, self._providers = site.broker.shown, site.providers
+        self._open_store, self._days = open_store, days
+        self._store: Store | None = None
+        self._token = uuid.uuid4().hex
+        self._held_until = self._heard_at = self._prune_at = 0.0
+        self._away_s, self._warned = 0.0, ""
+        self._stands_by = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"journal {self._shown}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Begin no further transaction."""
+        self._stopping.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the running transaction."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                wait_s = self.turn()
+            except (redis.RedisError, OSError) as error:
+                wait_s = self._away(f"Redis at {self._shown} is away", error)
+                self._held_until = 0.0
+            except SQLAlchemyError as error:
+                wait_s = self._away("the database cannot be written: records wait in Redis", error)
+            except Exception as error:
+                logger.exception("a turn failed; the next one follows")
+                wait_s = self._away("a turn failed", error)
+            self._stopping.wait(wait_s)
+        self._end()
+
+    def _end(self) -> None:
+        """Another process may go on at once."""
+        try:
+            if self._held_until:
+                _hold_lock(self._client, [keys.JOURNAL_WRITER], [self._token, 0])
+        except (redis.RedisError, OSError):
+            pass  # the lock ends by itself
+        if self._store is not None:
+            self._store.close()
+
+    def _away(self, sentence: str, error: Exception) -> float:
+        """Warn once. Returns seconds until the next try."""
+        if self._warned != sentence:
+            # A driver's error quotes the statement with a person's data behind its first line.
+            logger.warning("%s (%s)", sentence, str(error).partition("\n")[0][:200] or type(error).__name__)
+            self._warned = sentence
+        self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
+        return self._away_s
+
+    def turn(self) -> float:
+        """Move what is there. Returns seconds until the next turn.
+
+        Raises:
+            redis.RedisError, OSError: Redis is away.
+            sqlalchemy.exc.SQLAlchemyError: The database is away, or takes no writes.
+        """
+        if not self._hold():
+            return STANDBY_S
+        if self._store is None:
+            self._store = self._open_store()
+        now = time.monotonic()
+        is_due = now >= self._heard_at + HEARTBEAT_S
+        if not is_due and not self._await_records():
+            return self._prune(self._store)
+        now_ms = int(redis_now_ms(self._client))
+        journal, is_full = self._journal_id(), False
+        for part in self._read():
+            if is_due or part.next_id or part.gap:
+                self._move(self._store, journal, part, now_ms)
+            is_full = is_full or part.is_full
+        if self._warned:
+            logger.info("records are moved again")
+        self._heard_at, self._warned, self._away_s = now if is_due else self._heard_at, "", 0.0
+        # Fuller transactions, unless records queue up.
+        return self._prune(self._store) if is_full else GATHER_S
+
+    def _hold(self) -> bool:
+        """Take or keep the right to write for this Redis."""
+        now = time.monotonic()
+        if now < self._held_until - (LOCK_S - RENEW_S):
+            return True
+        holds = bool(_hold_lock(self._client, [keys.JOURNAL_WRITER], [self._token, int(LOCK_S * 1000)]))
+        self._held_until = now + LOCK_S if holds else 0.0
+        if holds == self._stands_by or (holds and not self._heard_at):
+            logger.info("%s", f"writes the journal of {self._shown}" if holds else "another process writes: stands by")
+        self._stands_by = not holds
+        return holds
+
+    def _journal_id(self) -> str:
+        """This Redis' name in the database. Only the holder of the lock makes it."""
+        name: Any = self._client.hget(keys.JOURNAL, "id")
+        if not name:
+            name = uuid.uuid4().hex.encode()
+            self._client.hset(keys.JOURNAL, "id", name)
+        return str(name.decode())
+
+    def _await_records(self) -> bool:
+        """Whether there are records now, or within :data:`BLOCK_MS`."""
+        streams: Any = dict.fromkeys(map(keys.journal, self._providers), "0")
+        try:
+            return bool(self._client.xread(streams, count=1, block=BLOCK_MS))
+        except redis.ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            # One of them is not ours. The others are read all the same.
+            self._stopping.wait(BLOCK_MS / 1000)
+            return True
+
+    def _read(self) -> list[Part]:
+        """What each provider's stream begins with."""
+        pipeline = self._client.pipeline(transaction=False)
+        for provider in self._providers:
+            pipeline.xrange(keys.journal(provider), count=PART)
+            pipeline.hgetall(keys.journal_gap(provider))
+        replies = iter(pipeline.execute(raise_on_error=False))
+        parts = []
+        for provider, entries, gap in zip(self._providers, replies, replies, strict=False):
+            for reply in (entries, gap):
+                if isinstance(reply, redis.RedisError) and "WRONGTYPE" not in str(reply):
+                    raise reply
+            parts.append(_part(provider, [] if isinstance(entries, Exception) else entries, _gap(provider, gap)))
+        return parts
+
+    def _move(self, store: Store, journal: str, part: Part, now_ms: int) -> None:
+        lost = [gap for gap in (part.gap, part.unreadable) if gap is not None]
+        lost += self._add(store, journal, part.provider, part.records, now_ms)
+        for gap in lost or (None,):
+            store.add(journal, part.provider, [], gap, now_ms)
+        names = [keys.journal(part.provider), keys.journal_gap(part.provider), keys.JOURNAL]
+        ours = part.gap or Gap(part.provider, 0, 0, 0)
+        _moved(self._client, names, [part.next_id, ours.lost, ours.until_ms, now_ms])
+
+    def _add(self, store: Store, journal: str, provider: str, records: Sequence[Record], now_ms: int) -> list[Gap]:
+        """Write records. Returns those that the database refuses, which must not stop the others."""
+        if not records:
+            return []
+        try:
+            store.add(journal, provider, records, None, now_ms)
+        except (DataError, IntegrityError) as refused:
+            if len(records) > 1:
+                middle = len(records) // 2
+                halves = records[:middle], records[middle:]
+                return [gap for half in halves for gap in self._add(store, journal, provider, half, now_ms)]
+            logger.error("%s: the database refuses a record (%s)", provider, type(refused.orig).__name__)
+            record = records[0]
+            at_ms = record.action.at_ms if record.action else record.entries[0].at_ms if record.entries else now_ms
+            return [Gap(provider, at_ms, at_ms, 1)]
+        return []
+
+    def _prune(self, store: Store) -> float:
+        """Remove what is too old, a little at a time. Returns seconds until the next turn."""
+        if time.monotonic() >= self._prune_at and not store.prune(int(time.time() * 1000) - self._days * DAY_MS):
+            self._prune_at = time.monotonic() + PRUNE_S
+        return 0.0
+
+
+def _part(provider: str, entries: Sequence[Any], gap: Gap | None) -> Part:
+    records, bad_ms = list[Record](), list[int]()
+    for name, fields in entries:
+        try:
+            records.append(read_record(fields.get(FIELD.encode(), b"")))
+        except Unreadable as error:
+            logger.error("%s: a record of the journal cannot be read: %s", provider, error)
+            bad_ms.append(int(name.split(b"-")[0]))
+    unreadable = Gap(provider, bad_ms[0], bad_ms[-1], len(bad_ms)) if bad_ms else None
+    next_id = ""
+    if entries:
+        at, _, number = entries[-1][0].decode().partition("-")
+        next_id = f"{at}-{int(number) + 1}"
+    return Part(provider, records, gap, unreadable, next_id, len(entries) == PART)
+
+
+def _gap(provider: str, fields: Any) -> Gap | None:
+    """The gap that workers have noted; None if there is none. Anybody may have written it."""
+    if not isinstance(fields, dict):
+        return None
+    numbers = {name: int(text) for name, text in fields.items() if text.isdigit() and len(text) < 16}
+    since, until, lost = (numbers.get(name, 0) for name in (b"since", b"until", b"lost"))
+    return Gap(provider, since, max(since, until), lost) if lost else None
