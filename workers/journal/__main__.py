@@ -6,6 +6,7 @@ Redis; the others stand by.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -47,10 +48,8 @@ def main() -> int:
             raise ConfigurationError(
                 f"the journal needs {missing.name}: pip install 'postback[journal]', or in a checkout: make install"
             ) from None
-        try:
+        with contextlib.suppress(SQLAlchemyError):  # it is away: each mover says so and tries again
             Store.writing(settings.journal_url).close()
-        except SQLAlchemyError:
-            pass  # it is away; each mover says so and tries again
         movers = [
             Mover(site, partial(Store.writing, settings.journal_url), settings.journal_days)
             for site in sites(os.environ)

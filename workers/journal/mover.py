@@ -7,6 +7,7 @@ database, and one that is read twice is one row.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -122,11 +123,9 @@ class Mover:
 
     def _end(self) -> None:
         """Another process may go on at once."""
-        try:
+        with contextlib.suppress(redis.RedisError, OSError):  # the lock ends by itself
             if self._held_until:
                 _hold_lock(self._client, [keys.JOURNAL_WRITER], [self._token, 0])
-        except (redis.RedisError, OSError):
-            pass  # the lock ends by itself
         if self._store is not None:
             self._store.close()
 
@@ -223,7 +222,7 @@ class Mover:
         _moved(self._client, names, [part.next_id, ours.lost, ours.until_ms, now_ms])
 
     def _add(self, store: Store, journal: str, provider: str, records: Sequence[Record], now_ms: int) -> list[Gap]:
-        """Write records. Returns those that the database refuses, which must not stop the others."""
+        """Write records. Returns those that the database refuses: they must not stop the others."""
         if not records:
             return []
         try:
