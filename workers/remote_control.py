@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: Longest id that gets a tombstone; our own have 36 characters.
 MAX_ID: Final = 255
+#: Who pauses and resumes, in the journal: a command does not say who sent it.
+WHO: Final = "celery control"
 
 
 def install_control(worker: Worker, client: redis.Redis) -> None:
@@ -48,7 +50,7 @@ def install_control(worker: Worker, client: redis.Redis) -> None:
         """Hold the events of an account, or of all accounts of a provider, until it is resumed."""
 
         def act(queue: str) -> str:
-            done = pause(client, queue, detail)
+            done = pause(client, queue, detail, who=WHO)
             return f"{queue} paused" if done.changed else f"{queue} was already paused ({done.reason})"
 
         return for_each(target, act)
@@ -58,7 +60,7 @@ def install_control(worker: Worker, client: redis.Redis) -> None:
         """End the pause of an account, or of all accounts of a provider."""
 
         def act(queue: str) -> str:
-            done = resume(client, queue)
+            done = resume(client, queue, who=WHO)
             return f"{queue} resumed (it was paused: {done.reason})" if done.was_paused else f"{queue} was not paused"
 
         return for_each(target, act)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import redis
 
+from postback.operations.actions import event_text, operator, record_text
 from postback.operations.letters import Filter, Letter, read_letter
 from postback.operations.messages import for_replay, is_expired, text_of
 from postback.operations.queues import announced, check_provider
@@ -82,6 +83,7 @@ def replay(
     *,
     dry_run: bool = False,
     progress: Callable[[int], object] = lambda count: None,
+    who: str | None = None,
 ) -> Moved:
     """Put dead letters back into their accounts' queues, at the back, the oldest first.
 
@@ -93,6 +95,7 @@ def replay(
         chosen: Which of them.
         dry_run: Only count.
         progress: Called now and then with how many letters were looked at since the last call.
+        who: Who does it, for the journal; None: the user of this process.
 
     Raises:
         UnknownProvider: There is no such provider.
@@ -107,7 +110,8 @@ def replay(
         raw = b"" if dry_run else for_replay(letter.message, now_ms, possible_duplicate=letter.possible_duplicate)
         return queue, letter.message.priority_list(queue), raw
 
-    return _each(client, provider, chosen, now_ms, moved_to, dry_run, progress)
+    record = _recording("replay", "replayed", provider, chosen, who)
+    return _each(client, provider, chosen, now_ms, moved_to, record, dry_run, progress)
 
 
 def drop(
@@ -117,6 +121,7 @@ def drop(
     *,
     dry_run: bool = False,
     progress: Callable[[int], object] = lambda count: None,
+    who: str | None = None,
 ) -> Moved:
     """Delete dead letters for good. Arguments are those of :func:`replay`.
 
@@ -126,7 +131,15 @@ def drop(
     """
     now_ms = redis_now_ms(client)
     check_provider(provider)
-    return _each(client, provider, chosen, now_ms, lambda letter: (_from(letter), "", b""), dry_run, progress)
+    record = _recording("drop", "dropped", provider, chosen, who)
+    return _each(client, provider, chosen, now_ms, lambda letter: (_from(letter), "", b""), record, dry_run, progress)
+
+
+def _recording(action: str, end: str, provider: str, chosen: Filter, who: str | None) -> Callable[[], str]:
+    """Makes the record of one call of the script. All its events have this end, and who did it."""
+    by = who or operator()
+    place = keys.queue(provider, chosen.account) if chosen.account else provider
+    return lambda: record_text(action, place, by, end=end, reason=by)
 
 
 def _home(letter: Letter, accounts: Iterable[str]) -> str:
@@ -186,6 +199,7 @@ def _each(
     chosen: Filter,
     now_ms: float,
     moved_to: Callable[[Letter], tuple[str, str, bytes]],
+    record: Callable[[], str],
     dry_run: bool,
     progress: Callable[[int], object],
 ) -> Moved:
@@ -198,14 +212,15 @@ def _each(
         now_ms: Redis' clock.
         moved_to: For a letter the queue to count it under, the list to push to ("" for none), and
             what to push.
+        record: Makes a record for the journal.
         dry_run: Only count.
         progress: Called with how many letters were looked at since the last call.
     """
     done, moved_ids, begun_anew = set[object](), set[str](), False
     result = Moved()
     for part in _parts(client, provider):
-        lists = [keys.dead(provider)]
-        args: list[Any] = [part.passed, len(part.letters), f"postback:{uuid.uuid4().hex}"]
+        lists = [keys.dead(provider), keys.journal(provider)]
+        args: list[Any] = [part.passed, len(part.letters), f"postback:{uuid.uuid4().hex}", record()]
         taken: dict[int, tuple[Letter, str]] = {}
         for place, letter in enumerate(part.letters, 1):
             if chosen.limit is not None and result.total + len(taken) >= chosen.limit:
@@ -215,15 +230,16 @@ def _each(
             if not chosen.takes(letter, now_ms) or (begun_anew and letter.key in done):
                 continue
             queue, target, raw = moved_to(letter)
-            if target and target not in lists[1:]:
+            if target and target not in lists[2:]:
                 lists.append(target)
             done.add(letter.key)
             taken[place] = (letter, queue)
-            args += [place, letter.message.raw, lists.index(target, 1) + 1 if target else 0, raw]
+            number = lists.index(target, 2) + 1 if target else 0
+            args += [place, letter.message.raw, number, raw, b"" if dry_run else event_text(letter, queue)]
         if taken:
             moved = list(taken) if dry_run else _move(client, lists, args)
             if moved and not dry_run:
-                schedule.due(client, dict.fromkeys(keys.queue_of(name) for name in lists[1:]), "sent")
+                schedule.due(client, dict.fromkeys(keys.queue_of(name) for name in lists[2:]), "sent")
             part.stale = len(moved) < len(taken)
             begun_anew = begun_anew or part.stale
             part.taken = 0 if dry_run else len(moved)

@@ -16,6 +16,7 @@ import redis
 
 from postback.errors import PostbackError
 from postback.operations import queues
+from postback.operations.actions import note, record_text
 from postback.operations.messages import read_message, text_of
 from postback.operations.person import Person
 from postback.wire import keys
@@ -79,6 +80,7 @@ def erase(
     *,
     dry_run: bool = False,
     begin: Callable[[str], object] = lambda place: None,
+    who: str | None = None,
 ) -> Erased:
     """Remove a person's events and results about the person from one Redis.
 
@@ -92,6 +94,8 @@ def erase(
         dry_run: Only count. An event that moves meanwhile may count twice or not at all.
         begin: Called with each place before it is looked through: a queue, a list of dead letters,
             the results.
+        who: Who erases, for the journal; None: the user of this process. The journal gets counts
+            only.
 
     Raises:
         PostbackError: There is no id to look for.
@@ -118,7 +122,18 @@ def erase(
     result.by_place = +result.by_place
     begin("results")
     result.results = search.results()
+    if not dry_run:
+        _note(client, result, names, who)
     return result
+
+
+def _note(client: redis.Redis, result: Erased, names: tuple[str, ...], who: str | None) -> None:
+    """Tell the journals how many entries were removed. A result does not say its provider."""
+    for name in names:
+        events = sum(count for place, count in result.by_place.items() if place.startswith(f"{name}."))
+        if events or result.results:
+            detail = f"{events:,} events removed; {result.results:,} results of any provider"
+            note(client, name, record_text("erase", name, who, detail=detail))
 
 
 class _Search:

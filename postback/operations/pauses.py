@@ -8,6 +8,7 @@ from typing import Final
 import redis
 
 from postback.operations import queues
+from postback.operations.actions import record_text
 from postback.wire import keys, schedule
 from postback.wire.scripts import Script
 
@@ -52,7 +53,7 @@ class Resumed:
     released: int
 
 
-def pause(client: redis.Redis, queue: str, detail: str = "") -> Paused:
+def pause(client: redis.Redis, queue: str, detail: str = "", *, who: str | None = None) -> Paused:
     """Pause an account until :func:`resume`. Its events stay queued and no quota is used.
 
     Requests on the wire are not stopped. A pause for a time (quota, outage) becomes one without
@@ -62,24 +63,33 @@ def pause(client: redis.Redis, queue: str, detail: str = "") -> Paused:
         client: Replies as bytes.
         queue: ``tgtrack.main``.
         detail: A few words for whoever looks.
+        who: Who pauses it, for the journal; None: the user of this process.
 
     Raises:
         redis.RedisError: As the client does. The account may be paused or not; calling again is
             safe.
     """
-    changed, reason = _pause(client, [keys.meta(queue)], [OPERATOR, detail[:200]])
+    words, provider = detail[:200], queue.partition(".")[0]
+    args = [OPERATOR, words, record_text("pause", queue, who, detail=words)]
+    changed, reason = _pause(client, [keys.meta(queue), keys.journal(provider)], args)
     return Paused(queue, bool(changed), reason.decode())
 
 
-def resume(client: redis.Redis, queue: str) -> Resumed:
+def resume(client: redis.Redis, queue: str, *, who: str | None = None) -> Resumed:
     """End an account's pause, whatever its reason.
 
     One request goes first, the others after its good answer.
 
+    Args:
+        client: Replies as bytes.
+        queue: ``tgtrack.main``.
+        who: Who resumes it, for the journal; None: the user of this process.
+
     Raises:
         redis.RedisError: As the client does. Calling again is safe.
     """
-    was_paused, reason, released, shared = _resume(client, [keys.meta(queue), keys.held(queue)])
+    places = [keys.meta(queue), keys.held(queue), keys.journal(queue.partition(".")[0])]
+    was_paused, reason, released, shared = _resume(client, places, [record_text("resume", queue, who)])
     if shared:
         schedule.due(client, _sharing(client, queue), "changed")
     schedule.due(client, [queue], "ask")

@@ -3,13 +3,17 @@
 -- the same entries, one of them moves them; and if a process is killed, an entry is in one list or
 -- in the other. The other entries keep their bytes and their order.
 --
--- KEYS  1 dead-letter list    2.. lists to push to
+-- KEYS  1 dead-letter list   2 the provider's journal (stream)   3.. lists to push to
 -- ARGV  1 passed: entries at the right end (the oldest) that the caller has left there
 --       2 read: entries that it has read behind them
 --       3 a text that no entry has
---       4.. for each entry to move, the oldest first: its place 1..read (1 is the oldest), its
---           bytes, the number of its list in KEYS or 0 for none, what to push
+--       4 the journal's record, without its time, detail and events
+--       5.. for each entry to move, the oldest first: its place 1..read (1 is the oldest), its
+--           bytes, the number of its list in KEYS or 0 for none, what to push, its event in the
+--           record
 -- Returns the places that were moved. O(passed + read); the passed entries are not copied.
+
+-- @include note
 
 local dead, passed, count, tombstone = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 -- Messages in one LPUSH: Lua's unpack has a limit.
@@ -19,11 +23,12 @@ local MOST = 500
 -- written. LTRIM takes none.
 redis.call('LTRIM', dead, 0, -1)
 local slice = redis.call('LRANGE', dead, -(passed + count), -(passed + 1))
-local moved, pushes = {}, {}
-for at = 4, #ARGV, 4 do
+local moved, pushes, events = {}, {}, {}
+for at = 5, #ARGV, 5 do
   local place, list = tonumber(ARGV[at]), tonumber(ARGV[at + 2])
   if slice[#slice - place + 1] == ARGV[at + 1] then
     moved[#moved + 1] = place
+    events[#moved] = ARGV[at + 4]
     if list > 0 then
       pushes[list] = pushes[list] or {}
       table.insert(pushes[list], ARGV[at + 3])
@@ -42,5 +47,9 @@ for list, messages in pairs(pushes) do
   for from = 1, #messages, MOST do
     redis.call('LPUSH', KEYS[list], unpack(messages, from, math.min(from + MOST - 1, #messages)))
   end
+end
+if #moved > 0 then
+  local detail = string.format('"detail": "%d dead letter%s"', #moved, #moved == 1 and '' or 's')
+  note(KEYS[2], ARGV[4], detail .. ', "events": [' .. table.concat(events, ', ') .. ']')
 end
 return moved

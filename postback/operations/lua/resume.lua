@@ -4,9 +4,12 @@
 -- their first grants. The credential is not healthy yet, so one request goes first. If the provider
 -- still refuses it, only that one is spent.
 --
--- KEYS  1 meta (hash)   2 held (zset)
+-- KEYS  1 meta (hash)   2 held (zset)   3 the provider's journal (stream)
+-- ARGV  1 the journal's record, without its time and detail
 -- meta names the keys of its quota and of its credential (ADR 33).
 -- Returns { 1 if it was paused, reason, events to be released, 1 if others waited with it }. O(1).
+
+-- @include note
 
 -- A full Redis refuses a script if its first write could take memory, and finishes one that has
 -- written. HDEL takes none.
@@ -35,4 +38,5 @@ local held = redis.call('ZCARD', KEYS[2])
 if held > 0 then redis.call('HSET', KEYS[1], 'release', before[3] and 'outage' or 'resume') end
 redis.call('HDEL', KEYS[1], 'paused', 'reason', 'since', 'detail', 'fails', 'level', 'cursor', 'outage')
 reason = reason or shared
+if reason or held > 0 then note(KEYS[3], ARGV[1], '"detail": ' .. cjson.encode(reason and 'it was paused: ' .. reason or 'events were held aside')) end
 return { reason and 1 or 0, reason or '', held, shared and 1 or 0 }

@@ -25,10 +25,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     queues: list[str] = []
     worker = Worker(RedisOf(redis.Redis), {"tgtrack.main": account()}, Server())
     monkeypatch.setattr(
-        remote_control, "pause", lambda client, queue, detail: Paused(queue, detail != "again", "operator")
+        remote_control, "pause", lambda client, queue, detail, who: Paused(queue, detail != "again", "operator")
     )
     monkeypatch.setattr(
-        remote_control, "resume", lambda client, queue: queues.append(queue) or Resumed(queue, True, "outage", 0)
+        remote_control, "resume", lambda client, queue, who: queues.append(queue) or Resumed(queue, True, "outage", 0)
     )
     remote_control.install_control(worker, redis.Redis())
     return queues
@@ -63,7 +63,7 @@ def test_not_served(asked: list[str], name: str, target: str) -> None:
 def test_redis_away(asked: list[str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The operator is told that Redis is away, and no address or password of it."""
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise AWAY
 
     monkeypatch.setattr(remote_control, "pause", fail)
