@@ -70,6 +70,7 @@ _OTHER_HEADERS: Final[Mapping[str, Rule]] = {
     "kwargsrepr": is_text,
     "compression": is_short,
     "postback_key": is_short,
+    "postback_key_text": is_text,
     MESSAGE_FORMAT_HEADER: is_known_format,
 }
 _PROPERTIES: Final[Mapping[str, Rule]] = {

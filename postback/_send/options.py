@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,7 +45,8 @@ class SendOptions(CeleryOptions, total=False):
         expires: When it is given up (``expired``): a time, or seconds from now.
         priority: 0 (first) to 9. Left out: 3, look-ups 0.
         idempotency_key: 1 to 1024 characters. For 7 days (the account's ``dedup_s``) a second event
-            of the account with the same key is dropped.
+            of the account with the same key is dropped. Redis and the journal keep it in clear
+            text, so that the event can be found by it.
         task_id: The event's id, 1 to 255 characters. Left out: a new UUID.
         link: What runs once the event is delivered, or its answer is there: one or a list.
         link_error: What runs once it is a dead letter: one or a list.
@@ -89,8 +89,8 @@ _FIXED: Final = {
     "kwargsrepr": "Postback keeps personal data out of it",
 }
 #: Longest idempotency key and task id, in characters.
-_MAX_KEY_CHARS: Final = 1024
-_MAX_ID_CHARS: Final = 255
+MAX_KEY_CHARS: Final = 1024
+MAX_ID_CHARS: Final = 255
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Options:
     Attributes:
         priority: 0 (first) … 9.
         ignore_result: Whether the worker stores no result.
-        key: SHA-256 of the idempotency key, hex.
+        key: The idempotency key, as the caller or the event wrote it.
         timing: ``countdown``, ``eta`` and ``expires``, those that the caller has set.
         passed: Options that become part of the message as they are.
         parent: The task that is sending this event, if any.
@@ -153,9 +153,7 @@ def read_options(event: EventData, options: dict[str, Any]) -> Options:
     own_key = event.idempotency_key()
     parent = _current_task()
     if not options:
-        return Options(
-            event.default_priority, not event.has_result, None, _hash(own_key), {}, [], [], {}, {}, True, parent
-        )
+        return Options(event.default_priority, not event.has_result, None, own_key, {}, [], [], {}, {}, True, parent)
     for name in options.keys() - _NAMES:
         why = _FIXED.get(name)
         raise TypeError(
@@ -172,15 +170,15 @@ def read_options(event: EventData, options: dict[str, Any]) -> Options:
         raise TypeError("priority must be a whole number from 0 (first) to 9")
     elif not 0 <= priority <= 9:
         raise ValueError("priority must be from 0 (first) to 9")
-    key = _text("idempotency_key", options.get("idempotency_key"), _MAX_KEY_CHARS)
+    key = _text("idempotency_key", options.get("idempotency_key"), MAX_KEY_CHARS)
     ignore = options.get("ignore_result")
     if ignore is not None and not isinstance(ignore, bool):
         raise TypeError("ignore_result must be true or false")
     return Options(
         priority=priority,
         ignore_result=not event.has_result if ignore is None else ignore,
-        task_id=_text("task_id", options.get("task_id"), _MAX_ID_CHARS),
-        key=_hash(key or own_key),
+        task_id=_text("task_id", options.get("task_id"), MAX_ID_CHARS),
+        key=key or own_key,
         headers=_headers(options.get("headers")),
         link=_callbacks("link", options.get("link")),
         link_error=_callbacks("link_error", options.get("link_error")),
@@ -195,11 +193,6 @@ def _current_task() -> Any:
     """The task that runs in this thread, of any Celery app: the parent of the events it sends."""
     task = celery.current_task
     return task if task and not task.request.called_directly else None
-
-
-def _hash(key: str | None) -> str | None:
-    """The key's hash. The key itself may be an order number or a person's id, so it is not sent."""
-    return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
 
 def _text(name: str, value: object, max_chars: int) -> str | None:

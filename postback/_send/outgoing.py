@@ -1,12 +1,14 @@
 """An event on its way out: its Celery message, ready to be pushed (ADR 30).
 
-Three headers of the message are not Celery's: ``postback_at`` (when it was enqueued, ms),
-``postback_size`` (bytes of the event) and ``postback_key`` (SHA-256 of the idempotency key).
+Headers of the message that are not Celery's: ``postback_at`` (when it was enqueued, ms),
+``postback_size`` (bytes of the event) and, with an idempotency key, ``postback_key`` (its SHA-256,
+by which scripts compare it) and ``postback_key_text`` (the key, by which people find the event).
 """
 
 from __future__ import annotations
 
 import copyreg
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +19,7 @@ from celery.utils import uuid
 from postback._events.account_names import DEFAULT_ACCOUNT
 from postback._events.event import EventData
 from postback._events.payload import MAX_MESSAGE_BYTES
-from postback._send.options import Options
+from postback._send.options import MAX_ID_CHARS, MAX_KEY_CHARS, Options
 from postback._send.producer import Producer, current
 from postback.errors import MessageTooLarge, QueueFull
 from postback.results import EventResult
@@ -40,14 +42,16 @@ __all__ = [
 #: Most bytes of a queue entry for one byte of its event: JSON makes six of two bytes of UTF-8, and
 #: base64 makes four of three of those.
 GROWTH: Final = 4
+#: Most bytes of a character in JSON: two escapes of six.
+CHAR_BYTES: Final = 12
 #: Bytes of a queue entry beside its event, if it has none of the options that have no bound: ids,
-#: times, a summary of at most 8 short texts.
-PLAIN_BYTES: Final = 8192
+#: times, a summary of at most 8 short texts, the idempotency key.
+PLAIN_BYTES: Final = 8192 + CHAR_BYTES * MAX_KEY_CHARS
 #: Bytes that deliveries and a replay may add: their state.
 RESERVED_BYTES: Final = 1024
-#: Bytes that a message may grow by if it is made now and sent later: its account, key, times and
-#: host are not known yet.
-LATER_BYTES: Final = 1024
+#: Bytes that a message may grow by if it is made now and sent later: its account, times and host
+#: are not known yet, nor its key, which may be its id.
+LATER_BYTES: Final = 1024 + CHAR_BYTES * MAX_ID_CHARS
 
 
 @dataclass(slots=True)
@@ -165,7 +169,8 @@ def headers_of(event: EventData, options: Options) -> dict[str, Any]:
     """The caller's headers and ours, without the time."""
     headers = {**options.headers, "postback_size": event.size()}
     if options.key is not None:
-        headers["postback_key"] = options.key
+        headers["postback_key"] = hashlib.sha256(options.key.encode()).hexdigest()
+        headers["postback_key_text"] = options.key
     return headers
 
 

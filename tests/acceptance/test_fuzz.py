@@ -43,7 +43,8 @@ ENTRY = "9f0f1ac8-3a0c-4f2e-9d57-0d6f6b6d7c11"
 HEADERS = [
     "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit", "root_id", "parent_id", "argsrepr",
     "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "compression", "hostname", "callbacks",
-    "postback", "postback_at", "postback_key", "postback_size", "postback_dead", "postback_replayed_at", "delivery_info", "called_directly",
+    "postback", "postback_at", "postback_key", "postback_key_text", "postback_size", "postback_dead", "postback_replayed_at", "delivery_info",
+    "called_directly",
 ]  # fmt: skip
 PROPERTIES = [
     "correlation_id",

@@ -43,7 +43,7 @@ HEADERS: Final = (
     "id", "task", "lang", "root_id", "parent_id", "group", "group_index", "shadow", "eta", "expires", "retries", "timelimit",
     "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "compression",
     "utc", "headers", "properties", "delivery_info", "reply_to", "callbacks", "args", "kwargs", "anything",
-    "postback", "postback_at", "postback_key", "postback_size", "postback_dead", "postback_replayed_at",
+    "postback", "postback_at", "postback_key", "postback_key_text", "postback_size", "postback_dead", "postback_replayed_at",
     "postback_format",
 )  # fmt: skip
 PROPERTIES: Final = (

@@ -17,7 +17,7 @@ from tests.unit.tasks.fakes import message
 
 #: Values that are wrong almost everywhere.
 STRANGE: tuple[Any, ...] = ({}, 5, -1, [], [1], "x" * 20_000, True, 1.5, 10**30, {"a": {"b": 1}})
-TEXTS = ("root_id", "parent_id", "group", "shadow", "lang", "origin", "argsrepr", "kwargsrepr")
+TEXTS = ("root_id", "parent_id", "group", "shadow", "lang", "origin", "argsrepr", "kwargsrepr", "postback_key_text")
 COUNTS = ("group_index", "retries", "replaced_task_nesting")
 
 

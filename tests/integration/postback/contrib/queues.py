@@ -28,8 +28,10 @@ class Message:
 
     @property
     def key(self) -> str | None:
-        """The hash of its idempotency key."""
-        return self.headers.get("postback_key")
+        """Its idempotency key, which stands in it with its hash."""
+        key = self.headers.get("postback_key_text")
+        assert self.headers.get("postback_key") == (None if key is None else hashed(key))
+        return key
 
 
 def messages(client: redis.Redis, queue: str = "tgtrack.main") -> list[Message]:

@@ -20,7 +20,7 @@ import postback
 from postback import ConfigurationError, MessageTooLarge, tgtrack, tonai
 from postback._send import one
 from postback.wire import keys
-from tests.integration.postback.contrib.queues import hashed, messages
+from tests.integration.postback.contrib.queues import messages
 from tests.integration.postback.contrib.transactions import rolled_back
 from workers.devkit import RedisServer
 
@@ -138,7 +138,7 @@ def test_every_event_has_a_key(alias: str, broker: redis.Redis) -> None:
     relay(alias).drain()
     first, second = messages(broker)
     (conversion,) = messages(broker, "tonai.main")
-    assert (first.key, second.key, conversion.key) == (hashed(plain.id), hashed("order-17"), hashed("17"))
+    assert (first.key, second.key, conversion.key) == (plain.id, "order-17", "17")
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_a_lost_reply(alias: str, broker: redis.Redis, rows: Any, redis_server: 
     assert relay(alias).drain().queued == 1
     copies = [message for message in messages(broker) if message.id == result.id]
     assert len(copies) in (1, 2)
-    assert {message.key for message in copies} == {hashed(result.id)}
+    assert {message.key for message in copies} == {result.id}
 
 
 def test_only_one_relay_works_on_a_provider(alias: str, broker: redis.Redis) -> None:
@@ -559,7 +559,7 @@ def test_the_largest_message_of_the_outbox(alias: str, broker: redis.Redis, rows
     send.
     """
     fitting = 0
-    for length in range(520_000, 524_000, 100):
+    for length in range(516_000, 524_000, 200):
         with contextlib.suppress(MessageTooLarge):
             EVENT.delay_via_outbox(using=alias, countdown=0, expires=3600, headers={"x": "y" * length})
             fitting += 1

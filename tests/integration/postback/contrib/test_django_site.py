@@ -155,9 +155,10 @@ def test_settings_are_applied(broker: redis.Redis, site: None, redis_server: Red
 def test_commit_sends(alias: str, broker: redis.Redis) -> None:
     """Not before, and with the options."""
     with transaction.atomic(using=alias):
-        EVENT.delay_on_commit(using=alias, task_id="mine")
+        EVENT.delay_on_commit(using=alias, task_id="mine", idempotency_key="order-17")
         assert messages(broker) == []
-    assert messages(broker)[0].id == "mine"
+    (sent,) = messages(broker)
+    assert (sent.id, sent.key) == ("mine", "order-17")
 
 
 def test_rollback_sends_nothing(alias: str, broker: redis.Redis) -> None:

@@ -38,8 +38,8 @@ def _restore(broker: redis.Redis) -> Iterator[None]:
 def test_events_go_where_the_app_says(broker: redis.Redis, redis_server: RedisServer) -> None:
     """Broker and accounts come from app.config."""
     app_with(POSTBACK_BROKER_URL=redis_server.url, POSTBACK_ACCOUNTS={"tgtrack": ["shop"]})
-    EVENT.delay()
-    assert len(messages(broker, "tgtrack.shop")) == 1
+    EVENT.apply_async(idempotency_key="order-17")
+    assert [message.key for message in messages(broker, "tgtrack.shop")] == ["order-17"]
 
 
 def test_init_app(broker: redis.Redis, redis_server: RedisServer) -> None:

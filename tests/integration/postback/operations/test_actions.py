@@ -105,7 +105,7 @@ def test_a_replay(desk):
     assert (entry.id, entry.task, entry.queue, entry.user) == (replayed, "tgtrack.add_event", QUEUE, ME)
     assert (entry.end, entry.reason, entry.outcome, entry.possible_duplicate) == ("replayed", "ann", "", True)
     assert 0 < entry.enqueued_ms <= entry.at_ms
-    assert entry.key_hash == hashlib.sha256(b"order-17").hexdigest()
+    assert (entry.key, entry.key_hash) == ("order-17", hashlib.sha256(b"order-17").hexdigest())
     assert (entry.grant, entry.at_ms) == (record.action.grant, record.action.at_ms)
 
 

@@ -21,6 +21,7 @@ from celery import signals
 import postback
 from postback import EnqueueUnknown, NoResult, NotEnqueued, PartlyEnqueued, UnknownAccount, tgtrack, tonai
 from postback._send import connections, many
+from tasks.envelopes import open_envelope
 
 EVENT = tgtrack.AddEvent(user_id="987654321", event_type="sale")
 QUEUE = "tgtrack.main\x06\x163"
@@ -62,7 +63,7 @@ def test_the_message_is_an_ordinary_celery_message(client):
     assert kwargs["event"] == EVENT.wire()
     assert before * 1000 - 1 <= headers["postback_at"] <= time.time() * 1000
     assert headers["postback_size"] == EVENT.size()
-    assert "postback_key" not in headers
+    assert not {"postback_key", "postback_key_text"} & headers.keys()
 
 
 def test_the_repr_in_the_message_hides_people(client):
@@ -71,16 +72,41 @@ def test_the_repr_in_the_message_hides_people(client):
     assert "987654321" not in json.dumps(message(client)[0])
 
 
-def test_an_idempotency_key_travels_as_its_hash(client):
-    """The key may be a person's; its SHA-256 is enough."""
-    EVENT.apply_async(idempotency_key="order-17")
-    assert message(client)[0]["postback_key"] == hashlib.sha256(b"order-17").hexdigest()
+@pytest.mark.parametrize("key", ["order-17", "заказ 17", 'a "quoted" \x00 key', "k" * 1024, "\U0001f600" * 1024])
+def test_an_idempotency_key_travels_as_its_hash_and_as_it_is(client, key):
+    """Scripts compare the hash; people look for the key. A worker reads both."""
+    EVENT.apply_async(idempotency_key=key)
+    headers, _, _ = message(client)
+    assert headers["postback_key"] == hashlib.sha256(key.encode()).hexdigest()
+    assert headers["postback_key_text"] == key
+    envelope = open_envelope(client.lindex(QUEUE, 0))
+    assert (envelope.defect, envelope.headers["postback_key_text"]) == ("", key)
 
 
-def test_a_conversion_always_has_a_key(client):
-    """Derived from the user."""
-    tonai.Conversion(telegram_user_id="17").delay()
-    assert message(client, "tonai.main\x06\x163")[0]["postback_key"] == hashlib.sha256(b"17").hexdigest()
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda event: event.delay(),
+        lambda event: event.apply_async(countdown=0),
+        lambda event: asyncio.run(event.adelay()),
+        lambda event: postback.send_many([event]),
+        lambda event: event.si().apply_async(),
+    ],
+    ids=["delay", "apply_async", "adelay", "send_many", "si"],
+)
+def test_a_conversion_always_has_a_key(client, send):
+    """Derived from the user, in every way of sending."""
+    send(tonai.Conversion(telegram_user_id="17"))
+    headers, _, _ = message(client, "tonai.main\x06\x163")
+    assert headers["postback_key"] == hashlib.sha256(b"17").hexdigest()
+    assert headers["postback_key_text"] == "17"
+
+
+def test_the_caller_s_key_goes_first(client):
+    """A key that the caller sets stands in place of the event's own."""
+    tonai.Conversion(telegram_user_id="17").apply_async(idempotency_key="mine")
+    headers, _, _ = message(client, "tonai.main\x06\x163")
+    assert (headers["postback_key"], headers["postback_key_text"]) == (hashlib.sha256(b"mine").hexdigest(), "mine")
 
 
 def test_options_reach_the_message(client):
@@ -108,7 +134,7 @@ def test_a_naive_eta_is_utc(client):
      {"eta": 5},
      {"eta": datetime.now(), "countdown": 1}, {"expires": "soon"}, {"priority": "0"}, {"priority": True},
      {"link": "task"},
-     {"link_error": [5]}, {"headers": [1]}, {"headers": {"postback_key": "x"}}, {"headers": {1: 2}}, {"task_id": 5},
+     {"link_error": [5]}, {"headers": [1]}, {"headers": {"postback_key_text": "x"}}, {"headers": {1: 2}}, {"task_id": 5},
      {"idempotency_key": 5}, {"ignore_result": 1}],
 )  # fmt: skip
 @pytest.mark.parametrize("way", ["apply_async", "si"])
@@ -192,7 +218,7 @@ def test_a_signature_from_another_app(client, redis_server):
     celery.signature(json.loads(json.dumps(signature)), app=other).apply_async(("parent's result",))
     headers, (args, kwargs, _), properties = message(client, "tonai.main\x06\x163")
     assert (args, kwargs["account"], properties["priority"]) == ([], "main", 3)
-    assert headers["postback_key"]
+    assert headers["postback_key_text"] == "1728125519"
     assert "postback_at" not in headers
     assert "date" not in EVENT.si().kwargs["event"]
 

@@ -194,6 +194,40 @@ class TestForeign:
         took = bench.take(2).grants
         assert [grant.owners[0] for grant in took] == [b"", b""]
 
+    @pytest.mark.parametrize(
+        "text",
+        ["order-17", "postback_key", "postback", "id", "headers", "delivery_tag", '"postback_key": "other"', "\\", ""],
+    )
+    @pytest.mark.parametrize("text_first", [False, True])
+    def test_the_key_s_text_beside_it(self, bench: Bench, text: str, text_first: bool) -> None:
+        """Whatever a key says: scripts compare its hash, find the id and keep the state."""
+
+        def keyed(name: str, key: str) -> str:
+            document = json.loads(message(name))
+            headers = {"postback_key": key, "postback_key_text": text}
+            ordered = dict(reversed(headers.items())) if text_first else headers
+            document["headers"] = {**ordered, **document["headers"]}
+            return json.dumps(document)
+
+        bench.push(keyed("first", "1" * 64), keyed("second", "1" * 64), keyed("third", "3" * 64))
+        took = bench.take(3).grants
+        assert [(id_of(grant.raws[0]), grant.owners[0]) for grant in took] == [
+            ("first", b""), ("second", b"first"), ("third", b""),
+        ]  # fmt: skip
+        assert set(bench.client.hkeys(keys.idempotency(QUEUE))) == {b"1" * 64, b"3" * 64}
+        for grant in took[1:]:
+            bench.settle(grant)
+        bench.fail(took[0], back_off_ms=0)
+        (again,) = bench.one().raws
+        assert json.loads(again)["headers"]["postback"].startswith("attempts=1")
+        assert json.loads(again)["headers"]["postback_key_text"] == text
+
+    def test_a_text_alone_is_no_key(self, bench: Bench) -> None:
+        """The name of the text's header is not taken for the key's."""
+        bench.push(message("a", postback_key_text="k" * 64), message("b", postback_key_text="k" * 64))
+        assert [grant.owners[0] for grant in bench.take(2).grants] == [b"", b""]
+        assert not bench.client.exists(keys.idempotency(QUEUE))
+
     def test_a_corrupt_entry_is_taken_over(self, bench: Bench) -> None:
         """An entry that nobody can read does not stop the account."""
         bench.client.hset(keys.idempotency(QUEUE), KEY, "nonsense")
