@@ -17,7 +17,7 @@ from rich.text import Text
 from postback.cli.terminal import Terminal, assemble, bar, plain
 from postback.cli.wording import counted, duration, listed, megabytes, short_duration, short_number, shortened
 from postback.operations.account_status import AccountStatus
-from postback.operations.alarms import of_account
+from postback.operations.alarms import of_account, of_journal
 from postback.operations.quota import Usage
 from postback.operations.server import RedisStatus
 from postback.operations.status import Snapshot
@@ -62,7 +62,7 @@ def overview(seen: Snapshot, terminal: Terminal, *, every: bool = False) -> Grou
 
 
 def _leftovers(seen: Snapshot) -> Iterator[str]:
-    """What is to be said of dead letters beside the accounts."""
+    """What is to be said of dead letters and the journal beside the accounts."""
     for provider, count in seen.dead.items():
         lost = count - sum(account.dead for account in seen.accounts if account.provider == provider)
         if lost > 0:
@@ -70,6 +70,8 @@ def _leftovers(seen: Snapshot) -> Iterator[str]:
     for provider, count in seen.notices.items():
         if count:
             yield f"{provider}.dead: POSTBACK_ON_DEAD has not been called yet for {counted(count, 'dead letter')}"
+    for alarm in (alarm for journal in seen.journals for alarm in of_journal(journal)):
+        yield f"{alarm.place}: {alarm.text}"
 
 
 def _together(total: Totals) -> str:

@@ -55,7 +55,7 @@ def _interval(text: str) -> float:
     "--check",
     is_flag=True,
     help="Say only what needs a person, and exit 1 if something does: an account without valid credentials or with "
-    "events and no worker, an orphaned queue, dead letters, a Redis that is nearly full.",
+    "events and no worker, an orphaned queue, dead letters, a Redis that is nearly full, a journal that is behind.",
 )
 @click.pass_obj
 def status(environ: Mapping[str, str], as_json: bool, every: bool, watch_s: float | None, check: bool) -> int:

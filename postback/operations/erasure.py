@@ -132,7 +132,7 @@ def _note(client: redis.Redis, result: Erased, names: tuple[str, ...], who: str 
     for name in names:
         events = sum(count for place, count in result.by_place.items() if place.startswith(f"{name}."))
         if events or result.results:
-            detail = f"{events:,} events removed; {result.results:,} results of any provider"
+            detail = f"events removed: {events:,}; results removed, of any provider: {result.results:,}"
             note(client, name, record_text("erase", name, who, detail=detail))
 
 

@@ -12,6 +12,7 @@ import redis
 from postback.operations import queues
 from postback.operations.account_status import AccountStatus, Pause
 from postback.operations.dead_counts import DeadCount, count_dead, count_notices
+from postback.operations.journal_status import JournalStatus, journal_status
 from postback.operations.quota import Log, read_ring
 from postback.operations.server import RedisStatus, redis_status
 from postback.wire import keys
@@ -39,6 +40,7 @@ class Snapshot:
     dead: Mapping[str, int]
     #: Provider -> dead letters that still wait for ``POSTBACK_ON_DEAD``, failed calls included.
     notices: Mapping[str, int] = field(default_factory=dict)
+    journals: tuple[JournalStatus, ...] = ()
 
     def __add__(self, other: Snapshot) -> Snapshot:
         """Two Redis servers together: a provider may have its own."""
@@ -49,6 +51,7 @@ class Snapshot:
             self.redis + other.redis,
             {**self.dead, **other.dead},
             {**self.notices, **other.notices},
+            self.journals + other.journals,
         )
 
     def of(self, queue: str) -> AccountStatus | None:
@@ -67,6 +70,7 @@ class Snapshot:
             "dead_letters": dict(self.dead),
             "dead_notices": dict(self.notices),
             "redis": [server.as_json() for server in self.redis],
+            "journal": [journal.as_json() for journal in self.journals],
         }
 
 
@@ -103,6 +107,7 @@ def snapshot(client: redis.Redis, providers: Iterable[str] | None = None, *, url
         (redis_status(client, names, url=url),),
         {name: counted.total for name, counted in dead.items()},
         count_notices(client, names),
+        (journal_status(client, names, now_ms, url=url),),
     )
 
 

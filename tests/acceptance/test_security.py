@@ -23,6 +23,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 import postback
 from config.providers import PROVIDERS
 from postback import mytracker, tgtrack, tonai, tonapi
+from postback.journal.records import FIELD, Record, read_record
 from postback.wire import keys
 from tests.acceptance.flower import Flower
 from workers.devkit import ROOT, Process, RedisServer, Stack, fetch, free_port, until
@@ -113,7 +114,7 @@ def clean(stack: Guarded) -> Iterator[Guarded]:
     """The same with nothing recorded; nothing may be refused to anybody in the test."""
     stack.sandbox.reset()
     stack.sandbox.clear_refusals()
-    stack.client().delete(keys.dead("tgtrack"))
+    stack.client().delete(keys.dead("tgtrack"), keys.journal("tgtrack"))
     stack.client().acl_log_reset()
     yield stack
     assert stack.refused() == []
@@ -125,6 +126,12 @@ def sale(user_id: str = "1", account: str = "main") -> tgtrack.AddEvent:
 
 
 # Producers
+
+
+def records(stack: Guarded, user: str) -> list[Record]:
+    """The journal's records of TGTrack, as a user reads them."""
+    entries: Any = stack.as_user(user).xrange(keys.journal("tgtrack"))
+    return [read_record(fields[FIELD]) for _, fields in entries]
 
 
 def delivered(stack: Stack, count: int, provider: str = "tgtrack") -> None:
@@ -215,6 +222,21 @@ def test_batches(clean: Guarded) -> None:
     postback.configure(broker_url=clean.redis.url)
     postback.send_many([mytracker.Login(custom_user_id=f"player-{number}") for number in range(100)])
     delivered(clean, 100, "mytracker")
+
+
+def test_the_journal(clean: Guarded) -> None:
+    """A worker writes what it did; the journal's user reads that, removes it and says when."""
+    postback.configure(broker_url=clean.redis.url)
+    sent = sale().apply_async(idempotency_key="order-17")
+    until(lambda: len(records(clean, "journal")) == 1, 20, "the record")
+    (entry,) = records(clean, "journal")[0].entries
+    assert (entry.id, entry.key, entry.end) == (sent.id, "order-17", "delivered")
+    client = clean.as_user("journal")
+    assert client.xtrim(keys.journal("tgtrack"), maxlen=0, approximate=False) == 1
+    client.hset(keys.JOURNAL, mapping={"id": "test", "at": 1})
+    assert client.hgetall(keys.journal_gap("tgtrack")) == {}
+    assert "nobody has written the journal" in " ".join(clean.command("metrics", "status", "--check").stdout.split())
+    clean.client().delete(keys.JOURNAL)
 
 
 def test_links(clean: Guarded) -> None:
@@ -309,6 +331,8 @@ def test_every_command(clean: Guarded) -> None:
     assert "noeviction" in clean.command("operator", "check").stdout
     assert clean.client().llen("tgtrack.dead") == 0
     assert clean.waiting(MAIN) == 0
+    actions = [record.action.action for record in records(clean, "operator") if record.action]
+    assert actions == ["pause", "replay", "drop", "erase", "erase", "resume"]
 
 
 def test_metrics(clean: Guarded) -> None:
@@ -368,6 +392,7 @@ FORBIDDEN: Final[dict[str, list[str]]] = {
         "HSET postback.accounts tgtrack.main x", "HKEYS tgtrack.main.meta", "HSET tgtrack.main.meta paused -1", "EVALSHA x 0",
         "SCRIPT LOAD return", "PUBLISH /0.celery.pidbox x", "SUBSCRIBE celery-task-meta-x", "PSUBSCRIBE *", "GET celery-task-meta-x",
         "SCAN 0", "TYPE tgtrack.main", "INFO", "TIME", "LPUSH x.reply.celery.pidbox x", "LPUSH _kombu.binding.celery x",
+        "XADD postback.journal.tgtrack * record x", "XRANGE postback.journal.tgtrack - +",
     ],
     "shop-results": [
         "SET celery-task-meta-x 1", "DEL celery-task-meta-x", "LPUSH celery-task-meta-x x", "PUBLISH celery-task-meta-x 1",
@@ -377,19 +402,29 @@ FORBIDDEN: Final[dict[str, list[str]]] = {
     "worker-tgtrack": [
         "LPUSH mytracker.game x", "LRANGE mytracker.dead 0 -1", "HSET mytracker.game.meta paused -1", "LPUSH tonai.main x", "GET shop:cart",
         "SET shop:cart x", "SCAN 0", "PSUBSCRIBE *", "SUBSCRIBE news", "LPUSH celery x", "HSCAN tgtrack.main.meta 0",
+        "XADD postback.journal.mytracker * record x", "XRANGE postback.journal.tonai - +", "HSET postback.journal id x",
+        "XADD postback.journal.tgtrack2 * record x",
     ],
     "operator": [
         "PUBLISH /0.celery.pidbox x", "PSUBSCRIBE /0.celeryev/*", "SET shop:cart x", "GET shop:cart", "LRANGE shop-queue 0 -1",
+        "XTRIM postback.journal.tgtrack MAXLEN 0", "XDEL postback.journal.tgtrack 1-1", "XADD shop:log * record x",
     ],
     "metrics": [
         "LPUSH tgtrack.main x", "LREM tgtrack.dead 0 x", "DEL tgtrack.dead", "HSET tgtrack.main.meta paused -1", "RPOP tgtrack.main",
         "ZREM tgtrack.main.delayed x", "HDEL postback.accounts tgtrack.main", "PUBLISH /0.celery.pidbox x", "GET celery-task-meta-x",
+        "XADD postback.journal.tgtrack * record x", "XTRIM postback.journal.tgtrack MAXLEN 0", "HDEL postback.journal.tgtrack.gap lost",
+    ],
+    "journal": [
+        "LRANGE tgtrack.main 0 -1", "LLEN tgtrack.main", "LRANGE tgtrack.dead 0 -1", "HGETALL tgtrack.main.meta", "HGETALL postback.accounts",
+        "GET postback.fingerprints", "GET celery-task-meta-x", "SET shop:cart x", "DEL postback.accounts", "XADD postback.journal.tgtrack * record x",
+        "PUBLISH /0.celery.pidbox x", "SUBSCRIBE celery-task-meta-x", "SCAN 0",
     ],
     "flower": [
         "LRANGE tgtrack.main 0 -1", "LINDEX tgtrack.dead 0", "RPOP tgtrack.main", "BRPOP tgtrack.main 1", "LPUSH tgtrack.main x", "DEL tgtrack.main",
         "DEL tgtrack.dead", "SET tgtrack.main x", "ZADD tgtrack.main.delayed 1 x", "ZREM tgtrack.main.delayed x", "HSET tgtrack.main.meta paused -1",
         "HGETALL tgtrack.main.meta", "HGETALL postback.workers", "GET celery-task-meta-x", "SUBSCRIBE celery-task-meta-x", "SCAN 0", "INFO",
         "SADD postback.accounts x", "DEL postback.accounts", "ZADD postback.revoked 1 x",
+        "XRANGE postback.journal.tgtrack - +", "HGETALL postback.journal",
     ],
 }  # fmt: skip
 
@@ -397,8 +432,8 @@ FORBIDDEN: Final[dict[str, list[str]]] = {
 @pytest.mark.parametrize(
     ("user", "command"),
     [(user, command) for user, commands in FORBIDDEN.items() for command in [*commands, *ADMIN]]
-    # A worker's writes go as scripts, which have its rights and no others.
-    + [(user, "EVAL return 0") for user in FORBIDDEN if user != "worker-tgtrack"],
+    # A worker's and the journal's writes go as scripts, which have their rights and no others.
+    + [(user, "EVAL return 0") for user in FORBIDDEN if user not in ("worker-tgtrack", "journal")],
 )
 def test_what_a_user_cannot_do(stack: Guarded, user: str, command: str) -> None:
     """Redis refuses the command to this user."""
@@ -419,6 +454,7 @@ def test_a_script_has_the_users_rights(stack: Guarded) -> None:
         ("flower", "return redis.call('LRANGE', 'tgtrack.dead', 0, -1)"),
         ("flower", "return redis.call('DEL', 'tgtrack.dead')"),
         ("worker-tgtrack", "return redis.call('LRANGE', 'mytracker.dead', 0, -1)"),
+        ("journal", "return redis.call('LRANGE', 'tgtrack.dead', 0, -1)"),
         ("operator", "return redis.call('SET', 'shop:cart', 1)"),
     ):
         client = stack.as_user(user)

@@ -1,4 +1,4 @@
-"""Metrics of what is in Redis: queues, quotas, pauses, dead letters.
+"""Metrics of what is in Redis: queues, quotas, pauses, dead letters, the journal's streams.
 
 It needs no worker and no credential.
 """
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from postback.operations import AccountStatus, Snapshot, snapshot
+from postback.operations.journal_status import JournalStatus
 from postback.operations.sites import RedisAway, Site
 from postback.operations.totals import Totals, foremost, totals
 from workers.observe.metrics_server import plain
@@ -30,6 +31,7 @@ PAUSES: Final = ("operator", "credentials", "quota", "outage", "retrying")
 
 _ACCOUNT: Final = ("provider", "account")
 _WINDOW: Final = (*_ACCOUNT, "window")
+_STREAM: Final = ("redis", "provider")
 
 #: Metric -> its help text, its labels.
 GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -50,6 +52,10 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "postback_last_success_timestamp_seconds": ("Time of the last healthy answer", _ACCOUNT),
     "postback_last_failure_timestamp_seconds": ("Time of the last failed request", _ACCOUNT),
     "postback_workers": ("Worker processes that are alive; provider is all for those that serve every one", ("provider",)),
+    "postback_journal_entries": ("Records that wait in Redis for the journal's database", _STREAM),
+    "postback_journal_lag_seconds": ("Age of the oldest record that waits; 0: none", _STREAM),
+    "postback_journal_lost_entries": ("Records that a full stream has lost since a journal process last noted such a gap", _STREAM),
+    "postback_journal_last_written_timestamp_seconds": ("Time at which a process last wrote the journal's database; absent: never", ("redis",)),
     "postback_redis_up": ("1 if this Redis answers", ("redis",)),
     "postback_redis_memory_bytes": ("Memory that Redis uses", ("redis",)),
     "postback_redis_memory_max_bytes": ("Memory that Redis may use; 0: no limit of its own", ("redis",)),
@@ -168,6 +174,21 @@ def _fill(families: dict[str, Any], taken: Snapshot, most_accounts: int) -> None
         families["postback_redis_memory_bytes"].add_metric((server.url,), server.used_bytes)
         families["postback_redis_memory_max_bytes"].add_metric((server.url,), server.max_bytes)
         families["postback_redis_append_only"].add_metric((server.url,), float(server.append_only))
+    for journal in taken.journals:
+        _fill_journal(families, journal)
+
+
+def _fill_journal(families: dict[str, Any], journal: JournalStatus) -> None:
+    """Add the values of a Redis' journal."""
+    for provider, stream in journal.streams.items():
+        labels = (journal.url, provider)
+        families["postback_journal_entries"].add_metric(labels, stream.entries)
+        families["postback_journal_lag_seconds"].add_metric(labels, stream.lag_s)
+        families["postback_journal_lost_entries"].add_metric(labels, stream.lost)
+    if journal.written_ms:
+        families["postback_journal_last_written_timestamp_seconds"].add_metric(
+            (journal.url,), journal.written_ms / 1000
+        )
 
 
 def _provider_values(total: Totals, now_ms: float) -> Iterator[tuple[str, tuple[str, ...], float]]:

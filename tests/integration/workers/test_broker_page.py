@@ -65,7 +65,7 @@ def test_together() -> None:
 
 def test_totals(server: RedisServer) -> None:
     """What waits in all accounts of a provider, in lists of every priority, and the dead-letter
-    lists as they are.
+    lists as they are; the journal's stream is no queue.
     """
     client = server.client()
     client.flushall()
@@ -75,10 +75,12 @@ def test_totals(server: RedisServer) -> None:
     client.lpush("tgtrack.later", "x")
     client.zadd(keys.timers("tgtrack"), {"tgtrack.later": 1e15})
     client.lpush("tgtrack.dead", "x", "y", "z")
+    client.xadd(keys.journal("tgtrack"), {"record": "{}"})
     found = shown(server, ["tgtrack.*", "tgtrack.dead", "tonapi.*"])
     assert row("tgtrack.*", 2 * len(MANY) + 1) in found
     assert row("tgtrack.dead", 3) in found
     assert row("tonapi.*", 0) in found
+    assert keys.journal("tgtrack") not in found
 
 
 def test_few_accounts(server: RedisServer) -> None:

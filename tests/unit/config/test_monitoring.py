@@ -119,7 +119,7 @@ def test_labels_of_annotations() -> None:
     "wanted",
     [
         "DeadLetters", "CredentialsRefused", "BacklogOld", "QuotaExhausted", "NoWorker", "QuotaAnswers", "RedisMemory",
-        "RedisAway", "ExporterDown",
+        "RedisAway", "ExporterDown", "JournalStopped", "JournalBehind", "JournalLost",
     ],
 )  # fmt: skip
 def test_alerts(wanted: str) -> None:

@@ -180,7 +180,7 @@ def test_an_erasure(desk, command):
     (record,) = records(desk)
     action = record.action
     assert (action.action, action.place, record.entries) == ("erase", "tgtrack", [])
-    assert action.detail == "3 events removed; 0 results of any provider"
+    assert action.detail == "events removed: 3; results removed, of any provider: 0"
     assert ME not in str(desk.client.xrange(STREAM))
     assert records(desk, "tonai") == []
 

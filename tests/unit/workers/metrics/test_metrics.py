@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from postback.operations import AccountStatus, Snapshot
 from postback.operations.account_status import Pause
+from postback.operations.journal_status import JournalStatus, Stream
 from postback.operations.queues import Worker
 from postback.operations.quota import Log
 from postback.operations.server import RedisStatus
@@ -111,6 +112,25 @@ class TestExporter:
         page = Looks(monkeypatch, both).page()
         assert 'postback_dead_notices{provider="tgtrack"} 7.0' in page
         assert 'postback_dead_notices{provider="tonai"} 0.0' in page
+
+    def test_journal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What waits, for how long, what is lost; and when the database was last written."""
+        streams = {"tgtrack": Stream(7, 12.5, 3), "tonai": Stream()}
+        journal = JournalStatus("redis://10.0.0.5:6379/0", "5f1a", NOW_MS - 2000, 2.0, streams)
+        page = Looks(monkeypatch, dataclasses.replace(seen(status()), journals=(journal,))).page()
+        labels = '{provider="tgtrack",redis="redis://10.0.0.5:6379/0"}'
+        for name, value in (("entries", "7.0"), ("lag_seconds", "12.5"), ("lost_entries", "3.0")):
+            assert f"postback_journal_{name}{labels} {value}" in page
+        assert 'postback_journal_lag_seconds{provider="tonai",redis="redis://10.0.0.5:6379/0"} 0.0' in page
+        at = 'postback_journal_last_written_timestamp_seconds{redis="redis://10.0.0.5:6379/0"} 1.799999998e+09'
+        assert at in page
+
+    def test_a_journal_that_nobody_has_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It has no time, so that no alert can take it for an old one; its records count."""
+        journal = JournalStatus("r", "", None, float("inf"), {"tgtrack": Stream(9, 90.0, 0)})
+        page = Looks(monkeypatch, dataclasses.replace(seen(status()), journals=(journal,))).page()
+        assert 'postback_journal_entries{provider="tgtrack",redis="r"} 9.0' in page
+        assert "postback_journal_last_written_timestamp_seconds{" not in page
 
     def test_no_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A provider whose workers are all gone has the count 0 and not no count."""
