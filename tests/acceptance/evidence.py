@@ -176,6 +176,7 @@ def values_in(stack: Stack) -> str:
         "hash": client.hgetall,
         "set": client.smembers,
         "zset": lambda name: client.zrange(name, 0, -1),
+        "stream": client.xrange,
         "string": lambda name: "" if name.endswith((".ring", ".log")) else client.get(name),
     }
     return "\n".join(f"{name} {readers[str(client.type(name))](name)}" for name in client.scan_iter())

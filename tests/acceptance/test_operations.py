@@ -541,7 +541,7 @@ def test_no_secret_and_no_person(fresh: Watched) -> None:
     tgtrack.UserDidStartBot(user_id=PERSON, first_name=NAME, account="main").delay()
     push(fresh, raw(id="foreign-1"))
     for number in range(3):
-        sale(f"{PERSON}{number}").delay()
+        sale(f"{PERSON}{number}").apply_async(idempotency_key=f"{PERSON}-{number}")
     sandbox.set_user(PERSON, first_name=NAME)
     # The faults are for the writes; a look-up goes before them.
     until(fresh.waits("tgtrack.main"), 20, "the writes")
