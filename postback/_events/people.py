@@ -68,8 +68,10 @@ def people_of(task: str, wire: Any) -> list[str]:
     if not isinstance(wire, dict):
         return []
     values = [(declared[name], str(wire[name])) for name in wire if name in declared and _is_id(wire[name])]
-    if len(values) < 2:
-        return [value for _, value in values]
+    if not values:  # TON AI wants its field inside another one
+        return list(dict.fromkeys(ids_in(wire)))
+    if len(values) == 1:
+        return [values[0][1]]
     return list(dict.fromkeys(value for _, value in sorted(values)))
 
 

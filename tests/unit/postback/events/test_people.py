@@ -18,6 +18,7 @@ from postback._events.people import MAX_DEPTH, people_of
         ("mytracker.login", {"gaid": "same", "customUserId": "same"}, ["same"]),
         ("tgtrack.on_telegram_webhook", {"update_id": 1, "message": {"from": {"id": 7}, "chat": {"id": -5}}}, ["7", "-5"]),
         ("tgtrack.on_telegram_webhook", '{"update_id": 1, "message": {"from": {"id": 7}}}', ["7"]),
+        ("tonai.conversion", {"eventType": "conversion", "eventData": {"telegramUserId": "17"}}, ["17"]),
         ("shop.order", {"user_id": "17"}, ["17"]),
     ],
 )  # fmt: skip
