@@ -19,23 +19,21 @@ from postback.operations import queues
 from postback.operations.actions import note, record_text
 from postback.operations.messages import read_message, text_of
 from postback.operations.person import Person
+from postback.operations.places import PACKED_PART, Part, accounts, entries, of_account
 from postback.wire import keys
 from postback.wire.scripts import Script
 
 __all__ = ["Erased", "erase"]
 
-#: Messages, or names of results, read at a time.
+#: Messages removed at a time, and names of results read at a time.
 PART: Final = 500
 #: Results read at a time. One may be as long as a provider's longest answer.
 RESULTS_PART: Final = 20
-#: Grants and halves of batches unpacked at a time.
-PACKED_PART: Final = 50
 #: Passes over everything. Events move while they are looked for: a delayed one becomes due, a
 #: failed one comes back.
 PASSES: Final = 5
 
 _erase = Script("postback.operations", "erase")
-_packed = Script("postback.operations", "packed")
 _erase_packed = Script("postback.operations", "erase_packed")
 
 
@@ -110,13 +108,13 @@ def erase(
     for _ in range(1 if dry_run else PASSES):
         before = result.total
         result.in_flight = 0
-        for queue in sorted(set(queues.announced(client, names)) | queues.queues_with_events(client, names)):
+        for queue in accounts(client, names):
             begin(queue)
             result.by_place[queue] += search.account(queue)
         for name in names:
             for letters in (keys.dead(name), keys.dead_notices(name), keys.dead_notices_failed(name)):
                 begin(letters)
-                result.by_place[letters] += search.entries(letters, f"{name}.")
+                result.by_place[letters] += search.letters(letters, name)
         if result.total == before:
             break
     result.by_place = +result.by_place
@@ -153,32 +151,30 @@ class _Search:
 
     def account(self, queue: str) -> int:
         """Everything of one account; counts what is in flight."""
-        removed = sum(self.entries(name, queue) for name in keys.priority_lists(queue))
-        for name in (keys.delayed(queue), keys.held(queue)):
-            members = self._client.zscan_iter(name, count=PART)
-            removed += self._remove(name, queue, list({raw for raw, _ in members if self._person.owns(raw)}))
-        return removed + self._halves(queue)
+        return sum(self._part(part) for part in of_account(self._client, queue))
 
-    def _halves(self, queue: str) -> int:
-        """Halves of refused batches, and what is in flight. Redis unpacks both in parts."""
-        removed = 0
-        place, cursor = b"0", b"0"
-        while place or cursor:
-            args = [place, cursor, PACKED_PART]
-            grouped, flying, next_place, cursor = _packed(self._client, [keys.groups(queue), keys.unacked(queue)], args)
-            owned = [raw for raw in grouped if self._person.owns(raw)]
-            if self._dry_run:
-                removed += len(owned)
-            elif owned:
-                first = int(place)
-                # Others take halves out meanwhile, which moves the places. So a wider span is
-                # searched.
-                span = [max(0, first - PACKED_PART), first + 2 * PACKED_PART]
-                args = [*span, f"postback:{uuid.uuid4().hex}", *owned]
-                removed += _erase_packed(self._client, [keys.groups(queue)], args)
-            self.result.in_flight += sum(self._person.owns(raw) for raw in flying)
-            place = next_place
-        return removed
+    def letters(self, name: str, provider: str) -> int:
+        """One list of dead letters, or of notices of them."""
+        return sum(self._part(part) for part in entries(self._client, name, f"{provider}.", "dead"))
+
+    def _part(self, part: Part) -> int:
+        owned = [raw for raw in part.raws if self._person.owns(raw)]
+        if part.state == "in_flight":
+            self.result.in_flight += len(owned)
+            return 0
+        if self._dry_run or not owned:
+            return len(owned)
+        part.taken = self._halves(part, owned) if part.key == keys.groups(part.queue) else self._remove(part, owned)
+        return part.taken
+
+    def _halves(self, part: Part, raws: list[bytes]) -> int:
+        """Remove messages from halves of refused batches.
+
+        Others take halves out meanwhile, which moves the places. So a wider span is searched.
+        """
+        span = [max(0, part.first - PACKED_PART), part.first + 2 * PACKED_PART]
+        args = [*span, f"postback:{uuid.uuid4().hex}", *raws]
+        return int(_erase_packed(self._client, [part.key], args))
 
     def results(self) -> int:
         """Results. One that is written meanwhile stays; it expires in ten minutes."""
@@ -195,35 +191,18 @@ class _Search:
             if cursor == 0:
                 return removed
 
-    def entries(self, name: str, queue: str) -> int:
-        """One list, which is read from the left.
-
-        New events arrive at the left, so an event may be read twice but is not missed. If a worker
-        takes events out of the middle meanwhile, an event may slip by; the next pass meets it.
-        """
-        start = removed = 0
-        while True:
-            part: Any = self._client.lrange(name, start, start + PART - 1)
-            if not part:
-                return removed
-            owned = [raw for raw in part if self._person.owns(raw)]
-            count = self._remove(name, queue, owned, max(0, start - PART), start + 2 * PART)
-            removed += count
-            start += len(part) - (0 if self._dry_run else count)
-
-    def _remove(self, name: str, queue: str, raws: list[bytes], first: int = 0, last: int = 0) -> int:
+    def _remove(self, part: Part, raws: list[bytes]) -> int:
         """Remove exact entries from a sorted set, or from a list between two places."""
-        if self._dry_run:
-            return len(raws)
-        removed = 0
-        different = list(dict.fromkeys(raws))
+        removed, size, different = 0, len(part.raws), list(dict.fromkeys(raws))
         for start in range(0, len(different), PART):
-            args: list[Any] = [first, last, f"postback:{uuid.uuid4().hex}"]
+            # Others move the places meanwhile.
+            args: list[Any] = [max(0, part.first - size), part.first + 2 * size, f"postback:{uuid.uuid4().hex}"]
             for raw in different[start : start + PART]:
                 message = read_message(raw)
                 key = text_of(message.headers.get("postback_key"))
                 # Anybody may have written the headers. Redis takes no lone surrogate, and none of
                 # our keys has one.
                 args += [raw, message.id.encode("utf-8", "replace"), key.encode("utf-8", "replace")]
-            removed += _erase(self._client, [name, keys.idempotency(queue), keys.idempotency_ends(queue)], args)
+            idem, ends = keys.idempotency(part.queue), keys.idempotency_ends(part.queue)
+            removed += int(_erase(self._client, [part.key, idem, ends], args))
         return removed

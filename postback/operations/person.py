@@ -12,37 +12,13 @@ import json
 import re
 from typing import Any, Final
 
-from postback._events.event import EVENTS
+from postback._events.people import ids_in
 from postback.operations.messages import Message, read_message
 
 __all__ = ["Person"]
 
 #: Shortest id that is looked for in text that is no JSON. A shorter one could be anything.
 WORD_CHARS: Final = 6
-
-
-def _comparable(name: str) -> str:
-    """A field's name in lower case without ``_`` and ``-``."""
-    return name.replace("_", "").replace("-", "").lower()
-
-
-#: Fields that hold a person's id, as :func:`_comparable` writes them: those that events declare,
-#: and names that other services use in opaque payloads.
-_ID_FIELDS: Final = frozenset(
-    {
-        "telegramid", "tguserid", "tgid", "tgchatid", "chatid",
-        "clientid", "contactid", "customerid", "subscriberid", "messengeruserid", "peerid", "fromid",
-        *(_comparable(name) for event in EVENTS.values() for name in event.person_fields()),
-    }
-)  # fmt: skip
-#: Objects whose ``id`` is a person's, as :func:`_comparable` writes them: names of Telegram and of
-#: other services.
-_PEOPLE: Final = frozenset(
-    {
-        "from", "user", "users", "chat", "senderchat", "contact", "client", "customer", "subscriber", "person", "forwardfrom",
-        "newchatmember", "newchatmembers", "newchatparticipant", "leftchatmember", "leftchatparticipant", "viabot",
-    }
-)  # fmt: skip
 
 
 class Person:
@@ -87,24 +63,5 @@ class Person:
     def _stands_in(self, text: bytes) -> bool:
         return self._word is not None and self._word.search(text) is not None
 
-    def _is_in(self, value: Any, parent: str = "", depth: int = 0) -> bool:
-        if depth > 200:
-            return False
-        if isinstance(value, dict):
-            for key, item in value.items():
-                name = _comparable(key)
-                if isinstance(item, (str, int)) and str(item) == self._user:
-                    if name in _ID_FIELDS or (name == "id" and parent in _PEOPLE):
-                        return True
-                elif self._is_in(item, name, depth + 1):
-                    return True
-            return False
-        if isinstance(value, list):
-            return any(self._is_in(item, parent, depth + 1) for item in value)
-        if isinstance(value, str) and value[:1] in "{[" and self._user in value:
-            # An update that is sent as text, byte for byte.
-            try:
-                return self._is_in(json.loads(value), parent, depth + 1)
-            except (ValueError, RecursionError):
-                return False
-        return False
+    def _is_in(self, value: Any) -> bool:
+        return any(person == self._user for person in ids_in(value, containing=self._user))

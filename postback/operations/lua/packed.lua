@@ -3,29 +3,30 @@
 --
 -- KEYS  1 groups (list of cmsgpack)   2 unacked (hash grant -> cmsgpack)
 -- ARGV  1 first place in groups, '' for none   2 cursor in unacked, '' for none   3 most of either
--- Returns { {messages in groups}, {messages in flight}, next place or '', next cursor or '' }.
+-- Returns { {messages in groups}, {{grant, granted ms, messages in flight, ...}, ...},
+--           next place or '', next cursor or '' }.
 -- O(messages of the part).
 
 local first, cursor, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
-local function all_of(packed_list)
-  local raws = {}
-  for _, packed in ipairs(packed_list) do
-    local unpacked = cmsgpack.unpack(packed)
-    for _, raw in ipairs(unpacked.raws) do raws[#raws + 1] = raw end
-    for _, raw in ipairs(unpacked.sibling or {}) do raws[#raws + 1] = raw end
-  end
-  return raws
+local function add_messages(raws, unpacked)
+  for _, raw in ipairs(unpacked.raws) do raws[#raws + 1] = raw end
+  for _, raw in ipairs(unpacked.sibling or {}) do raws[#raws + 1] = raw end
 end
 
-local groups, flying = {}, {}
+local halves, grants = {}, {}
 if first ~= '' then
-  groups = redis.call('LRANGE', KEYS[1], first, first + most - 1)
-  first = #groups == most and tostring(first + most) or ''
+  local packed_list = redis.call('LRANGE', KEYS[1], first, first + most - 1)
+  for _, packed in ipairs(packed_list) do add_messages(halves, cmsgpack.unpack(packed)) end
+  first = #packed_list == most and tostring(first + most) or ''
 end
 if cursor ~= '' then
   local reply = redis.call('HSCAN', KEYS[2], cursor, 'COUNT', most)
-  for i = 2, #reply[2], 2 do flying[#flying + 1] = reply[2][i] end
+  for i = 1, #reply[2], 2 do
+    local unpacked = cmsgpack.unpack(reply[2][i + 1])
+    grants[#grants + 1] = { reply[2][i], string.format('%.0f', (unpacked.at or 0) / 1000) }
+    add_messages(grants[#grants], unpacked)
+  end
   cursor = reply[1] ~= '0' and reply[1] or ''
 end
-return { all_of(groups), all_of(flying), first, cursor }
+return { halves, grants, first, cursor }
