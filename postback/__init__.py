@@ -3,6 +3,7 @@
 import importlib
 
 from postback._events.fields import UNSET
+from postback._find import find
 from postback._modules import provider_modules
 from postback._send.event import EVENTS, Event, event_class
 from postback._send.many import send_many
@@ -24,15 +25,18 @@ from postback.errors import (
     UnknownAccount,
     UnknownEventName,
 )
+from postback.journal.life import Attempt, EventRecord
 from postback.results import EventResult
 
 __all__ = [
     "EVENTS",
     "UNSET",
+    "Attempt",
     "ConfigurationError",
     "DeadLettered",
     "EnqueueUnknown",
     "Event",
+    "EventRecord",
     "EventResult",
     "InvalidEvent",
     "MessageTooLarge",
@@ -48,6 +52,7 @@ __all__ = [
     "UnknownEventName",
     "configure",
     "event_class",
+    "find",
     "send_many",
     *provider_modules(),
 ]

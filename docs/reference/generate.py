@@ -28,6 +28,7 @@ from postback._events.fields import ID_CHARS, NAME_CHARS, TEXT_CHARS, UNSET, Fie
 from postback._events.payload import MAX_MESSAGE_BYTES
 from postback._send.options import CeleryOptions, SendOptions
 from postback.cli import postback as command
+from postback.journal.life import Change, Found
 from postback.wire.keys import RESERVED_NAMES
 
 ROOT: Final = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ _WAYS: Final = ("delay", "apply_async", "adelay", "delay_on_commit", "delay_via_
 def page() -> str:
     """The whole page."""
     parts = [
-        _HEAD, *_providers(), *_sending(), *_events(), *_errors(), *_variables(), *_accounts(), _BOUNDS, *_commands(),
+        _HEAD, *_providers(), *_sending(), *_finding(), *_events(), *_errors(), *_variables(), *_accounts(), _BOUNDS, *_commands(),
     ]  # fmt: skip
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
     outside_code = text.split("\n```")
@@ -119,6 +120,24 @@ def _sending() -> Iterator[str]:
     celerys = ", ".join(f"`{name}`" for name in CeleryOptions.__annotations__)
     yield f"Celery's own machinery may set {celerys}.\n"
     yield _RESULTS
+
+
+def _finding() -> Iterator[str]:
+    yield "## Finding\n"
+    yield f"`postback.find({_parameters(postback.find)})`. {first_paragraph(postback.find.__doc__)} {_FINDING}"
+    yield from table(("argument", "meaning"), _named_texts(postback.find.__doc__, "Args"))
+    for kind in (postback.EventRecord, postback.Attempt, Change, Found):
+        yield f"`{kind.__name__}`: {first_paragraph(kind.__doc__)}\n"
+        yield from table(("attribute", "meaning"), _named_texts(kind.__doc__, "Attributes"))
+
+
+def _named_texts(docstring: str | None, section: str) -> list[tuple[str, str]]:
+    """The entries of a docstring's section, each in one line."""
+    rest = inspect.cleandoc(docstring or "").partition(f"\n{section}:\n")[2]
+    parts = re.split(r"^ {4}(\w+): ", re.split(r"^\S", rest, maxsplit=1, flags=re.MULTILINE)[0], flags=re.MULTILINE)
+    return [
+        (f"`{name}`", markdown(" ".join(text.split()))) for name, text in zip(parts[1::2], parts[2::2], strict=True)
+    ]
 
 
 def _parameters(call: Callable[..., object]) -> str:
@@ -283,14 +302,20 @@ _HEAD = """\
 
 <!-- `make reference` writes this page from the code. Change it there. -->
 
-[Providers](#providers) · [Sending](#sending) · [Events](#events) · [Errors](#errors) ·
-[Environment](#environment) · [Accounts file](#accounts-file) · [Bounds](#bounds) ·
+[Providers](#providers) · [Sending](#sending) · [Finding](#finding) · [Events](#events) ·
+[Errors](#errors) · [Environment](#environment) · [Accounts file](#accounts-file) · [Bounds](#bounds) ·
 [Processes](#processes) · [Commands](#commands)
 """
 
 _PROVIDERS = """\
 `tasks/providers/` has how an event becomes a request, and what each answer means. Each number has its
 source in `config/providers/`.
+"""
+
+_FINDING = """\
+It looks in Redis, then in the journal, so it needs a running `python -m workers.journal` and the extra `[journal]`.
+All conditions must hold; without one it finds the latest events. It raises `NoJournal` if nobody writes the journal.
+[How to](../guides/how-to.md#find-an-event).
 """
 
 _RESULTS = """\
@@ -364,6 +389,7 @@ _EXIT_CODES = """\
 |---|---|---|---|
 | `postback send` | in its queue; the id is printed | the event is refused: a field breaks a rule, it is too large, it is not JSON | wrong usage; not in its queue, or it is unknown |
 | `postback status` | shown | with `--check`: something needs a person | wrong usage |
+| `postback find` | found, or the answer to a question without a name | an `--id` was not found, the `--key` or `--user` has no event | wrong usage; no journal, and no `--live` |
 | `postback dead list` | listed, even if there are none | an `--id` was not found; the others are listed | wrong usage |
 | `postback dead replay` | moved, or with `--dry-run` counted | an `--id` was not found; the others are moved | wrong usage |
 | `postback dead drop` | deleted, or with `--dry-run` counted | an `--id` was not found, or you said no | wrong usage; all would go, and nobody can be asked |

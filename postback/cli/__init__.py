@@ -15,7 +15,7 @@ import click
 from postback.cli.groups import Commands
 from postback.cli.output import in_ascii, say_error, usage_sentence
 from postback.cli.wording import no_account
-from postback.errors import ConfigurationError, PostbackError, SendError, UnknownAccount
+from postback.errors import ConfigurationError, NoJournal, PostbackError, SendError, UnknownAccount
 from postback.operations.sites import RedisAway
 
 __all__ = ["main"]
@@ -30,6 +30,7 @@ INTERRUPTED: Final = 130
 _PLACES: Final = {
     "send": ("postback.cli.send", "send"),
     "status": ("postback.cli.status", "status"),
+    "find": ("postback.cli.find", "find"),
     "dead": ("postback.cli.dead", "dead"),
     "pause": ("postback.cli.pauses", "pause"),
     "resume": ("postback.cli.pauses", "resume"),
@@ -44,7 +45,7 @@ _PLACES: Final = {
     places=_PLACES,
     no_args_is_help=False,
     epilog="Exit codes: 0 done; 1 the answer is no (something needs a person, an event was refused, an id was not found, "
-    "you said no); 2 the command could not run (wrong usage, a mistyped name, a wrong setting, Redis away); 130 Ctrl-C.",
+    "you said no); 2 the command could not run (wrong usage, a mistyped name, a wrong setting, Redis away, no journal); 130 Ctrl-C.",
 )
 @click.version_option(package_name="postback", message="%(prog)s %(version)s")
 def postback() -> None:
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     except UnknownAccount as error:
         say_error(no_account(error.provider, error.account, error.known))
         return NOT_ASKED
-    except (ConfigurationError, RedisAway, SendError) as error:
+    except (ConfigurationError, NoJournal, RedisAway, SendError) as error:
         say_error(str(error))
         return NOT_ASKED
     except PostbackError as error:

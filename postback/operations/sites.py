@@ -6,7 +6,7 @@ One connection for each, and what to say if one cannot be asked.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -51,15 +51,25 @@ class Site:
             raise RedisAway(_sentence(self.broker, error)) from error
 
 
-def sites(environ: Mapping[str, str] = os.environ, wanted: Iterable[str] | None = None) -> list[Site]:
+def sites(
+    environ: Mapping[str, str] = os.environ,
+    wanted: Iterable[str] | None = None,
+    *,
+    where: Callable[[str], Broker] | None = None,
+) -> list[Site]:
     """One site for each Redis of the providers (of all by default). Nothing is connected yet.
+
+    Args:
+        environ: Where to look for the brokers' URLs.
+        wanted: Providers.
+        where: A provider's broker, if the environment does not say it.
 
     Raises:
         ConfigurationError: A variable is wrong; the sentence names it.
     """
     by_url: dict[str, tuple[Broker, list[str]]] = {}
     for provider in providers() if wanted is None else wanted:
-        broker = broker_of(provider, environ)
+        broker = broker_of(provider, environ) if where is None else where(provider)
         by_url.setdefault(broker.url, (broker, []))[1].append(provider)
     return [
         Site(broker, connect(broker, timeout_s=REPLY_S, connect_timeout_s=CONNECT_S), tuple(names))

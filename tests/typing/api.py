@@ -8,7 +8,7 @@ error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -112,6 +112,22 @@ async def async_callers_await_the_send(sale: tgtrack.AddEvent) -> None:
     assert_type(await result.aget(timeout=10), Any)
     await result  # type: ignore[misc]
     await result.aget(timeout="10")  # type: ignore[arg-type]
+
+
+def events_are_found() -> None:
+    """What is found is a list of records, and says what may be missing from it."""
+    found = postback.find(id=["5c1b", "77aa"], since=timedelta(hours=2), limit=None)
+    records: list[postback.EventRecord] = found
+    assert_type(records[0].attempts, tuple[postback.Attempt, ...])
+    assert_type(records[0].enqueued_at, datetime | None)
+    assert_type(records[0].as_json(), dict[str, Any])
+    assert_type(found.missing, frozenset[str])
+    assert_type(records[0].attempts[0].status, int | None)
+    postback.find(user=987654321, outcome="delivered", live=True, account="tgtrack.main")
+    postback.find("5c1b")  # type: ignore[call-arg]
+    postback.find(user=9.5)  # type: ignore[arg-type]
+    postback.find(since="2h")  # type: ignore[arg-type]
+    records[0].state = "dead"  # type: ignore[misc]
 
 
 def events_are_loaded_as_their_class(wire: dict[str, Any]) -> None:

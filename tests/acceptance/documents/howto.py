@@ -1,16 +1,30 @@
-"""docs/guides/how-to.md: the two ways to hear of dead letters, in the example of a shop."""
+"""docs/guides/how-to.md: finding an event, and the two ways to hear of dead letters in a shop."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 import tempfile
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
+
+from postback import tgtrack
+from postback.operations import find as searching
 
 from tests.acceptance.documents import ROOT, python
 
-task, function = python("docs/guides/how-to.md", 2)
+find, task, function = python("docs/guides/how-to.md", 3)
+
+# No process moves records here, so Redis alone is searched.
+searching.journal_of = lambda environ: nullcontext()  # type: ignore[assignment, return-value]
+sale = tgtrack.AddEvent(user_id="987654321", event_type="sale")
+sale.apply_async(idempotency_key="order-17", countdown=3600)
+with redirect_stdout(io.StringIO()) as printed:
+    find.run({})
+assert printed.getvalue() == "delayed None []\n"
+
 site = tempfile.mkdtemp(dir=".")
 shutil.copytree(ROOT / "examples" / "django_shop", site, dirs_exist_ok=True)
 sys.path.insert(0, site)

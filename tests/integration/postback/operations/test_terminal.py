@@ -124,6 +124,7 @@ def busy(desk: Desk) -> Desk:
     [
         "status", "status --all", "status --check", "dead list", "dead list tgtrack", "dead replay tgtrack --dry-run",
         "pause tgtrack", "resume tgtrack", "erase --user 987654321 --dry-run", "check",
+        "find --live", "find --live --user 987654321",
     ],
 )  # fmt: skip
 def test_it_fits(columns: int, words: str, busy: Desk, at: Callable[..., Session]) -> None:

@@ -32,7 +32,7 @@ from workers.observe import measurements
 
 SECRET = "s3cret-pa55"
 COMMANDS = [
-    ["send"], ["status"], ["dead"], ["dead", "list"], ["dead", "replay"], ["dead", "drop"], ["pause"], ["resume"],
+    ["send"], ["status"], ["find"], ["dead"], ["dead", "list"], ["dead", "replay"], ["dead", "drop"], ["pause"], ["resume"],
     ["check"], ["erase"], ["sandbox"],
 ]  # fmt: skip
 

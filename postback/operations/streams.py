@@ -1,0 +1,58 @@
+"""The journal's streams in Redis: records that are not moved into the database yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+
+from postback.journal.records import FIELD, Entry, Gap, Unreadable, read_record
+from postback.operations.places import PART_FIRST, fitting
+from postback.operations.search import Wanted
+from postback.wire import keys
+
+__all__ = ["entries", "gap"]
+
+
+def entries(client: redis.Redis, provider: str, wanted: Wanted) -> Iterator[Entry]:
+    """The entries that tell of wanted events, the latest record first.
+
+    What is no record is left out: anybody who can write to Redis may have written it.
+
+    Args:
+        client: Replies as bytes.
+        provider: Whose stream.
+        wanted: Recognises the events.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    last, size = b"+", PART_FIRST
+    while True:
+        records: Any = client.xrevrange(keys.journal(provider), last, "-", count=size)
+        if not records:
+            return
+        raws = [fields[FIELD.encode()] for _, fields in records if FIELD.encode() in fields]
+        for raw in wanted.may_tell(raws):
+            yield from (entry for entry in _read(raw) if wanted.takes(entry))
+        last, size = b"(" + records[-1][0], fitting(raws)
+
+
+def _read(raw: bytes) -> list[Entry]:
+    try:
+        return read_record(raw).entries
+    except Unreadable:
+        return []
+
+
+def gap(client: redis.Redis, provider: str) -> Gap | None:
+    """What a full stream has lost and nobody has noted in the database yet.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    fields: Any = client.hgetall(keys.journal_gap(provider))
+    numbers = {name.decode(): int(value) for name, value in fields.items() if value.isdigit()}
+    lost = numbers.get("lost", 0)
+    return Gap(provider, numbers.get("since", 0), numbers.get("until", 0), lost) if lost else None
