@@ -181,6 +181,8 @@ class _Search:
     def _parts(self, client: redis.Redis, site: Site, outcome: str | None) -> Iterator[places.Part]:
         """Everything that may hold events in some state; None: in any."""
         states, account = LIVE if outcome is None else LIVE & {outcome}, self._query.account
+        if outcome == "delayed":  # it is in the queue's list until a worker looks at it
+            states |= {"waiting"}
         if states:
             chosen = None if account is None else [keys.queue(name, account) for name in site.providers]
             for queue in places.accounts(client, site.providers) if chosen is None else chosen:

@@ -145,10 +145,12 @@ class Wanted:
         people = people_of(message.task, letter.kwargs.get("event"))
         if query.user is not None and query.user not in people:
             return None
-        state = DeliveryState.parse(message.headers.get(STATE_HEADER))
+        before = DeliveryState.parse(message.headers.get(STATE_HEADER))
+        due_ms = _due_ms(message, part)
+        is_delayed = part.state == "waiting" and due_ms > seen_ms
         return Live(
             id=message.id,
-            state=part.state,
+            state="delayed" if is_delayed else part.state,
             queue=queue,
             seen_ms=seen_ms,
             task=message.task,
@@ -157,8 +159,8 @@ class Wanted:
             key_hash=text_of(message.headers.get("postback_key")),
             grant=part.grant,
             enqueued_ms=(moment(letter.enqueued_at) or 0) * 1000,
-            due_ms=_due_ms(message, part),
-            first_ms=state.first_us / 1000 or part.granted_ms,
+            due_ms=due_ms if is_delayed or part.state != "waiting" else 0,
+            first_ms=before.first_us / 1000 or part.granted_ms,
             ended_ms=(moment(letter.failed_at) or 0) * 1000,
             possible_duplicate=letter.possible_duplicate,
             reason=letter.reason if part.state == "dead" else "",
@@ -166,7 +168,9 @@ class Wanted:
 
 
 def _due_ms(message: Message, part: Part) -> float:
-    """Until when it is delayed, or held."""
+    """Until when it is delayed, or held. Just sent, it is in its queue's list."""
+    if part.state == "waiting":
+        return (moment(message.headers.get("eta")) or 0) * 1000
     if part.state == "held":
         match = _DUE.search(text_of(message.headers.get(STATE_HEADER)))
         return float(match[1]) if match else 0

@@ -12,7 +12,6 @@ from typing import Any
 
 from postback import tgtrack
 from postback.operations import find as searching
-
 from tests.acceptance.documents import ROOT, python
 
 find, task, function = python("docs/guides/how-to.md", 3)

@@ -145,6 +145,12 @@ class TestPlaces:
                 i for i, s in states(found).items() if s == state
             }
 
+    def test_just_sent_for_later(self, desk: Desk) -> None:
+        """An event that is to be sent later is delayed from the beginning."""
+        event_id = sale().apply_async(countdown=3600).id
+        assert states(postback.find(outcome="delayed", live=True)) == {event_id: "delayed"}
+        assert postback.find(outcome="waiting", live=True) == []
+
     def test_halves_of_a_batch(self, desk: Desk, govern: Callable[..., Governor]) -> None:
         """Events in halves of a refused batch wait, and are on the wire with their grant."""
         queue = "mytracker.game"

@@ -165,6 +165,21 @@ def test_what_a_message_says() -> None:
     assert (live.first_ms, live.enqueued_ms, live.due_ms) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("eta", "state", "due_ms"),
+    [
+        ("1970-01-01T00:00:09Z", "delayed", 9000),
+        ("1970-01-01T00:00:00", "waiting", 0),
+        ("soon", "waiting", 0),
+        (7, "waiting", 0),
+    ],
+)
+def test_not_due_yet(eta: Any, state: str, due_ms: float) -> None:
+    """What was sent for later is delayed, also while no worker has put it aside yet."""
+    (live,) = met(Query(), raw(eta=eta))
+    assert (live.state, live.due_ms) == (state, due_ms)
+
+
 def test_a_dead_letter() -> None:
     """Its account is that of its queue; its reason and its end are in its header."""
     letter = {"reason": "rejected", "failed_at": "1970-01-01T00:00:09Z", "possible_duplicate": True}
