@@ -20,7 +20,7 @@ _STATES: Final = {
     "in_flight": ("on the wire", "cyan"),
     "held": ("held aside after failures", "yellow"),
     "delivered": ("delivered", "green"),
-    "duplicate": ("duplicate, not sent", "green"),
+    "duplicate": ("duplicate", "green"),
     "dead": ("dead letter", "red"),
     "cancelled": ("cancelled", "yellow"),
     "unknown": ("unknown: it is nowhere in Redis, and its end is not in the journal", "bold red"),
@@ -70,7 +70,7 @@ def _attempt(attempt: Attempt, terminal: Terminal) -> str:
         _cut(attempt.detail, terminal),
         "" if attempt.ms is None else f"{attempt.ms:,.0f} ms",
         attempt.worker,
-        f"in a batch of {attempt.batch}" if attempt.batch > 1 else "",
+        f"batch of {attempt.batch}" if attempt.batch > 1 else "",
     )
     about = " · ".join(part for part in parts if part.strip())
     return f"{status or '-':<{STATUS}} {attempt.outcome:<{OUTCOME}}  {about}".rstrip()

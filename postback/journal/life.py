@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
@@ -75,7 +75,8 @@ class Change:
 class EventRecord:
     """An event as it stands now, and all that is known of what happened to it.
 
-    Times are aware datetimes in UTC, by Redis' clock; None where there is none.
+    Times are aware datetimes in UTC, by Redis' clock; None where there is none. Its repr leaves out
+    the person and the key.
 
     Attributes:
         id: The event's id.
@@ -102,8 +103,8 @@ class EventRecord:
     task: str
     provider: str
     account: str
-    user: str | None
-    key: str | None
+    user: str | None = field(repr=False)
+    key: str | None = field(repr=False)
     state: State
     enqueued_at: datetime | None = None
     due_at: datetime | None = None

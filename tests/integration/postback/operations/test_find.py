@@ -466,7 +466,7 @@ class TestCommand:
         assert lines[2].startswith("  user 98…21 · key or…17 · enqueued 2026-12-01 01:53:19Z (")
         assert lines[3:] == [
             "  2026-12-01 01:53:20Z  503  retry      Service Unavailable · 12 ms · tgtrack-71@host",
-            "  2026-12-01 01:53:21Z  -    unknown    its worker died · in a batch of 20",
+            "  2026-12-01 01:53:21Z  -    unknown    its worker died · batch of 20",
             "  2026-12-01 01:53:22Z  400  rejected",
             "  2026-12-01 01:53:23Z  replayed by ann@ops1",
             "  2026-12-01 01:53:24Z  200  delivered  50 ms · tgtrack-71@host",

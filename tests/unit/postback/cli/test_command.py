@@ -269,11 +269,15 @@ def test_stdin_is_verbatim(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "absent"),
     [
-        (["send", "tgtrack.add_event", "{}"], {"rich", "postback.sandbox", "requests", "flower", "config", "limits"}),
+        (
+            ["send", "tgtrack.add_event", "{}"],
+            {"rich", "postback.sandbox", "requests", "flower", "config", "limits", "postback.operations.find"},
+        ),
+        (["find", "--live"], {"postback.sandbox", "requests", "flower", "config", "limits", "sqlalchemy", "alembic"}),
         (["status"], {"postback.sandbox", "requests", "flower", "config", "limits"}),
         (["sandbox", "--help"], {"rich", "requests", "flower", "config", "limits"}),
     ],
-    ids=["send", "status", "sandbox"],
+    ids=["send", "find", "status", "sandbox"],
 )
 def test_light(arguments, absent, nowhere):
     """A command loads what it needs itself: `send` no Rich, only `sandbox` the sandbox, none what

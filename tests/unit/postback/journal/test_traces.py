@@ -203,6 +203,14 @@ def test_as_json() -> None:
     assert (document["ended_at"], document["key"], document["account"]) == (None, None, "main")
 
 
+def test_its_repr() -> None:
+    """A log that shows a record shows neither the person nor the key."""
+    shown = repr(merged(entry(NOW - 9000, key="order-17", key_hash="ab" * 32)))
+    assert "e1" in shown
+    assert "7000100" not in shown
+    assert "order-17" not in shown
+
+
 def test_the_latest_thing() -> None:
     """An event is as recent as the last thing that happened to it, not as the time it waits for."""
     record = merged(entry(NOW - 9000), live=live("delayed", due_ms=NOW + 10**6, enqueued_ms=NOW - 9500))
