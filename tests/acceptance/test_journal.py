@@ -34,8 +34,8 @@ def test_an_event_is_followed() -> None:
         stack.configure_producer()
         stack.start_journal()
         stack.sandbox.fault("503", count=1)
-        stack.sandbox.fault("429", count=1, skip=1, retry_after=1)
-        stack.sandbox.fault("timeout_after", count=1, skip=2, seconds=60)
+        stack.sandbox.fault("429", count=1, retry_after=1)
+        stack.sandbox.fault("timeout_after", count=1, seconds=60)
         sent = tgtrack.AddEvent(user_id="7000100", event_type="sale").apply_async(idempotency_key=KEY)
 
         event = told(stack, "--key", KEY)
