@@ -40,7 +40,7 @@ wheel: $(STAMP) ## The wheel that applications install, into dist/, and the line
 	@rm -rf build dist/postback-*.whl
 	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@echo "In the environment of your application, one of:"
-	@for extra in "" "[django]" "[flask]"; do echo "  pip install '$(CURDIR)/$$(ls dist/postback-*.whl)$$extra'"; done
+	@for extra in "" "[django]" "[flask]" "[journal]"; do echo "  pip install '$(CURDIR)/$$(ls dist/postback-*.whl)$$extra'"; done
 
 demo: $(STAMP) ## A worker, the sandbox and some events, on this machine; KEEP=1 leaves it running
 	KEEP=$(KEEP) $(PY) -m workers.demo

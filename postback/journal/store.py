@@ -17,7 +17,7 @@ try:
     from postback.journal import schema
     from postback.journal.migrations import upgrade
 except ImportError as missing:
-    raise NoJournal(f"the journal needs {missing.name}: pip install 'postback[journal]'") from None
+    raise NoJournal(f"the journal needs {missing.name}: install Postback with the extra [journal]") from None
 
 __all__ = ["WRITTEN_S", "Store"]
 

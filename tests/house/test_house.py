@@ -62,9 +62,9 @@ class TestCompose:
     """``docker-compose.yml``."""
 
     def test_services(self) -> None:
-        """Redis and Flower always run, a worker where its provider is chosen."""
+        """Redis, the journal and Flower always run, a worker where its provider is chosen."""
         profiles = {name: service.get("profiles") for name, service in compose()["services"].items()}
-        assert {name for name, names in profiles.items() if names is None} == {"redis", "flower"}
+        assert {name for name, names in profiles.items() if names is None} == {"redis", "journal", "flower"}
         assert {name: profiles[name] for name in PROVIDERS} == {name: [name] for name in PROVIDERS}
 
     @pytest.mark.parametrize("variable", ["COMPOSE_PROFILES", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"])
@@ -162,11 +162,12 @@ class TestProcfileAndMake:
     """``Procfile``, ``Makefile``, ``.ci/run``."""
 
     def test_process_types(self) -> None:
-        """There is one process type for each provider, and Flower."""
+        """There is one process type for each provider, and the journal and Flower."""
         lines = Path("Procfile").read_text(encoding="utf-8").splitlines()
         types = dict(line.split(": ") for line in lines)
         assert types == {
             **{name: f"python -m workers {name}" for name in PROVIDERS},
+            "journal": "python -m workers.journal",
             "flower": "python -m workers.flower",
         }
 

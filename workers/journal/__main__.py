@@ -46,7 +46,7 @@ def main() -> int:
             from workers.journal.mover import Mover
         except ImportError as missing:
             raise ConfigurationError(
-                f"the journal needs {missing.name}: pip install 'postback[journal]', or in a checkout: make install"
+                f"the journal needs {missing.name}: install Postback with the extra [journal], or run make install"
             ) from None
         with contextlib.suppress(SQLAlchemyError):  # it is away: each mover says so and tries again
             Store.writing(settings.journal_url).close()

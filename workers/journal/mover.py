@@ -49,6 +49,7 @@ PRUNE_S: Final = 60.0
 DAY_MS: Final = 86_400_000
 
 _hold_lock: Final = Script("workers.upkeep", "hold_lock")
+_name: Final = Script("workers.journal", "name")
 _moved: Final = Script("workers.journal", "moved")
 
 
@@ -119,10 +120,10 @@ class Mover:
                 logger.exception("a turn failed; the next one follows")
                 wait_s = self._away("a turn failed", error)
             self._stopping.wait(wait_s)
-        self._end()
+        self.end()
 
-    def _end(self) -> None:
-        """Another process may go on at once."""
+    def end(self) -> None:
+        """Let go of the Redis and of the database: another process may go on at once."""
         with contextlib.suppress(redis.RedisError, OSError):  # the lock ends by itself
             if self._held_until:
                 _hold_lock(self._client, [keys.JOURNAL_WRITER], [self._token, 0])
@@ -178,12 +179,8 @@ class Mover:
         return holds
 
     def _journal_id(self) -> str:
-        """This Redis' name in the database. Only the holder of the lock makes it."""
-        name: Any = self._client.hget(keys.JOURNAL, "id")
-        if not name:
-            name = uuid.uuid4().hex.encode()
-            self._client.hset(keys.JOURNAL, "id", name)
-        return str(name.decode())
+        """This Redis' name in the database."""
+        return str(_name(self._client, [keys.JOURNAL], [uuid.uuid4().hex]).decode())
 
     def _await_records(self) -> bool:
         """Whether there are records now, or within :data:`BLOCK_MS`."""
