@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -176,10 +177,11 @@ def read_record(raw: bytes | str) -> Record:
         action = Action(_text(document, "grant"), at_ms, name, who, queue, detail)
     events = document.get("events")
     if not isinstance(events, list):
-        events = []
+        return Record([], action)
+    common = {**_values(document), "at_ms": at_ms}
     return Record(
         [
-            _entry({"place": place, **document, **event}, at_ms)
+            _entry({"place": place, **common, **_values(event)})
             for place, event in enumerate(events)
             if isinstance(event, dict)
         ],
@@ -187,43 +189,70 @@ def read_record(raw: bytes | str) -> Record:
     )
 
 
-def _entry(values: dict[str, Any], at_ms: int) -> Entry:
-    also, ms, status = values.get("also"), values.get("ms"), values.get("status")
-    return Entry(
-        grant=_text(values, "grant"),
-        place=_whole(values, "place"),
-        at_ms=at_ms,
-        queue=cut(_text(values, "queue")),
-        id=cut(_text(values, "id")),
-        task=cut(_text(values, "task")),
-        user=cut(_text(values, "user")),
-        also=tuple(cut(_clean(each)) for each in also if isinstance(each, str)) if isinstance(also, list) else (),
-        key=_text(values, "key") or _text(values, "key_hash"),
-        key_hash=_text(values, "key_hash")[:64],
-        outcome=cut(_text(values, "outcome")),
-        status=status if isinstance(status, int) and abs(status) < 1 << 31 else None,
-        detail=_text(values, "detail"),
-        ms=float(ms) if isinstance(ms, int | float) and 0 <= ms < 1e12 else None,
-        worker=cut(_text(values, "worker")),
-        batch=min(_whole(values, "batch"), 1 << 30),
-        end=cut(_text(values, "end")),
-        reason=cut(_text(values, "reason")),
-        possible_duplicate=values.get("duplicate") is True,
-        enqueued_ms=_whole(values, "enqueued_at"),
-        first_ms=_whole(values, "first_at") or (at_ms if values.get("outcome") else 0),
-    )
+def _entry(values: dict[str, Any]) -> Entry:
+    """An entry of what was read; what is known in another way is filled in."""
+    if not values.get("key"):
+        values["key"] = values.get("key_hash", "")
+    if not values.get("first_ms") and values.get("outcome"):
+        values["first_ms"] = values["at_ms"]
+    return Entry(**values)
+
+
+def _values(document: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an entry that a record, or one of its events, says."""
+    return {read[0]: read[1](value) for name, value in document.items() if (read := _FIELDS.get(name))}
 
 
 def _text(values: dict[str, Any], name: str) -> str:
-    value = values.get(name)
-    return _clean(value) if isinstance(value, str) else ""
+    return _clean(values.get(name))
 
 
-def _clean(text: str) -> str:
-    """A text that every database takes: without NUL and lone surrogates."""
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+def _clean(value: Any) -> str:
+    """A text that every database takes: without NUL and lone surrogates; empty if it is none."""
+    if value.__class__ is not str:
+        return ""
+    if len(value) <= MAX_TEXT and value.isascii() and value.isprintable():
+        return value
+    return value[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _word(value: Any) -> str:
+    return cut(_clean(value))
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1 << 53 else 0
 
 
 def _whole(values: dict[str, Any], name: str) -> int:
-    value = values.get(name)
-    return int(value) if isinstance(value, int | float) and 0 <= value < 1 << 53 else 0
+    return _number(values.get(name))
+
+
+def _status(value: Any) -> int | None:
+    return value if isinstance(value, int) and abs(value) < 1 << 31 else None
+
+
+def _duration(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else None
+
+
+def _people(value: Any) -> tuple[str, ...]:
+    return tuple(_word(each) for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+
+
+#: Name in a record -> the entry's field, and how it is read. What is of another type, or out of
+#: range, counts as absent.
+_FIELDS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    **{name: (name, _word) for name in ("grant", "queue", "id", "task", "user", "outcome", "worker", "end", "reason")},
+    "place": ("place", lambda value: min(_number(value), (1 << 31) - 1)),
+    "also": ("also", _people),
+    "key": ("key", _clean),
+    "key_hash": ("key_hash", lambda value: _clean(value)[:64]),
+    "status": ("status", _status),
+    "detail": ("detail", _clean),
+    "ms": ("ms", _duration),
+    "batch": ("batch", lambda value: min(_number(value), 1 << 30)),
+    "duplicate": ("possible_duplicate", lambda value: value is True),
+    "enqueued_at": ("enqueued_ms", _number),
+    "first_at": ("first_ms", _number),
+}
