@@ -320,7 +320,8 @@ def test_every_command(clean: Guarded) -> None:
     letter = json.loads(clean.client().lrange("tgtrack.dead", 0, 0)[0])["headers"]["id"]
     clean.client().lpush(keys.dead_notices("tgtrack"), clean.client().lrange("tgtrack.dead", 0, 0)[0])
     commands = [
-        "status", "status --json", "dead list tgtrack", "dead list tgtrack --json", "dead replay tgtrack --dry-run",
+        "status", "status --json", "find --live --user 13", "dead list tgtrack", "dead list tgtrack --json",
+        "dead replay tgtrack --dry-run",
         "pause tgtrack.main", f"dead replay tgtrack --id {letter}", "dead drop tgtrack --limit 1 --yes",
         """send tgtrack.add_event {"user_id":"77","event_type":"x"}""", "erase --user 77 --yes", "erase --user 13 --yes",
         "resume tgtrack.main", "resume tgtrack",
