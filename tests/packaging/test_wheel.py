@@ -81,9 +81,11 @@ def test_the_printed_commands(commands: list[str], tmp_path: Path) -> None:
     """
     run(sys.executable, "-m", "venv", str(tmp_path / "venv"))
     programs = tmp_path / "venv" / "bin"
-    assert [re.findall(r"\[(\w+)\]'$", command) for command in commands] == [[], ["django"], ["flask"]]
+    assert [re.findall(r"\[(\w+)\]'$", command) for command in commands] == [[], ["django"], ["flask"], ["journal"]]
     for command, module in zip(
-        commands, ("postback", "postback.contrib.django", "postback.contrib.flask"), strict=True
+        commands,
+        ("postback", "postback.contrib.django", "postback.contrib.flask", "postback.journal.store"),
+        strict=True,
     ):
         run("sh", "-c", f". {programs}/activate && {command} && pip check && postback --help", cwd=tmp_path)
         run(str(programs / "python"), "-c", f"import {module}", cwd=tmp_path)
