@@ -17,7 +17,8 @@ from typing import Final
 
 from config.providers import PROVIDERS
 from postback.errors import ConfigurationError
-from postback.journal.location import DEFAULT_JOURNAL_URL, journal_url
+from postback.journal.location import DEFAULT_URL as DEFAULT_JOURNAL_URL
+from postback.journal.location import journal_url
 from postback.wire.broker import DEFAULT_URL, Broker, broker_of, own_variable
 
 __all__ = ["DEFAULTS", "Settings", "load_settings", "masked_url"]

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, Final, Protocol
 
 import redis
 
 from postback.errors import NoJournal, UnknownAccount
 from postback.journal.life import LIVE, EventRecord, Found
+from postback.journal.location import journal_url
 from postback.journal.query import Query
 from postback.journal.records import Entry, Gap
+from postback.journal.store import Store
 from postback.journal.traces import Trace, merge
 from postback.operations import places, streams
 from postback.operations.search import Latest, Wanted
@@ -56,9 +57,7 @@ def journal_of(environ: Mapping[str, str]) -> Iterator[Journal]:
         ConfigurationError: Its URL is wrong.
         NoJournal: It cannot be read.
     """
-    location, store = (import_module(f"postback.journal.{name}") for name in ("location", "store"))
-    journal = store.Store.reading(location.journal_url(environ))
-    with closing(journal):
+    with closing(Store.reading(journal_url(environ))) as journal:
         yield journal
 
 

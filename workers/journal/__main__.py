@@ -16,7 +16,10 @@ from functools import partial
 
 from config.settings import load_settings
 from postback.errors import ConfigurationError
+from postback.journal.refusals import DatabaseAway
+from postback.journal.store import Store
 from postback.operations.sites import sites
+from workers.journal.mover import Mover
 from workers.observe import logs
 from workers.observe.masking import Masker
 
@@ -39,16 +42,7 @@ def main() -> int:
         masker.learn_broker(settings)
         masker.learn_url(settings.journal_url)
         logs.configure(settings, masker)
-        try:
-            from sqlalchemy.exc import SQLAlchemyError
-
-            from postback.journal.store import Store
-            from workers.journal.mover import Mover
-        except ImportError as missing:
-            raise ConfigurationError(
-                f"the journal needs {missing.name}: install Postback with the extra [journal], or run make install"
-            ) from None
-        with contextlib.suppress(SQLAlchemyError):  # it is away: each mover says so and tries again
+        with contextlib.suppress(DatabaseAway):  # each mover says so and tries again
             Store.writing(settings.journal_url).close()
         movers = [
             Mover(site, partial(Store.writing, settings.journal_url), settings.journal_days)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from postback.journal.records import FIELD, Gap, Record, Unreadable, read_record
+from postback.journal.refusals import DatabaseAway, RecordsRefused
 from postback.journal.store import Store
 from postback.operations.sites import Site
 from postback.wire import keys
@@ -114,8 +114,8 @@ class Mover:
             except (redis.RedisError, OSError) as error:
                 wait_s = self._away(f"Redis at {self._shown} is away", error)
                 self._held_until = 0.0
-            except SQLAlchemyError as error:
-                wait_s = self._away("the database cannot be written: records wait in Redis", error)
+            except DatabaseAway as error:
+                wait_s = self._away("records wait in Redis", error)
             except Exception as error:
                 logger.exception("a turn failed; the next one follows")
                 wait_s = self._away("a turn failed", error)
@@ -133,8 +133,7 @@ class Mover:
     def _away(self, sentence: str, error: Exception) -> float:
         """Warn once. Returns seconds until the next try."""
         if self._warned != sentence:
-            # A driver's error quotes the statement with a person's data behind its first line.
-            logger.warning("%s (%s)", sentence, str(error).partition("\n")[0][:200] or type(error).__name__)
+            logger.warning("%s (%s)", sentence, str(error).partition("\n")[0][:300] or type(error).__name__)
             self._warned = sentence
         self._away_s = min(max(AWAY_S[0], self._away_s * 2), AWAY_S[1])
         return self._away_s
@@ -144,7 +143,7 @@ class Mover:
 
         Raises:
             redis.RedisError, OSError: Redis is away.
-            sqlalchemy.exc.SQLAlchemyError: The database is away, or takes no writes.
+            DatabaseAway: The database is away, or takes no writes.
         """
         if not self._hold():
             return STANDBY_S
@@ -224,12 +223,12 @@ class Mover:
             return []
         try:
             store.add(journal, provider, records, None, now_ms)
-        except (DataError, IntegrityError) as refused:
+        except RecordsRefused:
             if len(records) > 1:
                 middle = len(records) // 2
                 halves = records[:middle], records[middle:]
                 return [gap for half in halves for gap in self._add(store, journal, provider, half, now_ms)]
-            logger.error("%s: the database refuses a record (%s)", provider, type(refused.orig).__name__)
+            logger.error("%s: the database refuses a record", provider)
             record = records[0]
             at_ms = record.action.at_ms if record.action else record.entries[0].at_ms if record.entries else now_ms
             return [Gap(provider, at_ms, at_ms, 1)]

@@ -1,6 +1,4 @@
-"""What Alembic runs: the migrations, over the connection that it is given."""
-
-from __future__ import annotations
+"""Alembic runs this with each of its commands: on the connection that the caller has opened."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""The versions, one after another."""
+"""One module for each change of the schema."""

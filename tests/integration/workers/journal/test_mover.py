@@ -11,10 +11,10 @@ from typing import Any, Final
 import pytest
 import redis
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, OperationalError
 
 from postback.journal.query import Query
 from postback.journal.records import Entry, Gap
+from postback.journal.refusals import DatabaseAway, RecordsRefused
 from postback.journal.store import Store
 from postback.operations.sites import Site, sites
 from postback.wire import keys
@@ -163,11 +163,11 @@ class TestDeaths:
 
         def open_store() -> Store:
             if away:
-                raise OperationalError("SELECT 1", {}, Exception("connection refused"))
+                raise DatabaseAway("the database is away")
             return Store.writing(url)
 
         mover = make(open_store)
-        with pytest.raises(OperationalError):
+        with pytest.raises(DatabaseAway):
             mover.turn()
         assert redis_client.xlen(STREAM) == 1
         away.clear()
@@ -196,7 +196,7 @@ class TestWhatIsNoRecord:
         class Refusing(Store):
             def add(self, journal_id: str, provider: str, records: Any, *more: Any) -> None:
                 if any(entry.id == "e7" for record in records for entry in record.entries):
-                    raise DataError("INSERT", {}, ValueError("no"))
+                    raise RecordsRefused("no")
                 super().add(journal_id, provider, records, *more)
 
         make(lambda: Refusing.writing(url)).turn()
@@ -271,7 +271,7 @@ def test_a_full_redis(make: Any, url: str, site: Site, redis_client: Any) -> Non
 
 def test_a_locked_file(site: Site, redis_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody else writes the SQLite file, records wait."""
-    monkeypatch.setattr("postback.journal.store.BUSY_S", 0.05)
+    monkeypatch.setattr("postback.journal.database.BUSY_S", 0.05)
     url = f"sqlite:///{tmp_path / 'journal.sqlite3'}"
     mover = Mover(site, lambda: Store.writing(url), 30)
     mover.turn()
@@ -279,7 +279,7 @@ def test_a_locked_file(site: Site, redis_client: Any, tmp_path: Path, monkeypatc
     engine = sa.create_engine(url)
     with engine.connect() as other:
         other.exec_driver_sql("BEGIN EXCLUSIVE")
-        with pytest.raises(OperationalError):
+        with pytest.raises(DatabaseAway):
             mover.turn()
         assert redis_client.xlen(STREAM) == 1
     engine.dispose()

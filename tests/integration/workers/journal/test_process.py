@@ -79,7 +79,7 @@ def test_a_newer_form(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "a newer Postback has written" in done.stderr
+    assert "is a newer Postback's" in done.stderr
 
 
 def test_it_ends_when_told(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_postgres_comes_later() -> None:
         client = stack.client()
         write(client, "early")
         journal = stack.launch_journal(POSTBACK_JOURNAL_URL=url_of(server))
-        journal.wait_for("the database cannot be written", 60)
+        journal.wait_for("records wait in Redis", 60)
         assert client.xlen(STREAM) == 1
         try:
             server.start()
@@ -136,7 +136,7 @@ def test_postgres_comes_later() -> None:
         finally:
             journal.process.send_signal(signal.SIGKILL)
             server.stop()
-        assert journal.text().count("the database cannot be written") == 1
+        assert journal.text().count("records wait in Redis") == 1
         assert "Secret-pg-7f2" not in journal.text()
 
 
@@ -145,9 +145,9 @@ def test_a_password_in_the_log(tmp_path: Path) -> None:
     url = "postgresql://ann:Secret-pw-91@127.0.0.1:1/journal"
     with Stack() as stack:
         journal = stack.launch_journal(POSTBACK_JOURNAL_URL=url)
-        journal.wait_for("the database cannot be written", 60)
+        journal.wait_for("records wait in Redis", 60)
         assert "Secret-pw-91" not in journal.text()
         done = stack.postback("find", "--id", "x", POSTBACK_JOURNAL_URL=url)
         assert done.returncode == 2
-        assert "cannot be read" in done.stderr
+        assert "cannot be used now" in done.stderr
         assert "Secret-pw-91" not in done.stderr + done.stdout
