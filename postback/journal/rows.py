@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from operator import attrgetter
 from typing import Any, Final
 
@@ -82,5 +83,5 @@ def _put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
 
 def _prune(connection: Connection, table: Table, at_ms: Column[Any], before_ms: float) -> int:
     key = tuple(table.primary_key)
-    oldest = select(*key).where(at_ms < int(before_ms)).order_by(at_ms).limit(STEP)
+    oldest = select(*key).where(at_ms < ceil(before_ms)).order_by(at_ms).limit(STEP)
     return connection.execute(delete(table).where(tuple_(*key).in_(oldest))).rowcount

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from math import ceil
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, union_all
@@ -57,7 +58,7 @@ def actions_since(
     actions = schema.actions.c
     statement = select(schema.actions).order_by(actions.at_ms.desc(), actions.grant).limit(limit)
     if since_ms is not None:
-        statement = statement.where(actions.at_ms >= int(since_ms))
+        statement = statement.where(actions.at_ms >= ceil(since_ms))
     if places is not None:
         statement = statement.where(actions.place.in_(sorted(places)))
     return [Action(**row._mapping) for row in connection.execute(statement)]
@@ -68,7 +69,7 @@ def gaps_since(connection: Connection, journal: str, since_ms: float | None) -> 
     gaps = schema.gaps.c
     statement = select(gaps.provider, gaps.since_ms, gaps.until_ms, gaps.lost).where(gaps.journal == journal)
     if since_ms is not None:
-        statement = statement.where(gaps.until_ms >= int(since_ms))
+        statement = statement.where(gaps.until_ms >= ceil(since_ms))
     return [Gap(**row._mapping) for row in connection.execute(statement.order_by(gaps.since_ms, gaps.provider))]
 
 
@@ -126,7 +127,7 @@ def _conditions(query: Query) -> Iterator[ColumnElement[bool]]:
             yield RARE_END  # type: ignore[misc]
     if query.since_ms is not None:
         # A whole number, or PostgreSQL does not use the index.
-        yield _entries.at_ms >= int(query.since_ms)
+        yield _entries.at_ms >= ceil(query.since_ms)
 
 
 def _event(row: Row[Any]) -> _Event:

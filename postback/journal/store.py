@@ -96,7 +96,8 @@ class Store:
 
         Args:
             query: Which events. Its ``outcome`` is compared with ``Entry.end``: states of events
-                that have not ended match nothing. Its ``limit`` counts events.
+                that have not ended match nothing. Its ``limit`` counts events: those with the
+                latest entries that match.
             ids: Further events, beside those of the query and its limit.
 
         Returns:

@@ -34,7 +34,7 @@ def find_binaries() -> Path:
             subprocess.run(["apt-get", *command], check=False, stdin=subprocess.DEVNULL, capture_output=True)
         found = _installed()
     if found is None:
-        raise RuntimeError("no PostgreSQL server for the outbox's tests: install it (apt-get install postgresql)")
+        raise RuntimeError("no PostgreSQL server for the tests: install it (apt-get install postgresql)")
     return found
 
 
@@ -70,6 +70,11 @@ class PostgresServer:
         """Libpq's variables."""
         return {"PGHOST": str(self.folder), "PGUSER": "postback", "PGDATABASE": "postback", "PGPORT": "5432"}
 
+    @property
+    def url(self) -> str:
+        """For ``POSTBACK_JOURNAL_URL``."""
+        return f"postgresql://postback@/postback?host={self.folder}"
+
     def start(self) -> Self:
         """Create the cluster and start it.
 
@@ -81,6 +86,11 @@ class PostgresServer:
         if self._as:
             os.chown(self.folder, self._as["user"], self._as["group"])
         self._run(binaries / "initdb", "-D", self._data, "-U", "postback", "-A", "trust", "-E", "UTF8", "--no-sync")
+        return self.start_again()
+
+    def start_again(self) -> Self:
+        """Start it with the data that it has."""
+        binaries = find_binaries()
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
@@ -95,18 +105,26 @@ class PostgresServer:
         create = [binaries / "createdb", "-h", self.folder, "-U", "postback", "postback"]
 
         def created() -> bool:
-            return not process.alive or subprocess.run(create, capture_output=True, check=False).returncode == 0
+            done = subprocess.run(create, capture_output=True, text=True, check=False)
+            return not process.alive or done.returncode == 0 or "already exists" in done.stderr
 
         until(created, START_TIMEOUT_S, f"PostgreSQL; see {process.log}")
         if end := process.end():
             raise RuntimeError(f"PostgreSQL: {end}")
         return self
 
+    def interrupt(self) -> None:
+        """End it and its connections; its data stays."""
+        self._end(signal.SIGINT)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None and self._process.alive:
+            self._process.process.send_signal(how)
+            self._process.process.wait(10)
+
     def stop(self) -> None:
         """End it at once and remove its directory."""
-        if self._process is not None and self._process.alive:
-            self._process.process.send_signal(signal.SIGQUIT)
-            self._process.process.wait(10)
+        self._end(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:

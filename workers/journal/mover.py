@@ -116,6 +116,8 @@ class Mover:
                 self._held_until = 0.0
             except DatabaseAway as error:
                 wait_s = self._away("records wait in Redis", error)
+                # A database that comes back may be another one, and lack its tables.
+                self._store = None
             except Exception as error:
                 logger.exception("a turn failed; the next one follows")
                 wait_s = self._away("a turn failed", error)

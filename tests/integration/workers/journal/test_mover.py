@@ -35,16 +35,16 @@ def write(client: Any, number: int, **values: Any) -> None:
     client.xadd(STREAM, {"record": json.dumps(record)})
 
 
-def stored(url: str) -> list[Entry]:
-    store = Store.reading(url)
+def stored(database: str) -> list[Entry]:
+    store = Store.reading(database)
     try:
         return store.entries(Query(limit=None))
     finally:
         store.close()
 
 
-def gaps(url: str, client: Any) -> list[Gap]:
-    store = Store.reading(url)
+def gaps(database: str, client: Any) -> list[Gap]:
+    store = Store.reading(database)
     try:
         return store.gaps(client.hget(keys.JOURNAL, "id").decode(), 0)
     finally:
@@ -65,12 +65,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make(site: Site, url: str) -> Iterator[Callable[..., Mover]]:
+def make(site: Site, database: str) -> Iterator[Callable[..., Mover]]:
     """Movers of that Redis and that database; they let go of both at the end."""
     movers: list[Mover] = []
 
     def make(open_store: Callable[[], Store] | None = None, days: int = 30) -> Mover:
-        movers.append(Mover(site, open_store or (lambda: Store.writing(url)), days))
+        movers.append(Mover(site, open_store or (lambda: Store.writing(database)), days))
         return movers[-1]
 
     yield make
@@ -80,20 +80,20 @@ def make(site: Site, url: str) -> Iterator[Callable[..., Mover]]:
 
 
 class TestMoving:
-    def test_everything_is_moved(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_everything_is_moved(self, make: Any, database: str, redis_client: Any) -> None:
         """What was in the stream is in the database, and no longer in the stream."""
         for number in range(2500):
             write(redis_client, number)
         mover = make()
         while redis_client.xlen(STREAM):
             mover.turn()
-        assert {entry.id for entry in stored(url)} == {f"e{number}" for number in range(2500)}
+        assert {entry.id for entry in stored(database)} == {f"e{number}" for number in range(2500)}
 
-    def test_it_is_heard(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_it_is_heard(self, make: Any, database: str, redis_client: Any) -> None:
         """An idle one says in both places that it is there."""
         make().turn()
         at_ms = int(redis_client.hget(keys.JOURNAL, "at"))
-        store = Store.reading(url)
+        store = Store.reading(database)
         store.check_written(redis_client.hget(keys.JOURNAL, "id").decode(), at_ms + 1)
         store.close()
 
@@ -106,11 +106,11 @@ class TestMoving:
         make().turn()
         assert redis_client.hget(keys.JOURNAL, "id") == name
 
-    def test_an_action(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_an_action(self, make: Any, database: str, redis_client: Any) -> None:
         """What an operator did is kept."""
         write(redis_client, 1, action="pause", who="ann@ops1", events=[])
         make().turn()
-        store = Store.reading(url)
+        store = Store.reading(database)
         (action,) = store.actions(0, ["tgtrack.main"], 10)
         store.close()
         assert (action.action, action.who) == ("pause", "ann@ops1")
@@ -118,7 +118,7 @@ class TestMoving:
 
 class TestDeaths:
     def test_between_the_commit_and_the_removal(
-        self, make: Any, url: str, redis_client: Any, monkeypatch: pytest.MonkeyPatch
+        self, make: Any, database: str, redis_client: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Another process reads the records once more; each is one row."""
         for number in range(10):
@@ -137,8 +137,8 @@ class TestDeaths:
         assert redis_client.xlen(STREAM) == 10
         make().turn()
         assert redis_client.xlen(STREAM) == 0
-        assert len(stored(url)) == 10
-        assert [gap.lost for gap in gaps(url, redis_client)] == [3]
+        assert len(stored(database)) == 10
+        assert [gap.lost for gap in gaps(database, redis_client)] == [3]
 
     def test_a_second_one_stands_by(self, make: Any, redis_client: Any) -> None:
         """It writes nothing while the first one holds the right, and goes on after its end."""
@@ -156,7 +156,7 @@ class TestDeaths:
         make().turn()
         assert 0 < redis_client.pttl(keys.JOURNAL_WRITER) <= mover_module.LOCK_S * 1000
 
-    def test_the_database_is_away(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_the_database_is_away(self, make: Any, database: str, redis_client: Any) -> None:
         """Records wait in Redis, and are moved once it is back."""
         write(redis_client, 1)
         away = [True]
@@ -164,7 +164,7 @@ class TestDeaths:
         def open_store() -> Store:
             if away:
                 raise DatabaseAway("the database is away")
-            return Store.writing(url)
+            return Store.writing(database)
 
         mover = make(open_store)
         with pytest.raises(DatabaseAway):
@@ -172,11 +172,11 @@ class TestDeaths:
         assert redis_client.xlen(STREAM) == 1
         away.clear()
         mover.turn()
-        assert [entry.id for entry in stored(url)] == ["e1"]
+        assert [entry.id for entry in stored(database)] == ["e1"]
 
 
 class TestWhatIsNoRecord:
-    def test_unreadable(self, make: Any, url: str, redis_client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def test_unreadable(self, make: Any, database: str, redis_client: Any, caplog: pytest.LogCaptureFixture) -> None:
         """It is counted as lost and removed; the others are moved. The log does not quote it."""
         write(redis_client, 1)
         redis_client.xadd(STREAM, {"record": "rubbish of 7000100"})
@@ -184,11 +184,11 @@ class TestWhatIsNoRecord:
         write(redis_client, 2)
         make().turn()
         assert redis_client.xlen(STREAM) == 0
-        assert sorted(entry.id for entry in stored(url)) == ["e1", "e2"]
-        assert sum(gap.lost for gap in gaps(url, redis_client)) == 2
+        assert sorted(entry.id for entry in stored(database)) == ["e1", "e2"]
+        assert sum(gap.lost for gap in gaps(database, redis_client)) == 2
         assert "7000100" not in caplog.text
 
-    def test_refused(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_refused(self, make: Any, database: str, redis_client: Any) -> None:
         """One record that the database refuses does not stop the others."""
         for number in range(20):
             write(redis_client, number)
@@ -199,26 +199,26 @@ class TestWhatIsNoRecord:
                     raise RecordsRefused("no")
                 super().add(journal_id, provider, records, *more)
 
-        make(lambda: Refusing.writing(url)).turn()
+        make(lambda: Refusing.writing(database)).turn()
         assert redis_client.xlen(STREAM) == 0
-        assert {entry.id for entry in stored(url)} == {f"e{number}" for number in range(20)} - {"e7"}
-        assert sum(gap.lost for gap in gaps(url, redis_client)) == 1
+        assert {entry.id for entry in stored(database)} == {f"e{number}" for number in range(20)} - {"e7"}
+        assert sum(gap.lost for gap in gaps(database, redis_client)) == 1
 
-    def test_a_key_of_another_type(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_a_key_of_another_type(self, make: Any, database: str, redis_client: Any) -> None:
         """One provider's broken stream does not stop the others."""
         redis_client.set(keys.journal("tonapi"), "mine")
         redis_client.set(keys.journal_gap("tonapi"), "mine")
         write(redis_client, 1)
         make().turn()
-        assert [entry.id for entry in stored(url)] == ["e1"]
+        assert [entry.id for entry in stored(database)] == ["e1"]
 
 
 class TestGap:
-    def test_it_is_kept(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_it_is_kept(self, make: Any, database: str, redis_client: Any) -> None:
         """What the stream has lost becomes a row, and Redis forgets it."""
         redis_client.hset(GAP, mapping={"since": 1_700_000_000_000, "until": 1_700_000_009_000, "lost": 44})
         make().turn()
-        assert gaps(url, redis_client) == [Gap("tgtrack", 1_700_000_000_000, 1_700_000_009_000, 44)]
+        assert gaps(database, redis_client) == [Gap("tgtrack", 1_700_000_000_000, 1_700_000_009_000, 44)]
         assert not redis_client.exists(GAP)
 
     def test_workers_go_on_losing(self, make: Any, redis_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ class TestGap:
 
 
 class TestPruning:
-    def test_old_records_go(self, make: Any, url: str, redis_client: Any) -> None:
+    def test_old_records_go(self, make: Any, database: str, redis_client: Any) -> None:
         """Those beyond the days; the others stay."""
         now_ms = int(time.time() * 1000)
         write(redis_client, 1, at=now_ms - 31 * DAY_MS)
@@ -253,10 +253,10 @@ class TestPruning:
         mover = make()
         mover.turn()
         mover.turn()
-        assert [entry.id for entry in stored(url)] == ["e2"]
+        assert [entry.id for entry in stored(database)] == ["e2"]
 
 
-def test_a_full_redis(make: Any, url: str, site: Site, redis_client: Any) -> None:
+def test_a_full_redis(make: Any, database: str, site: Site, redis_client: Any) -> None:
     """At ``maxmemory`` records are moved all the same: that frees memory."""
     for number in range(200):
         write(redis_client, number)
@@ -266,7 +266,7 @@ def test_a_full_redis(make: Any, url: str, site: Site, redis_client: Any) -> Non
         assert redis_client.xlen(STREAM) == 0
     finally:
         redis_client.config_set("maxmemory", 0)
-    assert len(stored(url)) == 200
+    assert len(stored(database)) == 200
 
 
 def test_a_locked_file(site: Site, redis_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

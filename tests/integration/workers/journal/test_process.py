@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from postback.journal.location import journal_url
 from postback.journal.query import Query
 from postback.journal.store import Store
 from postback.wire import keys
-from tests.integration.workers.journal.conftest import url_of
 from tests.shared.postgres import PostgresServer
 from workers.devkit import ROOT, Stack, environment, until
 
@@ -123,16 +123,17 @@ def test_redis_goes_and_comes() -> None:
 def test_postgres_comes_later() -> None:
     """Without its database it waits, and says so once, without the password."""
     server = PostgresServer()
+    url = server.url.replace("postback@", "postback:Secret-pg-7f2@")
     with Stack() as stack:
         client = stack.client()
         write(client, "early")
-        journal = stack.launch_journal(POSTBACK_JOURNAL_URL=url_of(server))
+        journal = stack.launch_journal(POSTBACK_JOURNAL_URL=url)
         journal.wait_for("records wait in Redis", 60)
         assert client.xlen(STREAM) == 1
         try:
             server.start()
             until(lambda: client.xlen(STREAM) == 0, 60, "the record is moved")
-            assert ids(url_of(server)) == {"early"}
+            assert ids(journal_url({"POSTBACK_JOURNAL_URL": url})) == {"early"}
         finally:
             journal.process.send_signal(signal.SIGKILL)
             server.stop()
