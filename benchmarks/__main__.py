@@ -20,12 +20,12 @@ from typing import Final
 
 from benchmarks import contestants
 from benchmarks.arena import Void
-from benchmarks.lines import posting, waiting
+from benchmarks.lines import journal, posting, waiting
 from benchmarks.provider import Provider
 from benchmarks.table import Line, Sample, rows
 from workers.devkit import ROOT, RedisServer
 
-LINES: Final = {line.name: line for line in (*posting.LINES, *waiting.LINES)}
+LINES: Final = {line.name: line for line in (*posting.LINES, *waiting.LINES, *journal.LINES)}
 #: Times that a round is repeated if it was void.
 REPEATS: Final = 2
 HEADER: Final = """# Results of `make bench`

@@ -117,7 +117,7 @@ class Mover:
             except DatabaseAway as error:
                 wait_s = self._away("records wait in Redis", error)
                 # A database that comes back may be another one, and lack its tables.
-                self._store = None
+                self._close_store()
             except Exception as error:
                 logger.exception("a turn failed; the next one follows")
                 wait_s = self._away("a turn failed", error)
@@ -129,8 +129,12 @@ class Mover:
         with contextlib.suppress(redis.RedisError, OSError):  # the lock ends by itself
             if self._held_until:
                 _hold_lock(self._client, [keys.JOURNAL_WRITER], [self._token, 0])
+        self._close_store()
+
+    def _close_store(self) -> None:
         if self._store is not None:
             self._store.close()
+            self._store = None
 
     def _away(self, sentence: str, error: Exception) -> float:
         """Warn once. Returns seconds until the next try."""
