@@ -21,7 +21,8 @@ from packaging.version import Version
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Who installs Postback -> their extras, and the tests of what they run: where behaviour depends
-#: on Celery, kombu, redis-py, marshmallow, Click, Rich, Django, Flask, Flower or the HTTP engines.
+#: on Celery, kombu, redis-py, marshmallow, Click, Rich, Django, Flask, Flower, SQLAlchemy or the
+#: HTTP engines.
 INSTALLATIONS: Final = {
     "application": (
         ("django", "flask"),
@@ -32,10 +33,10 @@ INSTALLATIONS: Final = {
         ),
     ),
     "worker": (
-        ("worker",),
+        ("worker", "journal"),
         (
             "tests/unit/postback/wire", "tests/unit/tasks", "tests/unit/workers", "tests/integration/workers/test_broker_page.py",
-            "tests/acceptance/test_delivery.py",
+            "tests/acceptance/test_delivery.py", "tests/integration/postback/journal", "tests/integration/workers/journal/test_mover.py",
         ),
     ),
 }  # fmt: skip
