@@ -19,6 +19,7 @@ from postback.cli.wording import counted
 from postback.journal.life import STATES, Found
 from postback.journal.query import Query
 from postback.journal.records import Gap
+from postback.operations.find import actions as find_actions
 from postback.operations.find import find as find_events
 from postback.operations.find import journal_of
 from postback.operations.sites import sites
@@ -26,6 +27,8 @@ from postback.wire.time import iso
 
 #: Events that are shown if no ``--limit`` is given.
 SHOWN: Final = 20
+#: Width of an action's name, in columns.
+ACTION: Final = 6
 
 
 def _name(text: str) -> str:
@@ -44,6 +47,7 @@ def _name(text: str) -> str:
         "postback find --key order-17",
         "postback find --user 987654321 --since 2d",
         "postback find --account tgtrack.main --outcome dead --json",
+        "postback find --actions --since 1d",
     )
 )
 @click.option("--id", "ids", multiple=True, type=_name, metavar="ID", help="This event; may be repeated.")
@@ -58,6 +62,9 @@ def _name(text: str) -> str:
 @click.option(
     "--limit", type=click.IntRange(1), default=SHOWN, metavar="N", help="The latest N events.", show_default=True
 )
+@click.option(
+    "--actions", "of_operators", is_flag=True, help="What operators did (pause, replay, drop …) in place of events."
+)
 @click.option("--live", is_flag=True, help="Look in Redis alone, without the journal's database.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line, with ids of people and keys in full.")
 @click.pass_obj
@@ -71,6 +78,7 @@ def find(
     outcome: str | None,
     since: float | None,
     limit: int,
+    of_operators: bool,
     live: bool,
     as_json: bool,
 ) -> int:
@@ -93,6 +101,12 @@ def find(
         limit,
     )
     terminal = Terminal()
+    if of_operators:
+        if query.names_events or task or outcome:
+            raise click.UsageError(
+                "--actions goes with --account, --since and --limit only", click.get_current_context()
+            )
+        return _show_actions(terminal, environ, place or "", query, live=live, as_json=as_json)
     found = _search(terminal, environ, query, live=live)
     for record in found:
         if as_json:
@@ -102,6 +116,31 @@ def find(
     if not as_json:
         _summarize(found, query, terminal)
     return _missing(found, query, live=live)
+
+
+def _show_actions(
+    terminal: Terminal, environ: Mapping[str, str], place: str, query: Query, *, live: bool, as_json: bool
+) -> int:
+    """What operators did, the latest first."""
+    places = sites(environ, None if query.provider is None else [query.provider])
+    with nullcontext() if live else journal_of(environ) as journal:
+        done, gaps = find_actions(places, journal, place, query.since_ms)
+    for action in done[: query.limit]:
+        if as_json:
+            shown = {"at": iso(action.at_ms), "action": action.action, "who": action.who, "place": action.place}
+            click.echo(json.dumps({**shown, "detail": action.detail}))
+        else:
+            at = f"{iso(action.at_ms)[:19].replace('T', ' ')}Z"
+            words = f"{action.action.ljust(ACTION)}  {action.place}  {action.who}"
+            terminal.say(at, "  ", words, f"  {action.detail}" if action.detail else "")
+    if not as_json:
+        if len(done) > (query.limit or 0):
+            terminal.say((f"… and more; --limit N shows more than {query.limit}", "dim"))
+        elif not done:
+            terminal.say("no action of an operator")
+        for gap in gaps:
+            terminal.say((_gap_sentence(gap), "yellow"))
+    return 0
 
 
 def _search(terminal: Terminal, environ: Mapping[str, str], query: Query, *, live: bool) -> Found:

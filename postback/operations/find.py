@@ -17,7 +17,7 @@ from postback.errors import NoJournal, UnknownAccount
 from postback.journal.life import LIVE, EventRecord, Found
 from postback.journal.location import journal_url
 from postback.journal.query import Query
-from postback.journal.records import Entry, Gap
+from postback.journal.records import Action, Entry, Gap
 from postback.journal.store import Store
 from postback.journal.traces import Trace, merge
 from postback.operations import places, streams
@@ -27,7 +27,7 @@ from postback.operations.targets import known_accounts
 from postback.wire import keys
 from postback.wire.time import redis_now_ms
 
-__all__ = ["Journal", "find", "journal_of"]
+__all__ = ["Journal", "actions", "find", "journal_of"]
 
 #: Walks through Redis, the first one included, after an event that is on its way.
 PASSES: Final = 3
@@ -44,6 +44,9 @@ class Journal(Protocol):
 
     def entries(self, query: Query) -> list[Entry]:
         """All entries of the events that a query asks for, the latest events first."""
+
+    def actions(self, since_ms: float | None = None) -> list[Action]:
+        """What operators did, the latest first."""
 
     def gaps(self, journal_id: str, since_ms: float) -> list[Gap]:
         """Which records of a Redis are missing."""
@@ -89,6 +92,60 @@ def find(
     return found
 
 
+def actions(
+    sites: Sequence[Site], journal: Journal | None, place: str = "", since_ms: float | None = None
+) -> tuple[list[Action], list[Gap]]:
+    """What operators did, the latest first; and gaps of the journal since then.
+
+    Args:
+        sites: The Redis servers of the providers that are asked for.
+        journal: Its database; None: look in Redis alone.
+        place: ``tgtrack.main``, with what was done to all of the provider; or ``tgtrack``; empty:
+            everywhere.
+        since_ms: None: ever.
+
+    Raises:
+        NoJournal: Nobody writes the journal of one of these Redis servers, or the database cannot
+            be read.
+        RedisAway: One of them cannot be asked.
+    """
+    gaps = list(_gaps(sites, journal, since_ms))
+    done: dict[str, Action] = {}
+    for site in sites:
+        with site.asked() as client:
+            for name in site.providers:
+                done.update((action.grant, action) for action in streams.actions(client, name))
+    if journal is not None:
+        done.update((action.grant, action) for action in journal.actions(since_ms))
+    provider = place.partition(".")[0]
+    chosen = [
+        action
+        for action in done.values()
+        if action.at_ms >= (since_ms or 0)
+        and (not place or action.place in (place, provider) or action.place.startswith(f"{place}."))
+    ]
+    return sorted(chosen, key=lambda action: action.at_ms, reverse=True), gaps
+
+
+def _gaps(sites: Sequence[Site], journal: Journal | None, since_ms: float | None) -> Iterator[Gap]:
+    """Gaps of the journal, whose database must belong to these Redis servers."""
+    if journal is None:
+        return
+    for site in sites:
+        with site.asked() as client:
+            journal_id: Any = client.hget(keys.JOURNAL, "id")
+            now_ms = redis_now_ms(client)
+            noted = [gap for name in site.providers if (gap := streams.gap(client, name)) is not None]
+        if journal_id is None:
+            raise NoJournal(
+                f"no journal process has ever run on Redis at {site.broker.shown}: start `python -m workers.journal`, "
+                "or look in Redis alone (--live; in Python live=True)"
+            )
+        journal.check_written(journal_id.decode(), now_ms)
+        yield from noted
+        yield from journal.gaps(journal_id.decode(), since_ms or 0)
+
+
 def _check_account(sites: Sequence[Site], provider: str, account: str) -> None:
     """Refuse a name that no account has: "nothing" would be a wrong answer to a mistyped one."""
     for site in sites:
@@ -119,7 +176,7 @@ class _Search:
 
     def run(self) -> Found:
         """Look everywhere, and again for what is on its way."""
-        gaps, query = list(self._gaps()), self._query
+        gaps, query = list(_gaps(self._sites, self._journal, self._query.since_ms)), self._query
         for again in range(PASSES):
             met = self._walk(query)
             self._read(query, met)
@@ -144,24 +201,6 @@ class _Search:
         return self._query.outcome in (None, record.state) and (
             since_ms is None or record.latest.timestamp() * 1000 >= since_ms
         )
-
-    def _gaps(self) -> Iterator[Gap]:
-        """Gaps of the journal, whose database must belong to these Redis servers."""
-        if self._journal is None:
-            return
-        for site in self._sites:
-            with site.asked() as client:
-                journal_id: Any = client.hget(keys.JOURNAL, "id")
-                now_ms = redis_now_ms(client)
-                noted = [gap for name in site.providers if (gap := streams.gap(client, name)) is not None]
-            if journal_id is None:
-                raise NoJournal(
-                    f"no journal process has ever run on Redis at {site.broker.shown}: start `python -m workers.journal`, "
-                    "or look in Redis alone (--live; in Python live=True)"
-                )
-            self._journal.check_written(journal_id.decode(), now_ms)
-            yield from noted
-            yield from self._journal.gaps(journal_id.decode(), self._query.since_ms or 0)
 
     def _walk(self, query: Query) -> set[str]:
         """Look for events where they stand in Redis; returns the ids of those that were met."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import redis
 
-from postback.journal.records import FIELD, Entry, Gap, Unreadable, read_record
+from postback.journal.records import FIELD, Action, Entry, Gap, Record, Unreadable, read_record
 from postback.operations.places import PART_FIRST, fitting
 from postback.operations.search import Wanted
 from postback.wire import keys
 
-__all__ = ["entries", "gap"]
+__all__ = ["actions", "entries", "gap"]
 
 
 def entries(client: redis.Redis, provider: str, wanted: Wanted) -> Iterator[Entry]:
@@ -28,22 +28,38 @@ def entries(client: redis.Redis, provider: str, wanted: Wanted) -> Iterator[Entr
     Raises:
         redis.RedisError: As the client does.
     """
+    for raws in _parts(client, provider):
+        for raw in wanted.may_tell(raws):
+            yield from (entry for entry in _read(raw).entries if wanted.takes(entry))
+
+
+def actions(client: redis.Redis, provider: str) -> Iterator[Action]:
+    """What operators did, the latest first.
+
+    Raises:
+        redis.RedisError: As the client does.
+    """
+    for raws in _parts(client, provider):
+        yield from (action for raw in raws if b'"action"' in raw and (action := _read(raw).action))
+
+
+def _parts(client: redis.Redis, provider: str) -> Iterator[list[bytes]]:
+    """A stream's records, the latest first."""
     last, size = b"+", PART_FIRST
     while True:
         records: Any = client.xrevrange(keys.journal(provider), last, "-", count=size)
         if not records:
             return
         raws = [fields[FIELD.encode()] for _, fields in records if FIELD.encode() in fields]
-        for raw in wanted.may_tell(raws):
-            yield from (entry for entry in _read(raw) if wanted.takes(entry))
+        yield raws
         last, size = b"(" + records[-1][0], fitting(raws)
 
 
-def _read(raw: bytes) -> list[Entry]:
+def _read(raw: bytes) -> Record:
     try:
-        return read_record(raw).entries
+        return read_record(raw)
     except Unreadable:
-        return []
+        return Record()
 
 
 def gap(client: redis.Redis, provider: str) -> Gap | None:

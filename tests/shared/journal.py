@@ -13,11 +13,11 @@ AT_MS: Final = 1_733_011_200_000
 PASSWORD: Final = "s3cret/W0rd@"
 
 
-def record(number: int, **event: Any) -> str:
-    """A request of one event, as it stands in a stream."""
+def record(number: int, at_ms: int = AT_MS, **event: Any) -> str:
+    """A request of one event, ``e<number>``, as it stands in a stream."""
     document = {
         "grant": f"g{number}",
-        "at": AT_MS + number,
+        "at": at_ms,
         "queue": "tgtrack.main",
         "outcome": "delivered",
         "status": 200,

@@ -215,36 +215,47 @@ class Mover:
         return parts
 
     def _move(self, store: Store, journal: str, part: Part, now_ms: int) -> None:
-        lost = [gap for gap in (part.gap, part.unreadable) if gap is not None]
-        lost += self._add(store, journal, part.provider, part.records, now_ms)
-        for gap in lost or (None,):
-            store.add(journal, part.provider, [], gap, now_ms)
+        refused = self._add(store, journal, part.provider, part.records, part.gap, now_ms)
+        if ours := _together(part.unreadable, *refused):
+            store.add(journal, part.provider, [], ours, now_ms)
         names = [keys.journal(part.provider), keys.journal_gap(part.provider), keys.JOURNAL]
-        ours = part.gap or Gap(part.provider, 0, 0, 0)
-        _moved(self._client, names, [part.next_id, ours.lost, ours.until_ms, now_ms])
+        gap = part.gap or Gap(part.provider, 0, 0, 0)
+        _moved(self._client, names, [part.next_id, gap.lost, gap.until_ms, now_ms])
 
-    def _add(self, store: Store, journal: str, provider: str, records: Sequence[Record], now_ms: int) -> list[Gap]:
-        """Write records. Returns those that the database refuses: they must not stop the others."""
-        if not records:
-            return []
+    def _add(
+        self, store: Store, journal: str, provider: str, records: Sequence[Record], gap: Gap | None, now_ms: int
+    ) -> list[Gap]:
+        """Write records and a gap. Returns what the database refuses: it must not stop the rest."""
         try:
-            store.add(journal, provider, records, None, now_ms)
+            store.add(journal, provider, records, gap, now_ms)
+            return []
         except RecordsRefused:
-            if len(records) > 1:
-                middle = len(records) // 2
-                halves = records[:middle], records[middle:]
-                return [gap for half in halves for gap in self._add(store, journal, provider, half, now_ms)]
-            logger.error("%s: the database refuses a record", provider)
-            record = records[0]
-            at_ms = record.action.at_ms if record.action else record.entries[0].at_ms if record.entries else now_ms
-            return [Gap(provider, at_ms, at_ms, 1)]
-        return []
+            if not records:
+                raise
+        if len(records) > 1:
+            middle = len(records) // 2
+            first = self._add(store, journal, provider, records[:middle], gap, now_ms)
+            return first + self._add(store, journal, provider, records[middle:], None, now_ms)
+        logger.error("%s: the database refuses a record", provider)
+        store.add(journal, provider, [], gap, now_ms)
+        (record,) = records
+        at_ms = record.action.at_ms if record.action else record.entries[0].at_ms if record.entries else now_ms
+        return [Gap(provider, at_ms, at_ms, 1)]
 
     def _prune(self, store: Store) -> float:
         """Remove what is too old, a little at a time. Returns seconds until the next turn."""
         if time.monotonic() >= self._prune_at and not store.prune(int(time.time() * 1000) - self._days * DAY_MS):
             self._prune_at = time.monotonic() + PRUNE_S
         return 0.0
+
+
+def _together(*gaps: Gap | None) -> Gap | None:
+    """Several gaps of one provider as one."""
+    some = [gap for gap in gaps if gap is not None]
+    if not some:
+        return None
+    since, until = min(gap.since_ms for gap in some), max(gap.until_ms for gap in some)
+    return Gap(some[0].provider, since, until, sum(gap.lost for gap in some))
 
 
 def _part(provider: str, entries: Sequence[Any], gap: Gap | None) -> Part:

@@ -16,7 +16,7 @@ import postback
 from postback import mytracker, tgtrack, tonai
 from postback.errors import NoJournal
 from postback.journal.query import Query
-from postback.journal.records import FIELD, Entry, Gap, read_record
+from postback.journal.records import FIELD, Action, Entry, Gap, read_record
 from postback.operations import find as searching
 from postback.operations import places
 from postback.operations.search import Wanted
@@ -38,6 +38,7 @@ class FakeJournal:
     def __init__(self) -> None:
         self.rows: list[Entry] = []
         self.lost: list[Gap] = []
+        self.done: list[Action] = []
         self.written = True
         self.before: Callable[[], object] = lambda: None
         self.closed = 0
@@ -54,6 +55,9 @@ class FakeJournal:
             latest[entry.id] = max(latest.get(entry.id, 0), entry.at_ms)
         ids = sorted(latest, key=lambda each: -latest[each])[: query.limit]
         return [entry for each in ids for entry in self.rows if entry.id == each]
+
+    def actions(self, since_ms: float | None = None) -> list[Action]:
+        return [action for action in self.done if action.at_ms >= (since_ms or 0)]
 
     def gaps(self, journal_id: str, since_ms: float) -> list[Gap]:
         return [gap for gap in self.lost if gap.until_ms >= since_ms]
@@ -553,3 +557,65 @@ class TestCommand:
         """A mistyped word is named, with the nearest."""
         assert command("find", *words) == 2
         assert sentence in command.err
+
+
+def action(name: str, what: str, place: str, at_ms: int, detail: str = "") -> str:
+    """A record of what an operator did, as scripts write it."""
+    about = {"grant": name, "at": at_ms, "action": what, "who": "ann@ops1", "queue": place, "detail": detail}
+    return json.dumps(about)
+
+
+def done(*texts: str) -> list[Action]:
+    return [read.action for text in texts if (read := read_record(text)).action]
+
+
+class TestActions:
+    """What operators did."""
+
+    def test_from_both_places(self, desk: Desk, journal: FakeJournal, command: Command) -> None:
+        """The database's and those that are not moved yet, each once, the latest first."""
+        old = action("action:1", "pause", "tgtrack.main", 1_700_000_000_000, "campaign is over")
+        for text in (old, action("action:2", "replay", "tgtrack", 1_700_000_060_000)):
+            desk.client.xadd(keys.journal("tgtrack"), {FIELD: text})
+        journal.done = done(old, action("action:0", "drop", "tonai", 1_600_000_000_000))
+        assert command("find", "--actions", "--json") == 0
+        lines = [json.loads(line) for line in command.out.splitlines()]
+        assert [line["action"] for line in lines] == ["replay", "pause", "drop"]
+        assert lines[1] == {
+            "at": "2023-11-14T22:13:20.000Z", "action": "pause", "who": "ann@ops1", "place": "tgtrack.main", "detail": "campaign is over",
+        }  # fmt: skip
+
+    def test_of_an_account(self, desk: Desk, journal: FakeJournal, command: Command) -> None:
+        """What was done to all of the provider was done to it, too."""
+        places = ("tgtrack", "tgtrack.main", "tgtrack.shop", "tonai")
+        journal.done = done(
+            *(action(f"a:{n}", "pause", place, 1_700_000_000_000 + n) for n, place in enumerate(places))
+        )
+        assert command("find", "--actions", "--account", "tgtrack.main") == 0
+        assert [line.split()[3] for line in command.out.splitlines()] == ["tgtrack.main", "tgtrack"]
+        assert command("find", "--actions", "--account", "tgtrack") == 0
+        assert len(command.out.splitlines()) == 3
+
+    def test_since_and_limit(self, desk: Desk, journal: FakeJournal, command: Command) -> None:
+        """Older ones are left out; that there are more is said."""
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        journal.done = done(*(action(f"a:{n}", "pause", QUEUE, now_ms - n * 3_600_000) for n in range(5)))
+        assert command("find", "--actions", "--since", "150m") == 0
+        assert len(command.out.splitlines()) == 3
+        assert command("find", "--actions", "--limit", "2") == 0
+        assert "more" in command.out.splitlines()[2]
+
+    def test_none(self, desk: Desk, journal: FakeJournal, command: Command) -> None:
+        """That is an answer; a journal that nobody writes is none."""
+        assert command("find", "--actions") == 0
+        assert command.out == "no action of an operator\n"
+        journal.written = False
+        assert command("find", "--actions") == 2
+        assert command("find", "--actions", "--live") == 0
+
+    @pytest.mark.parametrize("option", ["--id", "--key", "--user", "--task", "--outcome"])
+    def test_conditions_of_events(self, option: str, desk: Desk, command: Command) -> None:
+        """An action is of no event: they are refused."""
+        value = {"--task": "tgtrack.add_event", "--outcome": "dead"}.get(option, "7")
+        assert command("find", "--actions", option, value) == 2
+        assert "--actions goes with" in command.err
