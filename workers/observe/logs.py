@@ -21,8 +21,8 @@ from workers.observe.masking import Masker
 
 #: Loggers that are kept at WARNING. Celery's "received" and "succeeded" would add two lines per
 #: outcome, with a look-up's answer in them. At DEBUG its pool and kombu write whole messages, with
-#: a person's data.
-QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "celery.pool", "kombu.channel")
+#: a person's data. Alembic lists its own plugins.
+QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "celery.pool", "kombu.channel", "alembic")
 
 #: Attribute of a record with several lines: a function that makes the JSON fields of each line.
 LINES: Final = "postback_fields"
