@@ -43,7 +43,7 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
         "POSTBACK_ON_DEAD": "",
         "POSTBACK_REMOTE_CONTROL": "1",
         "POSTBACK_JOURNAL_BACKLOG": "100000",
-        "POSTBACK_JOURNAL_URL": DEFAULT_JOURNAL_URL,
+        "POSTBACK_JOURNAL_URL": "",
         "POSTBACK_JOURNAL_DAYS": "30",
     }
 )

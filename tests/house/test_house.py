@@ -98,6 +98,17 @@ class TestCompose:
         assert compose()["services"]["redis"]["volumes"] == ["redis-data:/data"]
         assert "redis-data" in compose()["volumes"]
 
+    def test_the_journal_keeps_records(self) -> None:
+        """The file is in a volume, where the command reads it; .env may name a database."""
+        services = compose()["services"]
+        url = services["journal"]["environment"]["POSTBACK_JOURNAL_URL"]
+        assert url == "${POSTBACK_JOURNAL_URL:-sqlite:////data/postback-journal.sqlite3}"
+        assert url == services["postback"]["environment"]["POSTBACK_JOURNAL_URL"]
+        for name in ("journal", "postback"):
+            assert "journal-data:/data" in services[name]["volumes"]
+        assert "journal-data" in compose()["volumes"]
+        assert example()["POSTBACK_JOURNAL_URL"] == ""
+
     def test_no_password_in_a_command(self) -> None:
         """Redis' password is in no command and no check, which ``ps`` shows."""
         for name, service in compose()["services"].items():
@@ -109,7 +120,7 @@ class TestCompose:
         services = compose()["services"]
         urls = {
             services[name]["environment"]["POSTBACK_BROKER_URL"]
-            for name in (*PROVIDERS, "flower", "metrics", "postback")
+            for name in (*PROVIDERS, "flower", "journal", "metrics", "postback")
         }
         assert len(urls) == 1
         assert re.fullmatch(r"redis://:\$\{REDIS_PASSWORD:\?.+\}@redis:6379/0", urls.pop())
@@ -133,7 +144,8 @@ class TestCompose:
     def test_one_image(self) -> None:
         """All but Redis run the same image."""
         services = compose()["services"]
-        assert {services[name]["image"] for name in (*PROVIDERS, "flower", "metrics", "postback")} == {"postback"}
+        ours = (*PROVIDERS, "flower", "journal", "metrics", "postback")
+        assert {services[name]["image"] for name in ours} == {"postback"}
 
     def test_settings(self) -> None:
         """What it sets are variables that the settings know."""

@@ -119,6 +119,25 @@ def test_a_worker_without_redis(wheel_python: Path, app: Path, started: list[Pro
         assert container.is_healthy()
 
 
+@pytest.mark.slow
+def test_the_journal(wheel_python: Path, app: Path, redis_server: RedisServer, started: list[Process]) -> None:
+    """The journal's command runs in the image, and makes its file where the volume is."""
+    service = COMPOSE["services"]["journal"]
+    (volume,) = (volume.partition(":")[2] for volume in service["volumes"])
+    url = re.fullmatch(r"\$\{POSTBACK_JOURNAL_URL:-(.+)\}", service["environment"]["POSTBACK_JOURNAL_URL"])
+    assert url
+    path = Path(url[1].removeprefix("sqlite:///"))
+    assert str(path.parent) == volume
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert f"install -d -o postback {volume}" in image
+    assert image.count("[worker,journal]") == 2
+    env = environment(POSTBACK_BROKER_URL=redis_server.url, POSTBACK_JOURNAL_URL=f"sqlite:///{app / path.name}")
+    command = [str(wheel_python), *service["command"][1:]]
+    started.append(Process(command, app / "service.log", env=env, cwd=app))
+    started[0].wait_for("writes the journal of")
+    assert (app / path.name).is_file()
+
+
 def test_redis(tmp_path: Path, started: list[Process]) -> None:
     """The service's Redis wants its password, writes every second and evicts nothing."""
     service, port = COMPOSE["services"]["redis"], free_port()

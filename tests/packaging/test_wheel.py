@@ -115,6 +115,8 @@ def test_import_beside_modules_of_the_same_names(python: Path, project: Path) ->
         "flask",
         "rich",
         "prometheus_client",
+        "sqlalchemy",
+        "alembic",
         "postback.sandbox",
         "pytest",
     ],

@@ -42,6 +42,8 @@ def main() -> int:
         masker.learn_broker(settings)
         masker.learn_url(settings.journal_url)
         logs.configure(settings, masker)
+        # It repeats rows that a server refuses.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         with contextlib.suppress(DatabaseAway):  # each mover says so and tries again
             Store.writing(settings.journal_url).close()
         movers = [
