@@ -178,7 +178,7 @@ def read_record(raw: bytes | str) -> Record:
     events = document.get("events")
     if not isinstance(events, list):
         return Record([], action)
-    common = {**_values(document), "at_ms": at_ms}
+    common = {"queue": "", **_values(document), "at_ms": at_ms}
     return Record(
         [
             _entry({"place": place, **common, **_values(event)})

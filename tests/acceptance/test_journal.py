@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 from postback import tgtrack
@@ -44,6 +45,7 @@ def test_an_event_is_followed() -> None:
 
         (worker,) = stack.start_workers("tgtrack")
         until(lambda: len(stack.sandbox.ledger("tgtrack")) == 3, 20, "the request that hangs")
+        worker.process.send_signal(signal.SIGSTOP)  # it must not give up meanwhile
         event = told(stack, "--id", sent.id)
         assert (event["state"], outcomes(event)) == ("in_flight", [("retry", 503), ("quota", 429)])
         worker.kill()

@@ -91,7 +91,8 @@ class Mover:
         self._token = uuid.uuid4().hex
         self._held_until = self._heard_at = self._prune_at = 0.0
         self._away_s, self._warned = 0.0, ""
-        self._stands_by = False
+        #: The last thing that it said of its part.
+        self._said = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"journal {self._shown}", daemon=True)
 
@@ -152,13 +153,15 @@ class Mover:
             DatabaseAway: The database is away, or takes no writes.
         """
         if not self._hold():
+            self._say(f"another process has the journal of {self._shown}: this one stands by")
             return STANDBY_S
         if self._store is None:
             self._store = self._open_store()
         now = time.monotonic()
         is_due = now >= self._heard_at + HEARTBEAT_S
         if not is_due and not self._await_records():
-            return self._prune(self._store)
+            self._prune(self._store)
+            return 0.0
         now_ms = int(redis_now_ms(self._client))
         journal, is_full = self._journal_id(), False
         for part in self._read():
@@ -167,9 +170,17 @@ class Mover:
             is_full = is_full or part.is_full
         if self._warned:
             logger.info("records are moved again")
+        self._say(f"writes the journal of {self._shown}")
         self._heard_at, self._warned, self._away_s = now if is_due else self._heard_at, "", 0.0
+        self._prune(self._store)
         # Fuller transactions, unless records queue up.
-        return self._prune(self._store) if is_full else GATHER_S
+        return 0.0 if is_full else GATHER_S
+
+    def _say(self, sentence: str) -> None:
+        """Log a change of its part."""
+        if sentence != self._said:
+            logger.info("%s", sentence)
+            self._said = sentence
 
     def _hold(self) -> bool:
         """Take or keep the right to write for this Redis."""
@@ -178,9 +189,6 @@ class Mover:
             return True
         holds = bool(_hold_lock(self._client, [keys.JOURNAL_WRITER], [self._token, int(LOCK_S * 1000)]))
         self._held_until = now + LOCK_S if holds else 0.0
-        if holds == self._stands_by or (holds and not self._heard_at):
-            logger.info("%s", f"writes the journal of {self._shown}" if holds else "another process writes: stands by")
-        self._stands_by = not holds
         return holds
 
     def _journal_id(self) -> str:
@@ -242,11 +250,10 @@ class Mover:
         at_ms = record.action.at_ms if record.action else record.entries[0].at_ms if record.entries else now_ms
         return [Gap(provider, at_ms, at_ms, 1)]
 
-    def _prune(self, store: Store) -> float:
-        """Remove what is too old, a little at a time. Returns seconds until the next turn."""
+    def _prune(self, store: Store) -> None:
+        """Remove what is too old, a little at a time."""
         if time.monotonic() >= self._prune_at and not store.prune(int(time.time() * 1000) - self._days * DAY_MS):
             self._prune_at = time.monotonic() + PRUNE_S
-        return 0.0
 
 
 def _together(*gaps: Gap | None) -> Gap | None:
