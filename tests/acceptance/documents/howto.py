@@ -22,8 +22,8 @@ sale = tgtrack.AddEvent(user_id="987654321", event_type="sale")
 sale.apply_async(idempotency_key="order-17", countdown=3600)
 with redirect_stdout(io.StringIO()) as printed:
     find.run({})
-# The quickstart's event has that key, too.
-assert set(printed.getvalue().splitlines()) == {"delayed None []"}, printed.getvalue()
+# Other documents send events with that key, too. The latest comes first.
+assert printed.getvalue().startswith("delayed None []\n"), printed.getvalue()
 
 site = tempfile.mkdtemp(dir=".")
 shutil.copytree(ROOT / "examples" / "django_shop", site, dirs_exist_ok=True)
