@@ -1,8 +1,8 @@
 """Follows docs/guides/quickstart.md in a fresh clone, as a newcomer would, and times it.
 
 ``python -m benchmarks.quickstart`` types each command of the guide as it is printed: those that go
-on running (Redis, sandbox, worker, Flower) in the background until they say that they are ready.
-It prints a transcript, and fails if the event is not delivered.
+on running (Redis, sandbox, worker, Flower, journal) in the background until they say that they are
+ready. It prints a transcript, and fails if the event is not delivered.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ READY: Final = {
     ".venv/bin/postback sandbox": "127.0.0.1:",
     ".venv/bin/python -m workers tgtrack": " ready.",
     ".venv/bin/python -m workers.flower": "Flower on",
+    ".venv/bin/python -m workers.journal": "writes the journal of",
 }
 #: What a newcomer may be kept waiting, in seconds.
 GOAL_S: Final = 300.0
