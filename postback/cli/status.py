@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Final
@@ -17,7 +17,7 @@ from postback.cli.overview import overview
 from postback.cli.parameters import example
 from postback.cli.terminal import Terminal, assemble, columns, mark, plain
 from postback.operations.alarms import Alarm, alarms
-from postback.operations.sites import RedisAway, sites
+from postback.operations.sites import RedisAway, Site, sites
 from postback.operations.status import Snapshot, snapshot
 
 #: Alarms of one kind that are said one by one.
@@ -64,10 +64,11 @@ def status(environ: Mapping[str, str], as_json: bool, every: bool, watch_s: floa
     For every account: its queue, how much quota is left and when it returns, its pause, its dead
     letters.
     """
-    terminal = Terminal()
+    # Its clients stay, however often it looks.
+    terminal, places = Terminal(), sites(environ)
 
     def look(show: Show) -> int:
-        seen = _snapshot(environ)
+        seen = _snapshot(places)
         needed = alarms(seen)
         if as_json:
             document = seen.as_json()
@@ -100,14 +101,14 @@ def _watch(look: Callable[[Show], int], terminal: Terminal, show: Show, watch_s:
         return code
 
 
-def _snapshot(environ: Mapping[str, str]) -> Snapshot:
+def _snapshot(places: Sequence[Site]) -> Snapshot:
     """A snapshot over all Redis servers.
 
     Raises:
         RedisAway: One of them cannot be asked.
     """
     snapshots = []
-    for site in sites(environ):
+    for site in places:
         with site.asked() as client:
             snapshots.append(snapshot(client, site.providers, url=site.broker.shown))
     return reduce(add, snapshots)

@@ -38,8 +38,8 @@ GATHER_S: Final = 0.2
 #: write.
 HEARTBEAT_S: Final = 5.0
 #: Seconds for which a process holds the right to write for a Redis, and after which it renews it.
-LOCK_S: Final = 10.0
-RENEW_S: Final = 3.0
+LOCK_S: Final = 7.0
+RENEW_S: Final = 2.0
 #: Seconds between two tries of a process that stands by.
 STANDBY_S: Final = 1.0
 #: Seconds between two tries while Redis or the database is away: the first and the longest.
