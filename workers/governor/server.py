@@ -251,10 +251,10 @@ def arguments_of(group: Sequence[Call], journal: int) -> list[bytes]:
         journal: Most records in a provider's stream; 0: none.
     """
     numbers: dict[bytes, int] = {b"": 0}
-    arguments = [b""]
+    arguments = [b"", b"%d" % journal]
     for call in group:
         arguments += (b"%d" % numbers.setdefault(call.settings, len(numbers)), call.argument, call.record)
-    arguments[0] = b'{"journal":%d,"settings":[%b]}' % (journal, b",".join(list(numbers)[1:]))
+    arguments[0] = b"[%b]" % b",".join(list(numbers)[1:])
     return arguments
 
 

@@ -33,7 +33,7 @@ PART: Final = 1000
 #: Milliseconds for which a read waits for the first record.
 BLOCK_MS: Final = 1000
 #: Seconds for which records are gathered once there is one: fewer transactions.
-GATHER_S: Final = 0.2
+GATHER_S: Final = 1.0
 #: Seconds after which the database and Redis hear that it writes, even if there is nothing to
 #: write.
 HEARTBEAT_S: Final = 5.0

@@ -84,8 +84,10 @@ if not any_there and report.settled then
   for _, log in ipairs(logs) do charge(log) end
   if report.record ~= '' then
     record(report.record)
-    -- @include bound_journal
-    pcall(bound_journal, report.journal)
+    if is_above(report.journal) then
+      -- @include bound_journal
+      pcall(bound_journal, report.journal)
+    end
   end
   return {}
 end

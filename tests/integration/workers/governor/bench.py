@@ -148,8 +148,8 @@ class Bench:
         return take_reply(self.run(self.take_script, f"{name} {count}{how}", TAKE_SETTINGS))
 
     def run(self, script: Script, text: str, settings: Iterable[str]) -> Any:
-        told = json.dumps({"settings": [{name: self.account[name] for name in settings}], "journal": self.journal})
-        (reply,) = script(self.client, self.keys, [told, 1, text, self.record])
+        told = json.dumps([{name: self.account[name] for name in settings}])
+        (reply,) = script(self.client, self.keys, [told, self.journal, 1, text, self.record])
         if isinstance(reply, redis.RedisError):
             raise reply
         return reply

@@ -359,7 +359,7 @@ class TestEta:
         """
         bench.settings.update(batch_max=batch_max, linger_ms=0)
         bench.push(*(message(f"t{number}", eta=iso(START_MS + 86_400_000)) for number in range(1000)), message("now"))
-        for _ in range(12):
+        for _ in range(20):
             reply = bench.take()
             took = reply.grants
             if took:

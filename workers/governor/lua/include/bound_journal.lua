@@ -5,7 +5,6 @@
 -- @include keys
 
 local function bound_journal(most)
-  if redis.call('XLEN', KEY.JOURNAL) <= most then return end
   -- The time of the oldest record, ms as text.
   local function oldest()
     local first = redis.call('XRANGE', KEY.JOURNAL, '-', '+', 'COUNT', 1)[1]

@@ -31,7 +31,7 @@ local function event_text(place, raw, state, died)
 end
 
 local function record_crash(grant, events)
-  if #events == 0 or journal_most == 0 then return end
+  if #events == 0 or ARGV[2] == '0' then return end
   record('{"grant":"' .. grant.id .. '","at":' .. string.format('%.0f', math.floor(grant.at / 1000)) .. ',"queue":"'
     .. KEY.QUEUE .. '","outcome":"unknown","detail":"its worker died or was cut off","batch":' .. #events
     .. ',"events":[' .. table.concat(events, ',') .. ']}')
