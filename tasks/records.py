@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from postback._events.people import people_of
-from postback.journal.records import cut
+from postback.journal.records import about_people
 from tasks.delivery import Report
 from tasks.envelopes import Envelope
 from tasks.grants import Grant
@@ -16,9 +15,6 @@ from tasks.outcomes import Outcome
 from tasks.rulings import DELIVERED, Again, Back, Dead, Delivered, Duplicate, Halved
 
 __all__ = ["record_of"]
-
-#: Most further people of one event: a Telegram update may name a whole chat.
-MOST_PEOPLE: Final = 16
 
 
 def record_of(report: Report, worker: str) -> bytes:
@@ -102,11 +98,7 @@ def _about(grant: Grant, envelope: Envelope, sent: bool) -> dict[str, Any]:
     about: dict[str, Any] = {"id": envelope.id}
     if envelope.task != grant.envelopes[0].task:
         about["task"] = envelope.task
-    people = people_of(envelope.task, envelope.kwargs.get("event"))
-    if people:
-        about["user"] = cut(people[0])
-        if len(people) > 1:
-            about["also"] = [cut(person) for person in people[1:MOST_PEOPLE]]
+    about |= about_people(envelope.task, envelope.kwargs.get("event"))
     if key_hash := headers.get("postback_key"):
         about["key_hash"] = key_hash
         if key := headers.get("postback_key_text"):

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from postback._events.event import EVENTS
-from postback.cli.lives import show
+from postback.cli.lives import clock, show
 from postback.cli.output import say_error
 from postback.cli.parameters import Name, age, example, target
 from postback.cli.terminal import Terminal, plain
@@ -130,7 +130,7 @@ def _show_actions(
             shown = {"at": iso(action.at_ms), "action": action.action, "who": action.who, "place": action.place}
             click.echo(json.dumps({**shown, "detail": action.detail}))
         else:
-            at = f"{iso(action.at_ms)[:19].replace('T', ' ')}Z"
+            at = clock(datetime.fromtimestamp(action.at_ms / 1000, UTC))
             words = f"{action.action.ljust(ACTION)}  {action.place}  {action.who}"
             terminal.say(at, "  ", words, f"  {action.detail}" if action.detail else "")
     if not as_json:

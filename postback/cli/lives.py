@@ -52,7 +52,7 @@ def show(record: EventRecord, now: datetime, terminal: Terminal, *, whole_user: 
     about = (
         record.user and f"user {record.user if whole_user else shorten(record.user)}",
         record.key and f"key {record.key if whole_key else shorten(record.key)}",
-        record.enqueued_at and f"enqueued {_clock(record.enqueued_at)} ({_relative(record.enqueued_at, now)})",
+        record.enqueued_at and f"enqueued {clock(record.enqueued_at)} ({_relative(record.enqueued_at, now)})",
     )
     if any(about):
         terminal.say("  ", " · ".join(part for part in about if part))
@@ -61,7 +61,7 @@ def show(record: EventRecord, now: datetime, terminal: Terminal, *, whole_user: 
     )
     for each in happened:
         line = _attempt(each, terminal) if isinstance(each, Attempt) else _change(each, terminal)
-        terminal.say("  ", (_clock(each.at), "dim"), "  ", line)
+        terminal.say("  ", (clock(each.at), "dim"), "  ", line)
 
 
 def _attempt(attempt: Attempt, terminal: Terminal) -> str:
@@ -85,7 +85,7 @@ def _cut(text: str, terminal: Terminal) -> str:
     return shortened(text, DETAIL if terminal.is_terminal else sys.maxsize)
 
 
-def _clock(at: datetime | None) -> str:
+def clock(at: datetime | None) -> str:
     """A time as the logs have it: UTC, to the second."""
     return f"{at:%Y-%m-%d %H:%M:%S}Z" if at else "?"
 

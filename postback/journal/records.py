@@ -19,11 +19,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["FIELD", "UNKNOWN", "Action", "Entry", "Gap", "Record", "Unreadable", "cut", "key_hash", "read_record"]
+from postback._events.people import people_of
+from postback.wire.time import LAST_S
+
+__all__ = [
+    "FIELD",
+    "UNKNOWN",
+    "Action",
+    "Entry",
+    "Gap",
+    "Record",
+    "Unreadable",
+    "about_people",
+    "cut",
+    "key_hash",
+    "read_gap",
+    "read_record",
+]
 
 #: The field of a stream's entry.
 FIELD: Final = "record"
@@ -31,6 +47,8 @@ FIELD: Final = "record"
 UNKNOWN: Final = "unknown"
 #: Longest text by which events are found, in characters: PostgreSQL's indexes take no longer ones.
 MAX_INDEXED: Final = 255
+#: Most people of one event: a Telegram update may name a whole chat.
+MOST_PEOPLE: Final = 16
 #: Longest other text, in characters.
 MAX_TEXT: Final = 2000
 
@@ -151,9 +169,32 @@ def cut(text: str) -> str:
     return text[:MAX_INDEXED]
 
 
+def about_people(task: str, wire: Any) -> dict[str, Any]:
+    """Whom an event is about, as fields of a record: ``user``, ``also``; what is empty is absent.
+
+    Args:
+        task: ``tgtrack.add_event``.
+        wire: The event's wire form, valid or not.
+    """
+    people = [cut(person) for person in people_of(task, wire)[:MOST_PEOPLE]]
+    if len(people) > 1:
+        return {"user": people[0], "also": people[1:]}
+    return {"user": people[0]} if people else {}
+
+
 def key_hash(key: str) -> str:
     """The hash of an idempotency key, by which scripts and the journal compare it."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def read_gap(provider: str, fields: Mapping[bytes, bytes]) -> Gap | None:
+    """Read the hash that counts what a full stream has lost; None: nothing.
+
+    Anybody who can write to Redis may have written it.
+    """
+    numbers = {name: int(text) for name, text in fields.items() if text.isdigit() and len(text) < 16}
+    since, until, lost = (numbers.get(name, 0) for name in (b"since", b"until", b"lost"))
+    return Gap(provider, since, max(since, until), lost) if lost else None
 
 
 def read_record(raw: bytes | str) -> Record:
@@ -169,7 +210,7 @@ def read_record(raw: bytes | str) -> Record:
     if not isinstance(document, dict) or not _text(document, "grant"):
         raise Unreadable("it names no grant")
     at_ms, queue = _whole(document, "at"), _text(document, "queue")
-    if not at_ms:
+    if not 0 < at_ms < LAST_S * 1000:
         raise Unreadable("it has no time")
     action = None
     if name := _text(document, "action"):

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import redis
 
-from postback._events.people import people_of
-from postback.journal.records import MAX_TEXT, cut
+from postback.journal.records import MAX_TEXT, about_people, cut
 from postback.operations.letters import Letter
 from postback.operations.messages import text_of
 from postback.wire import keys
@@ -23,8 +22,6 @@ from postback.wire.scripts import Script
 
 __all__ = ["event_text", "note", "operator", "record_text"]
 
-#: Most further people of one event: a Telegram update may name a whole chat.
-MOST_PEOPLE: Final = 16
 #: Header of a message -> the field of an event in a record.
 _KEYS: Final = {"postback_key_text": "key", "postback_key": "key_hash"}
 
@@ -65,13 +62,11 @@ def event_text(letter: Letter, queue: str) -> str:
     """
     message = letter.message
     enqueued_at = message.headers.get("postback_at")
-    user, *also = people_of(message.task, letter.kwargs.get("event")) or [""]
     event: dict[str, Any] = {
         "id": cut(message.id),
         "task": cut(message.task),
         "queue": queue,
-        "user": cut(user),
-        "also": [cut(person) for person in also[: MOST_PEOPLE - 1]],
+        **about_people(message.task, letter.kwargs.get("event")),
         "enqueued_at": enqueued_at if isinstance(enqueued_at, int) else None,
         "duplicate": letter.possible_duplicate,
     }

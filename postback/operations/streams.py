@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from postback.journal.records import FIELD, Action, Entry, Gap, Record, Unreadable, read_record
+from postback.journal.records import FIELD, Action, Entry, Gap, Record, Unreadable, read_gap, read_record
 from postback.operations.places import PART_FIRST, fitting
 from postback.operations.search import Wanted
 from postback.wire import keys
@@ -69,6 +69,4 @@ def gap(client: redis.Redis, provider: str) -> Gap | None:
         redis.RedisError: As the client does.
     """
     fields: Any = client.hgetall(keys.journal_gap(provider))
-    numbers = {name.decode(): int(value) for name, value in fields.items() if value.isdigit()}
-    lost = numbers.get("lost", 0)
-    return Gap(provider, numbers.get("since", 0), numbers.get("until", 0), lost) if lost else None
+    return read_gap(provider, fields)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import redis
 
-from postback.journal.records import FIELD, Gap, Record, Unreadable, read_record
+from postback.journal.records import FIELD, Gap, Record, Unreadable, read_gap, read_record
 from postback.journal.refusals import DatabaseAway, RecordsRefused
 from postback.journal.store import Store
 from postback.operations.sites import Site
@@ -219,7 +219,9 @@ class Mover:
             for reply in (entries, gap):
                 if isinstance(reply, redis.RedisError) and "WRONGTYPE" not in str(reply):
                     raise reply
-            parts.append(_part(provider, [] if isinstance(entries, Exception) else entries, _gap(provider, gap)))
+            # What is of another type counts as empty.
+            lost = None if isinstance(gap, Exception) else read_gap(provider, gap)
+            parts.append(_part(provider, [] if isinstance(entries, Exception) else entries, lost))
         return parts
 
     def _move(self, store: Store, journal: str, part: Part, now_ms: int) -> None:
@@ -279,12 +281,3 @@ def _part(provider: str, entries: Sequence[Any], gap: Gap | None) -> Part:
         at, _, number = entries[-1][0].decode().partition("-")
         next_id = f"{at}-{int(number) + 1}"
     return Part(provider, records, gap, unreadable, next_id, len(entries) == PART)
-
-
-def _gap(provider: str, fields: Any) -> Gap | None:
-    """The gap that workers have noted; None if there is none. Anybody may have written it."""
-    if not isinstance(fields, dict):
-        return None
-    numbers = {name: int(text) for name, text in fields.items() if text.isdigit() and len(text) < 16}
-    since, until, lost = (numbers.get(name, 0) for name in (b"since", b"until", b"lost"))
-    return Gap(provider, since, max(since, until), lost) if lost else None

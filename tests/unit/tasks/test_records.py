@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from postback.journal.records import Entry, read_record
+from postback.journal.records import MOST_PEOPLE, Entry, read_record
 from tasks.delivery import Delivery, Report
 from tasks.grants import Grant, Settlement
 from tasks.judge import judge_undecided
 from tasks.outcomes import Outcome, Verdict
 from tasks.provider import Provider
 from tasks.providers import PROVIDERS
-from tasks.records import MOST_PEOPLE, record_of
+from tasks.records import record_of
 from tasks.request import Answer, NotSent, Unanswered
 from tasks.rulings import Again, Dead, Duplicate
 from tests.unit.tasks.fakes import OK, Says, Server, account, grant_of, message, ruled
